@@ -1,0 +1,122 @@
+// Package fleet knows the hosts and repositories: what they are called, how
+// they are reached, whether they are there.
+package fleet
+
+import (
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// Mode says how a host is reached.
+type Mode string
+
+// ModeAgent is a host whose agent connects out to the bus.
+const ModeAgent Mode = "agent"
+
+// Host is a machine with data, as it is stored.
+type Host struct {
+	Name      string            `json:"name"`
+	Mode      Mode              `json:"mode"`
+	Labels    map[string]string `json:"labels"`
+	PublicKey string            `json:"public_key"` // its bus identity ("U…")
+	CreatedAt time.Time         `json:"created_at"`
+	Facts     *Facts            `json:"facts"`    // from its newest hello; null before the first
+	SealKey   string            `json:"seal_key"` // secrets are sealed to it
+}
+
+// Facts is what a host last said of itself.
+type Facts struct {
+	AgentVersion string       `json:"agent_version"`
+	BorgVersion  string       `json:"borg_version"`
+	BorgFailure  *job.Failure `json:"borg_failure"`
+	OS           string       `json:"os"`
+	Slots        int          `json:"slots"`
+	FreeBytes    uint64       `json:"free_bytes"`
+	JournalDepth int          `json:"journal_depth"`
+	StartedAt    time.Time    `json:"started_at"`
+	SeenAt       time.Time    `json:"seen_at"`    // the coordinator's clock
+	ClockSkew    float64      `json:"clock_skew"` // seconds that the host's clock is ahead
+}
+
+// HostView is a host with its present state, as edges show it.
+type HostView struct {
+	Host
+	Online     bool           `json:"online"`
+	Since      time.Time      `json:"since"`       // online or offline since; zero: never seen
+	Running    int            `json:"running"`     // jobs sent or running
+	LastBackup *BackupSummary `json:"last_backup"` // newest good one
+	Runs       []job.State    `json:"runs"`        // the last backups' outcomes, oldest first, at most 14
+}
+
+// BackupSummary is one good backup in short.
+type BackupSummary struct {
+	Job              job.ID    `json:"job"`
+	Host             string    `json:"host"`
+	Repository       string    `json:"repository"`
+	Archive          string    `json:"archive"`
+	State            job.State `json:"state"`
+	FinishedAt       time.Time `json:"finished_at"`
+	OriginalSize     int64     `json:"original_size"`
+	DeduplicatedSize int64     `json:"deduplicated_size"`
+	NFiles           int64     `json:"nfiles"`
+	Duration         float64   `json:"duration"` // seconds
+}
+
+// Repository is a borg repository, as it is stored. Its passphrase is kept
+// apart, encrypted.
+type Repository struct {
+	job.Repository
+	CreatedAt     time.Time `json:"created_at"`
+	HasPassphrase bool      `json:"has_passphrase"`
+}
+
+// RepositoryView is a repository with what is known from its jobs.
+type RepositoryView struct {
+	Repository
+	Busy        string              `json:"busy"`        // what holds it: "backup of web1"; empty when free
+	BusyJob     job.ID              `json:"busy_job"`    // that job
+	LastBackup  *BackupSummary      `json:"last_backup"` // newest good one of any host
+	Info        *job.RepositoryInfo `json:"info"`        // from the newest info or init
+	InfoAt      *time.Time          `json:"info_at"`
+	LastCheck   *time.Time          `json:"last_check"`   // newest good check
+	LastPrune   *time.Time          `json:"last_prune"`   // newest good prune
+	LastCompact *time.Time          `json:"last_compact"` // newest good compact
+}
+
+// NewRepository is a request to add a repository.
+type NewRepository struct {
+	Name       string         `json:"name"`
+	Location   string         `json:"location"`
+	Encryption job.Encryption `json:"encryption"` // empty means repokey-blake2
+	Passphrase secret.Value   `json:"passphrase"`
+	Generate   bool           `json:"generate_passphrase"` // make a strong one
+}
+
+// Status is the whole in short: what borgfleet status, its API call and its
+// bus request answer.
+type Status struct {
+	Summary     string            `json:"summary"` // one sentence: "All 3 backups are fresh"
+	At          time.Time         `json:"at"`
+	Version     string            `json:"version"`
+	HostsOnline int               `json:"hosts_online"`
+	HostsTotal  int               `json:"hosts_total"`
+	Jobs        map[job.State]int `json:"jobs"` // by state; terminal ones of the last 24 h
+	Hosts       []HostView        `json:"hosts"`
+	Running     []job.Job         `json:"running"` // sent and running
+	Queued      []job.Job         `json:"queued"`
+	Recent      []job.Job         `json:"recent"`    // newest terminal ones, at most 10
+	Attention   []Attention       `json:"attention"` // what needs a person
+}
+
+// Attention is one thing that needs a person.
+type Attention struct {
+	Kind       string    `json:"kind"` // failed, warning, offline, no_borg
+	Host       string    `json:"host"`
+	Repository string    `json:"repository"`
+	Job        job.ID    `json:"job"` // may be empty
+	Message    string    `json:"message"`
+	Hint       string    `json:"hint"`
+	Since      time.Time `json:"since"`
+}

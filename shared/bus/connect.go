@@ -1,0 +1,87 @@
+package bus
+
+import (
+	"crypto/tls"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Permissions is an allow-list of subjects for one client.
+type Permissions struct {
+	Publish   []string
+	Subscribe []string
+	Responses bool // may answer a request once, within a minute
+}
+
+// AgentPermissions is all that an agent may do. The name may be a permission
+// template such as "{{name()}}".
+func AgentPermissions(name string) Permissions {
+	return Permissions{
+		Publish:   []string{Prefix + ".agent." + name + ".>"},
+		Subscribe: []string{Prefix + ".cmd." + name + ".>", InboxPrefix(name) + ".>"},
+		Responses: true,
+	}
+}
+
+// ConnectOptions are the choices that differ between clients.
+type ConnectOptions struct {
+	Name         string      // shown in the server's connection list; also the inbox
+	Credentials  string      // path of a .creds file; empty in-process
+	TLS          *tls.Config // nil: plain, or the system's roots for tls:// URLs
+	OnConnect    func()      // after the first connect and every reconnect; must not block
+	OnDisconnect func(error) // must not block
+	OnError      func(error) // permission violations, slow consumers; must not block
+}
+
+// Options turns o into the nats.go options that every client of ours uses:
+// reconnect for ever with full jitter, no reconnect buffer (spools are ours),
+// quick notice of a dead link, own inbox.
+func (o ConnectOptions) Options() []nats.Option {
+	options := []nats.Option{
+		nats.Name(o.Name),
+		nats.CustomInboxPrefix(InboxPrefix(o.Name)),
+		nats.PingInterval(PingInterval), nats.MaxPingsOutstanding(PingsOut),
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
+		nats.CustomReconnectDelay(reconnectDelay), nats.ReconnectBufSize(-1),
+		nats.Timeout(10 * time.Second),
+		nats.ConnectHandler(func(*nats.Conn) { call(o.OnConnect) }),
+		nats.ReconnectHandler(func(*nats.Conn) { call(o.OnConnect) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { callWith(o.OnDisconnect, err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { callWith(o.OnError, err) }),
+	}
+	if o.Credentials != "" {
+		options = append(options, nats.UserCredentials(o.Credentials))
+	}
+	if o.TLS != nil {
+		options = append(options, nats.Secure(o.TLS))
+	}
+	return options
+}
+
+// Connect connects to the given URLs. It returns at once, also when no server
+// can be reached yet; it then goes on trying. Only unusable options are errors.
+func Connect(urls []string, o ConnectOptions) (*nats.Conn, error) {
+	return nats.Connect(strings.Join(urls, ","), o.Options()...)
+}
+
+// reconnectDelay is exponential with full jitter, between 50 ms and
+// MaxReconnectGap.
+func reconnectDelay(attempts int) time.Duration {
+	ceiling := min(250*time.Millisecond<<min(attempts, 10), MaxReconnectGap)
+	return 50*time.Millisecond + rand.N(ceiling)
+}
+
+func call(f func()) {
+	if f != nil {
+		f()
+	}
+}
+
+func callWith(f func(error), err error) {
+	if f != nil {
+		f(err)
+	}
+}

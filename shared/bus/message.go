@@ -1,0 +1,129 @@
+package bus
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// MaxMessageBytes bounds every message of an agent.
+const MaxMessageBytes = 512 << 10
+
+// Timing of the protocol.
+const (
+	PingInterval    = 20 * time.Second // with PingsOut: a dead link is noticed within 60 s
+	PingsOut        = 2
+	HelloBusy       = 10 * time.Second // while something runs
+	HelloIdle       = 30 * time.Second // at rest; jittered by up to a fifth
+	RequestTimeout  = 5 * time.Second  // no answer by then is ambiguous, not a failure
+	OrderLifetime   = 2 * time.Minute  // an order older than this is not accepted
+	MaxReconnectGap = 60 * time.Second // full jitter up to here
+)
+
+// Order asks a host to run one attempt of one job. It travels inside an
+// [Envelope].
+type Order struct {
+	Host       string          `json:"host"`
+	Job        job.ID          `json:"job"`
+	Attempt    int             `json:"attempt"`
+	IssuedAt   time.Time       `json:"issued_at"`
+	ExpiresAt  time.Time       `json:"expires_at"` // not to be accepted later
+	Kind       job.Kind        `json:"kind"`
+	Spec       json.RawMessage `json:"spec"`
+	Repository job.Repository  `json:"repository"`
+	Archive    string          `json:"archive,omitempty"`    // the archive's full name, for a backup
+	Baseline   *job.Baseline   `json:"baseline,omitempty"`   // null: no percentage
+	Passphrase *secret.Sealed  `json:"passphrase,omitempty"` // null: the repository has none
+}
+
+// OrderReply is a host's answer, given after the order, or its refusal, is in
+// its journal on disk. The same order always gets the same answer.
+type OrderReply struct {
+	Accepted bool         `json:"accepted"`
+	Stamp    Stamp        `json:"stamp"`
+	Failure  *job.Failure `json:"failure,omitempty"` // why not; also told as a finished event
+}
+
+// Stamp is a moment in the life of an agent's journal. Within one journal the
+// revision only grows, so "this agent does not know that attempt" can be told
+// from "this agent did not know it yet".
+type Stamp struct {
+	Journal  string `json:"journal"`  // random id, made with the journal
+	Revision uint64 `json:"revision"` // number of the journal's last change
+}
+
+// Event is a job event as an agent publishes it.
+type Event struct {
+	job.Event
+	Stamp Stamp `json:"stamp"`
+}
+
+// Progress is live progress as an agent publishes it: never stored, may be lost.
+type Progress struct {
+	Job      job.ID       `json:"job"`
+	Attempt  int          `json:"attempt"`
+	Progress job.Progress `json:"progress"`
+}
+
+// Cancel asks a host to end an attempt. A host that does not know the attempt
+// remembers the cancellation, and refuses an order that comes after it.
+type Cancel struct {
+	Job     job.ID `json:"job"`
+	Attempt int    `json:"attempt"`
+}
+
+// CancelReply says that the cancellation is in the host's journal.
+type CancelReply struct {
+	Stamp Stamp `json:"stamp"`
+}
+
+// Hello tells the coordinator what a host is and which attempts it knows.
+type Hello struct {
+	Host         string        `json:"host"`
+	AgentVersion string        `json:"agent_version"`
+	BorgVersion  string        `json:"borg_version"` // empty: no usable borg, see BorgFailure
+	BorgFailure  *job.Failure  `json:"borg_failure,omitempty"`
+	OS           string        `json:"os"`       // "Debian GNU/Linux 12 (bookworm)", "linux/amd64" when unknown
+	SealKey      string        `json:"seal_key"` // public curve key that secrets are sealed to
+	StartedAt    time.Time     `json:"started_at"`
+	At           time.Time     `json:"at"` // the host's clock
+	Slots        int           `json:"slots"`
+	FreeBytes    uint64        `json:"free_bytes"`    // where borg keeps its cache
+	JournalDepth int           `json:"journal_depth"` // events not known to be stored
+	Stamp        Stamp         `json:"stamp"`
+	Attempts     []HostAttempt `json:"attempts"` // open ones and tombstones
+}
+
+// HostAttempt is one attempt that a host knows.
+type HostAttempt struct {
+	Job      job.ID `json:"job"`
+	Attempt  int    `json:"attempt"`
+	LastSeq  int    `json:"last_seq"` // number of its last event
+	Finished bool   `json:"finished"` // LastSeq is the finished event
+}
+
+// HelloReply settles both sides.
+type HelloReply struct {
+	At       time.Time `json:"at"` // the coordinator's clock
+	Verdicts []Verdict `json:"verdicts"`
+}
+
+// Verdict is what the coordinator says of one attempt.
+type Verdict struct {
+	Job     job.ID `json:"job"`
+	Attempt int    `json:"attempt"`
+	Action  Action `json:"action"`
+	Stored  int    `json:"stored"` // events up to this number are stored, and may be dropped
+}
+
+// Action is what a host shall do with an attempt.
+type Action string
+
+// Actions of a verdict.
+const (
+	Keep   Action = "keep"   // go on, and publish again what is not stored
+	Stop   Action = "cancel" // end it, as Cancel does
+	Forget Action = "forget" // finished and stored: the tombstone may go
+)

@@ -1,0 +1,156 @@
+package job
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Job is one piece of work for one host and one repository.
+type Job struct {
+	ID          ID         `json:"id"`
+	Kind        Kind       `json:"kind"`
+	Host        string     `json:"host"`
+	Repository  string     `json:"repository"`
+	Plan        string     `json:"plan"`
+	State       State      `json:"state"`
+	Reason      string     `json:"reason"`  // why it waits, for a person; empty when it does not
+	Attempt     int        `json:"attempt"` // number of the current or last attempt; 0 before the first order
+	MaxAttempts int        `json:"max_attempts"`
+	SubmittedBy string     `json:"submitted_by"`
+	SubmittedAt time.Time  `json:"submitted_at"`
+	StartedAt   *time.Time `json:"started_at"`  // when borg's process of the last attempt was started
+	FinishedAt  *time.Time `json:"finished_at"` // when the job became terminal
+	Spec        Spec       `json:"spec"`
+	Progress    *Progress  `json:"progress"` // live; null when the job does not run
+	Result      *Result    `json:"result"`
+	Failure     *Failure   `json:"failure"`
+	// CancelRequested says that a person asked to end the job; it is cancelled
+	// once its process is known to be gone.
+	CancelRequested bool      `json:"cancel_requested"`
+	Attempts        []Attempt `json:"attempts"` // oldest first
+}
+
+// Attempt is one try of a job. Its state is running or terminal.
+type Attempt struct {
+	Number     int        `json:"number"` // 1, 2, …
+	State      State      `json:"state"`
+	Archive    string     `json:"archive,omitempty"` // the archive's name, for a backup
+	SentAt     time.Time  `json:"sent_at"`
+	StartedAt  *time.Time `json:"started_at"`
+	FinishedAt *time.Time `json:"finished_at"`
+	Failure    *Failure   `json:"failure"`
+}
+
+// UnmarshalJSON decodes a job; the spec is decoded by the job's kind.
+func (j *Job) UnmarshalJSON(data []byte) error {
+	type plain Job
+	shadow := struct {
+		*plain
+		Spec json.RawMessage `json:"spec"`
+	}{plain: (*plain)(j)}
+	if err := json.Unmarshal(data, &shadow); err != nil {
+		return err
+	}
+	spec, err := ParseSpec(j.Kind, shadow.Spec)
+	if err != nil {
+		return err
+	}
+	j.Spec = spec
+	return nil
+}
+
+// Title is the job in a few words: "backup of web1".
+func (j Job) Title() string { return string(j.Kind) + " of " + j.Host }
+
+// Duration is the time from the last attempt's start to its end, or to now
+// while it runs; 0 before the start.
+func (j Job) Duration(now time.Time) time.Duration {
+	if j.StartedAt == nil {
+		return 0
+	}
+	if j.FinishedAt != nil {
+		return j.FinishedAt.Sub(*j.StartedAt)
+	}
+	return now.Sub(*j.StartedAt)
+}
+
+// Progress is the newest of what borg said about where it is.
+type Progress struct {
+	Phase            string    `json:"phase"` // create, check, prune, compact, cache.sync, …
+	NFiles           int64     `json:"nfiles"`
+	OriginalSize     int64     `json:"original_size"`
+	CompressedSize   int64     `json:"compressed_size"`
+	DeduplicatedSize int64     `json:"deduplicated_size"`
+	Path             string    `json:"path"`        // the file, or borg's words, it is at
+	Percent          *float64  `json:"percent"`     // null without a base; at most 99 while running
+	Rate             *int64    `json:"rate"`        // bytes of original data a second
+	ETASeconds       *int64    `json:"eta_seconds"` // from the previous archive
+	At               time.Time `json:"at"`          // borg's own time of this line
+}
+
+// Baseline is what the previous good backup of the same data looked like; the
+// percentage and the ETA are estimated from it.
+type Baseline struct {
+	OriginalSize int64 `json:"original_size"`
+	NFiles       int64 `json:"nfiles"`
+}
+
+// Result is what a job brought. Fields that do not belong to its kind are empty.
+type Result struct {
+	Archive            string   `json:"archive,omitempty"`
+	ArchiveID          string   `json:"archive_id,omitempty"`
+	OriginalSize       int64    `json:"original_size"`
+	CompressedSize     int64    `json:"compressed_size"`
+	DeduplicatedSize   int64    `json:"deduplicated_size"`
+	NFiles             int64    `json:"nfiles"`
+	CompressionRatio   float64  `json:"compression_ratio"`   // compressed ÷ original; 0 when original is 0
+	DeduplicationRatio float64  `json:"deduplication_ratio"` // deduplicated ÷ original; 0 when original is 0
+	Duration           float64  `json:"duration"`            // seconds that borg's process lived
+	BorgVersion        string   `json:"borg_version"`
+	Warnings           []string `json:"warnings"` // the first MaxWarnings of them
+	WarningsOmitted    int      `json:"warnings_omitted,omitempty"`
+
+	Archives        []Archive       `json:"archives,omitempty"`         // list; newest last
+	ArchivesOmitted int             `json:"archives_omitted,omitempty"` // older ones left out of a long list
+	Repository      *RepositoryInfo `json:"repository,omitempty"`       // info, init
+	Kept            []string        `json:"kept,omitempty"`             // prune
+	Pruned          []string        `json:"pruned,omitempty"`           // prune; with dry_run: would be
+	FreedBytes      *int64          `json:"freed_bytes,omitempty"`      // compact; null when borg did not say
+}
+
+// Bounds that keep a result below the bus's message size.
+const (
+	MaxWarnings = 100
+	MaxArchives = 1000
+)
+
+// SetRatios computes both ratios from the sizes.
+func (r *Result) SetRatios() {
+	r.CompressionRatio, r.DeduplicationRatio = 0, 0
+	if r.OriginalSize > 0 {
+		r.CompressionRatio = float64(r.CompressedSize) / float64(r.OriginalSize)
+		r.DeduplicationRatio = float64(r.DeduplicatedSize) / float64(r.OriginalSize)
+	}
+}
+
+// Archive is one line of a repository's list.
+type Archive struct {
+	Name     string    `json:"name"`
+	ID       string    `json:"id"`
+	Start    time.Time `json:"start"`
+	Hostname string    `json:"hostname,omitempty"`
+	Username string    `json:"username,omitempty"`
+	Comment  string    `json:"comment,omitempty"`
+}
+
+// RepositoryInfo is what borg info says of a repository. Sizes are bytes.
+type RepositoryInfo struct {
+	ID           string     `json:"id"`
+	Location     string     `json:"location"`
+	LastModified *time.Time `json:"last_modified"`
+	Encryption   Encryption `json:"encryption"`
+	UniqueChunks int64      `json:"unique_chunks"`
+	TotalChunks  int64      `json:"total_chunks"`
+	TotalSize    int64      `json:"total_size"`  // sum over all archives, uncompressed
+	UniqueCSize  int64      `json:"unique_size"` // deduplicated and compressed: what the disk holds
+}

@@ -1,0 +1,59 @@
+package job
+
+import "slices"
+
+// Kind says what a job does. The names are borg's own where borg has one.
+type Kind string
+
+// The kinds of the contract. Those without a spec in this version are known by
+// name, and refused with a clear error (see [ParseSpec]).
+const (
+	Init      Kind = "init"
+	Backup    Kind = "backup"
+	List      Kind = "list"
+	Info      Kind = "info"
+	Restore   Kind = "restore"
+	Delete    Kind = "delete"
+	Prune     Kind = "prune"
+	Compact   Kind = "compact"
+	Check     Kind = "check"
+	Mount     Kind = "mount"
+	Umount    Kind = "umount"
+	Diff      Kind = "diff"
+	BreakLock Kind = "break-lock"
+	Verify    Kind = "verify"
+)
+
+var kinds = []Kind{
+	Init, Backup, List, Info, Restore, Delete, Prune, Compact, Check,
+	Mount, Umount, Diff, BreakLock, Verify,
+}
+
+// Kinds returns every kind of the contract, in its order.
+func Kinds() []Kind { return slices.Clone(kinds) }
+
+// Known reports whether k is a kind of the contract.
+func (k Kind) Known() bool { return slices.Contains(kinds, k) }
+
+// Exclusive reports whether a job of this kind must be alone on its
+// repository. It mirrors borg's own locks, where list, info, mount and the
+// like share, and everything else excludes even readers.
+func (k Kind) Exclusive() bool {
+	switch k {
+	case List, Info, Restore, Mount, Umount, Diff, Verify:
+		return false
+	default:
+		return true
+	}
+}
+
+// DefaultAttempts is how often a job of this kind is tried in all, if its
+// submitter does not say otherwise. Only retryable failures are tried again.
+func (k Kind) DefaultAttempts() int {
+	switch k {
+	case Backup, Prune, Compact, Check, List, Info:
+		return 3
+	default:
+		return 1
+	}
+}

@@ -1,0 +1,91 @@
+package job
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Encryption is one of borg's encryption modes.
+type Encryption string
+
+// Encryption modes of the contract, as borg init names them.
+const (
+	RepokeyBlake2       Encryption = "repokey-blake2"
+	Repokey             Encryption = "repokey"
+	KeyfileBlake2       Encryption = "keyfile-blake2"
+	Keyfile             Encryption = "keyfile"
+	AuthenticatedBlake2 Encryption = "authenticated-blake2"
+	Authenticated       Encryption = "authenticated"
+	Unencrypted         Encryption = "none"
+)
+
+var encryptions = []Encryption{
+	RepokeyBlake2, Repokey, KeyfileBlake2, Keyfile, AuthenticatedBlake2, Authenticated, Unencrypted,
+}
+
+// Encryptions returns every mode, the default first.
+func Encryptions() []Encryption { return slices.Clone(encryptions) }
+
+// Known reports whether e is one of borg's modes.
+func (e Encryption) Known() bool { return slices.Contains(encryptions, e) }
+
+// NeedsPassphrase reports whether borg asks for a passphrase in this mode.
+func (e Encryption) NeedsPassphrase() bool { return e != Unencrypted }
+
+func badEncryption(field string, e Encryption) *Failure {
+	names := make([]string, len(encryptions))
+	for i, known := range encryptions {
+		names[i] = string(known)
+	}
+	return badSpec(field, "%q is not an encryption mode", e).WithHint("one of %s", strings.Join(names, ", "))
+}
+
+// Repository is what a job needs to know of its repository; the passphrase
+// travels apart from it, sealed.
+type Repository struct {
+	Name       string     `json:"name"`
+	Location   string     `json:"location"` // absolute path, or ssh://user@host:port/path
+	Encryption Encryption `json:"encryption"`
+}
+
+var (
+	hostName       = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+	repositoryName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+	sshLocation    = regexp.MustCompile(`^ssh://([^/@\s-][^/@\s]*@)?[A-Za-z0-9._:\[\]][A-Za-z0-9._:\[\]-]*(:[0-9]{1,5})?/\S+$`)
+)
+
+// CheckHostName checks a host's name. Names become part of subjects and of
+// permission templates, so the pattern is strict.
+func CheckHostName(field, name string) error {
+	if !hostName.MatchString(name) {
+		return Invalid(field, "%q is not a host name", name).WithHint("1 to 63 of a-z, 0-9 and -")
+	}
+	return nil
+}
+
+// CheckRepositoryName checks a repository's name.
+func CheckRepositoryName(field, name string) error {
+	if !repositoryName.MatchString(name) {
+		return Invalid(field, "%q is not a repository name", name).WithHint("1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit")
+	}
+	return nil
+}
+
+// Validate returns nil or a *Failure about the first bad field.
+func (r Repository) Validate() error {
+	if err := CheckRepositoryName("name", r.Name); err != nil {
+		return err
+	}
+	local := strings.HasPrefix(r.Location, "/") && !strings.ContainsAny(r.Location, "\x00\n\r") && !strings.Contains(r.Location, "::")
+	if !local && !sshLocation.MatchString(r.Location) {
+		return Invalid("location", "%q is not a repository location", r.Location).
+			WithHint("an absolute path on the host, or ssh://user@host:port/path")
+	}
+	if !r.Encryption.Known() {
+		f := badEncryption("encryption", r.Encryption)
+		f.Code = InvalidRequest
+		return f
+	}
+	return nil
+}

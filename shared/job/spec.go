@@ -1,0 +1,346 @@
+package job
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Limits on what a submission may carry.
+const (
+	MaxSpecBytes = 256 << 10 // a whole spec as JSON; an order must fit a bus message
+	maxListItems = 10_000    // paths or patterns
+	maxItemBytes = 4096      // one path or pattern (Linux PATH_MAX)
+)
+
+// Spec says what a job of one kind is to do. Specs are plain values; a spec
+// that came out of [ParseSpec] is valid.
+type Spec interface {
+	// Kind returns the kind that the spec belongs to.
+	Kind() Kind
+	// Validate returns nil, or every fault found, joined; each fault is a
+	// *Failure with code invalid_spec that names its field.
+	Validate() error
+}
+
+// InitSpec creates a repository.
+type InitSpec struct {
+	// Encryption overrides the repository's own mode; empty means that mode.
+	Encryption Encryption `json:"encryption,omitempty"`
+}
+
+// BackupSpec creates one archive (borg create).
+type BackupSpec struct {
+	Paths         []string `json:"paths"`                     // absolute, at least one
+	Exclude       []string `json:"exclude,omitempty"`         // borg patterns
+	Compression   string   `json:"compression,omitempty"`     // borg's notation; default lz4
+	Archive       string   `json:"archive,omitempty"`         // default <host>-<UTC time>
+	Comment       string   `json:"comment,omitempty"`         // stored in the archive
+	ExcludeCaches bool     `json:"exclude_caches,omitempty"`  // skip tagged cache directories
+	OneFileSystem bool     `json:"one_file_system,omitempty"` // stay on the paths' file systems
+	NumericIDs    bool     `json:"numeric_ids,omitempty"`     // store no user and group names
+	UploadLimit   int      `json:"upload_limit,omitempty"`    // KiB/s to the repository; 0 = none
+}
+
+// ListSpec lists the archives of a repository, newest last.
+type ListSpec struct {
+	Prefix string `json:"prefix,omitempty"` // only archives whose name begins so
+	Last   int    `json:"last,omitempty"`   // only the newest N; 0 = all
+}
+
+// InfoSpec asks for the sizes of a repository, or of one archive in it.
+type InfoSpec struct {
+	Archive string `json:"archive,omitempty"`
+}
+
+// PruneSpec deletes archives that no keep rule wants.
+type PruneSpec struct {
+	KeepWithin  string `json:"keep_within,omitempty"` // borg's interval, for example 2d
+	KeepLast    int    `json:"keep_last,omitempty"`
+	KeepHourly  int    `json:"keep_hourly,omitempty"`
+	KeepDaily   int    `json:"keep_daily,omitempty"`
+	KeepWeekly  int    `json:"keep_weekly,omitempty"`
+	KeepMonthly int    `json:"keep_monthly,omitempty"`
+	KeepYearly  int    `json:"keep_yearly,omitempty"`
+	Prefix      string `json:"prefix,omitempty"`  // default: this host's archives, "<host>-"
+	DryRun      bool   `json:"dry_run,omitempty"` // say what would be deleted
+}
+
+// CompactSpec frees the space of deleted archives.
+type CompactSpec struct {
+	Threshold int `json:"threshold,omitempty"` // percent saved before a segment is rewritten; 0 = borg's 10
+}
+
+// CheckSpec verifies a repository's consistency.
+type CheckSpec struct {
+	VerifyData     bool `json:"verify_data,omitempty"`     // read and verify every chunk
+	RepositoryOnly bool `json:"repository_only,omitempty"` // skip the archives' metadata
+	MaxDuration    int  `json:"max_duration,omitempty"`    // seconds; implies repository_only
+}
+
+// Kind implements [Spec].
+func (InitSpec) Kind() Kind { return Init }
+
+// Kind implements [Spec].
+func (BackupSpec) Kind() Kind { return Backup }
+
+// Kind implements [Spec].
+func (ListSpec) Kind() Kind { return List }
+
+// Kind implements [Spec].
+func (InfoSpec) Kind() Kind { return Info }
+
+// Kind implements [Spec].
+func (PruneSpec) Kind() Kind { return Prune }
+
+// Kind implements [Spec].
+func (CompactSpec) Kind() Kind { return Compact }
+
+// Kind implements [Spec].
+func (CheckSpec) Kind() Kind { return Check }
+
+// specs decodes the spec of each kind that this version can run.
+var specs = map[Kind]func([]byte) (Spec, error){
+	Init:    decodeSpec[InitSpec],
+	Backup:  decodeSpec[BackupSpec],
+	List:    decodeSpec[ListSpec],
+	Info:    decodeSpec[InfoSpec],
+	Prune:   decodeSpec[PruneSpec],
+	Compact: decodeSpec[CompactSpec],
+	Check:   decodeSpec[CheckSpec],
+}
+
+// Runnable returns the kinds that this version can run, in contract order.
+func Runnable() []Kind {
+	return slices.DeleteFunc(Kinds(), func(k Kind) bool { return specs[k] == nil })
+}
+
+// ParseSpec decodes and validates the spec of the given kind. Empty and null
+// data stand for the empty spec. Unknown fields are faults. The error is a
+// *Failure, or several joined.
+func ParseSpec(kind Kind, data []byte) (Spec, error) {
+	if !kind.Known() {
+		return nil, Fail(UnknownKind, "there is no job kind %q", kind).WithHint("kinds: %s", kindNames(Runnable()))
+	}
+	decode := specs[kind]
+	if decode == nil {
+		return nil, Fail(UnknownKind, "jobs of kind %s cannot be run by this version", kind).
+			WithHint("this version runs: %s", kindNames(Runnable()))
+	}
+	if len(data) > MaxSpecBytes {
+		return nil, Fail(TooLarge, "spec: %d bytes, more than the %d that are allowed", len(data), MaxSpecBytes).
+			WithHint("name directories and patterns instead of single files")
+	}
+	if trimmed := bytes.TrimSpace(data); len(trimmed) == 0 || bytes.Equal(trimmed, []byte("null")) {
+		data = []byte("{}")
+	}
+	spec, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	return spec, nil
+}
+
+func decodeSpec[S Spec](data []byte) (Spec, error) {
+	var spec S
+	if err := DecodeStrict(data, &spec); err != nil {
+		f := AsFailure(err)
+		f.Code, f.Message = InvalidSpec, "spec: "+f.Message
+		return nil, f
+	}
+	return spec, nil
+}
+
+// DecodeStrict decodes one JSON value into target, refuses unknown fields and
+// anything after the value, and returns faults as an invalid_request failure
+// that says where.
+func DecodeStrict(data []byte, target any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(target)
+	if err == nil {
+		if _, more := decoder.Token(); more != io.EOF {
+			return Fail(InvalidRequest, "malformed JSON at byte %d: more than one value", decoder.InputOffset())
+		}
+		return nil
+	}
+	if failure, ok := errors.AsType[*Failure](err); ok {
+		return failure
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return Invalid(wrong.Field, "expected %s, got %s", wrong.Type, wrong.Value)
+	}
+	if _, name, ok := strings.Cut(err.Error(), "unknown field "); ok {
+		return Fail(InvalidRequest, "unknown field %s", name).WithHint("check its spelling; the contract and --help list the fields")
+	}
+	return Fail(InvalidRequest, "malformed JSON at byte %d: %s", decoder.InputOffset(), strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// Validate implements [Spec].
+func (s InitSpec) Validate() error {
+	if s.Encryption != "" && !s.Encryption.Known() {
+		return badEncryption("encryption", s.Encryption)
+	}
+	return nil
+}
+
+// Validate implements [Spec].
+func (s BackupSpec) Validate() error {
+	faults := checkPaths(s.Paths)
+	faults = append(faults, checkList("exclude", s.Exclude))
+	if s.Compression != "" {
+		faults = append(faults, checkCompression(s.Compression))
+	}
+	faults = append(faults, checkArchive("archive", s.Archive), checkText("comment", s.Comment))
+	if s.UploadLimit < 0 {
+		faults = append(faults, badSpec("upload_limit", "must not be negative"))
+	}
+	return errors.Join(faults...)
+}
+
+// Validate implements [Spec].
+func (s ListSpec) Validate() error {
+	return errors.Join(checkText("prefix", s.Prefix), notNegative("last", s.Last))
+}
+
+// Validate implements [Spec].
+func (s InfoSpec) Validate() error { return checkArchive("archive", s.Archive) }
+
+var interval = regexp.MustCompile(`^[1-9][0-9]{0,5}[Hdwmy]$`)
+
+// Validate implements [Spec]. A prune that keeps nothing is refused, as it
+// would delete every archive.
+func (s PruneSpec) Validate() error {
+	counts := map[string]int{
+		"keep_last": s.KeepLast, "keep_hourly": s.KeepHourly, "keep_daily": s.KeepDaily,
+		"keep_weekly": s.KeepWeekly, "keep_monthly": s.KeepMonthly, "keep_yearly": s.KeepYearly,
+	}
+	var faults []error
+	keeps := s.KeepWithin != ""
+	for field, n := range counts {
+		faults = append(faults, notNegative(field, n))
+		keeps = keeps || n > 0
+	}
+	if !keeps {
+		faults = append(faults, badSpec("spec", "no keep rule: this would delete every archive").
+			WithHint("give at least one of keep_within, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly"))
+	}
+	if s.KeepWithin != "" && !interval.MatchString(s.KeepWithin) {
+		faults = append(faults, badSpec("keep_within", "%q is not an interval", s.KeepWithin).
+			WithHint("a number and one of H d w m y, for example 2d"))
+	}
+	faults = append(faults, checkText("prefix", s.Prefix))
+	return errors.Join(faults...)
+}
+
+// Validate implements [Spec].
+func (s CompactSpec) Validate() error {
+	if s.Threshold < 0 || s.Threshold > 99 {
+		return badSpec("threshold", "%d is not a percentage from 0 to 99", s.Threshold)
+	}
+	return nil
+}
+
+// Validate implements [Spec].
+func (s CheckSpec) Validate() error {
+	if s.VerifyData && (s.RepositoryOnly || s.MaxDuration > 0) {
+		return badSpec("verify_data", "cannot be combined with repository_only or max_duration").
+			WithHint("borg verifies data in the archives part of a full check")
+	}
+	return notNegative("max_duration", s.MaxDuration)
+}
+
+func badSpec(field, format string, args ...any) *Failure {
+	return Fail(InvalidSpec, "%s: %s", field, fmt.Sprintf(format, args...))
+}
+
+func notNegative(field string, n int) error {
+	if n < 0 {
+		return badSpec(field, "must not be negative")
+	}
+	return nil
+}
+
+func checkPaths(paths []string) []error {
+	if len(paths) == 0 {
+		return []error{badSpec("paths", "is empty: there is nothing to back up").WithHint(`for example "paths": ["/etc", "/home"]`)}
+	}
+	faults := []error{checkList("paths", paths)}
+	for i, p := range paths {
+		if p != "" && !path.IsAbs(p) {
+			faults = append(faults, badSpec(fmt.Sprintf("paths[%d]", i), "%q is relative", p).WithHint("give absolute paths, such as /%s", p))
+		}
+	}
+	return faults
+}
+
+func checkList(field string, items []string) error {
+	if len(items) > maxListItems {
+		return badSpec(field, "%d entries, more than the %d that are allowed", len(items), maxListItems)
+	}
+	var faults []error
+	for i, item := range items {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if item == "" {
+			faults = append(faults, badSpec(at, "is empty"))
+		}
+		faults = append(faults, checkText(at, item))
+	}
+	return errors.Join(faults...)
+}
+
+func checkText(field, text string) error {
+	if len(text) > maxItemBytes {
+		return badSpec(field, "%d bytes, more than the %d that are allowed", len(text), maxItemBytes)
+	}
+	if strings.ContainsRune(text, 0) {
+		return badSpec(field, "contains a NUL byte")
+	}
+	return nil
+}
+
+// checkArchive checks a borg archive name (or a template of one).
+func checkArchive(field, name string) error {
+	if strings.ContainsAny(name, "/\n\r\t ") || strings.Contains(name, "::") || strings.HasPrefix(name, "-") {
+		return badSpec(field, "%q is not an archive name", name).WithHint("no spaces, slashes, or double colons, and no dash at the start")
+	}
+	if len(name) > 200 {
+		return badSpec(field, "longer than 200 bytes")
+	}
+	return checkText(field, name)
+}
+
+// compressionLevels gives the allowed levels of each algorithm (borg help compression).
+var compressionLevels = map[string][2]int{"none": {}, "lz4": {}, "zstd": {1, 22}, "zlib": {0, 9}, "lzma": {0, 9}}
+
+func checkCompression(text string) error {
+	algorithm, level, hasLevel := strings.Cut(strings.TrimPrefix(text, "auto,"), ",")
+	bounds, known := compressionLevels[algorithm]
+	bad := badSpec("compression", "%q is not a compression", text).
+		WithHint("one of none, lz4, zstd[,1-22], zlib[,0-9], lzma[,0-9], each also as auto,…")
+	if !known || (hasLevel && bounds[1] == 0) {
+		return bad
+	}
+	if n, err := strconv.Atoi(level); hasLevel && (err != nil || n < bounds[0] || n > bounds[1]) {
+		return bad
+	}
+	return nil
+}
+
+func kindNames(kinds []Kind) string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = string(k)
+	}
+	return strings.Join(names, ", ")
+}
