@@ -60,6 +60,13 @@ type Event struct {
 	Stamp Stamp `json:"stamp"`
 }
 
+// StreamEvent is an event as it is read from the stream. Sequence is its place
+// there: it grows without bound and never repeats while the stream lives.
+type StreamEvent struct {
+	Sequence uint64 `json:"sequence"`
+	Event
+}
+
 // Progress is live progress as an agent publishes it: never stored, may be lost.
 type Progress struct {
 	Job      job.ID       `json:"job"`

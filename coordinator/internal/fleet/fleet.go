@@ -3,11 +3,16 @@
 package fleet
 
 import (
+	"errors"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
+
+// ErrHostAway says that a message was certainly not delivered, because nobody
+// listens for that host. Any other error of a link is ambiguous.
+var ErrHostAway = errors.New("host is not connected")
 
 // Mode says how a host is reached.
 type Mode string
