@@ -125,3 +125,18 @@ type Attention struct {
 	Hint       string    `json:"hint"`
 	Since      time.Time `json:"since"`
 }
+
+// JobLog is what is stored of a job's log, from some place on.
+type JobLog struct {
+	Lines    []LogEntry `json:"lines"`
+	Next     int        `json:"next"`     // give it back as "after" for what comes later
+	Complete bool       `json:"complete"` // nothing will ever follow Lines
+}
+
+// LogEntry is one log line with its place: the event (attempt, seq) that
+// brought it.
+type LogEntry struct {
+	Attempt int `json:"attempt"`
+	Seq     int `json:"seq"`
+	job.LogLine
+}
