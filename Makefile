@@ -1,0 +1,56 @@
+# borgfleet: `make demo` shows it working, `make test` proves it. `make help` lists the rest.
+
+VERSION ?= 0.1.0-dev
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+BUILD   := github.com/borgfleet/borgfleet/shared/build
+LDFLAGS := -s -w -X $(BUILD).Version=$(VERSION) -X $(BUILD).Commit=$(COMMIT)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+# Versions of the tools that `make lint` and `make secrets` run from the module cache.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GITLEAKS    := github.com/zricethezav/gitleaks/v8@v8.30.1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench lint vet fmt fmt-check layers secrets clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: ## install what is missing from Debian's packages (borg, sshd, chromium, …)
+	@deploy/dev/setup.sh
+
+build: ## build bin/borgfleet and bin/borgfleet-agent, static
+	@mkdir -p bin
+	$(GOBUILD) -o bin/borgfleet ./coordinator
+	$(GOBUILD) -o bin/borgfleet-agent ./agent
+
+demo: setup build ## coordinator, agent and real backups on this machine; Ctrl-C ends it (ONCE=1: ends by itself)
+	@deploy/demo.sh
+
+test: setup build ## all tests: unit and end to end, with the race detector
+	go test -race -timeout 15m work
+
+bench: setup build ## measure against plain borg and ssh, in one run; prints a table with ratios
+	go run ./e2e/bench
+
+lint: fmt-check vet layers ## formatting, vet, imports, staticcheck
+	go run $(STATICCHECK) $$(go list work)
+
+vet: ## go vet
+	go vet work
+
+fmt: ## format all Go code
+	gofmt -w agent coordinator e2e shared
+
+fmt-check:
+	@bad="$$(gofmt -l agent coordinator e2e shared)"; \
+	if [ -n "$$bad" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$bad" >&2; exit 1; fi
+
+layers: ## fail on an import against the direction that ARCHITECTURE.md gives
+	@deploy/dev/layers.sh
+
+secrets: ## scan the tree and its history for secrets
+	go run $(GITLEAKS) git --no-banner --redact --log-level warn .
+
+clean: ## remove what was built
+	rm -rf bin tmp e2e/artifacts

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need from Debian's packages.
+# Quick when nothing is missing; without the right to install it prints the command.
+set -euo pipefail
+
+declare -A provides=(
+  [borg]=borgbackup [sshd]=openssh-server [ssh]=openssh-client [fusermount3]=fuse3
+  [chromium]=chromium [ip]=iproute2 [git]=git [curl]=curl
+)
+missing=()
+for command in "${!provides[@]}"; do
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || missing+=("${provides[$command]}")
+done
+python3 -c 'import pyfuse3' 2>/dev/null || [ -e /usr/lib/python3/dist-packages/pyfuse3 ] ||
+  compgen -G '/usr/lib/python3/dist-packages/pyfuse3*' >/dev/null || missing+=(python3-pyfuse3)
+
+if ! command -v go >/dev/null 2>&1; then
+  echo "setup: Go is missing: install Go 1.26 or newer (https://go.dev/dl/) and put it on the PATH" >&2
+  exit 1
+fi
+[ "${#missing[@]}" -eq 0 ] && exit 0
+
+install="apt-get install -y --no-install-recommends ${missing[*]}"
+if [ "$(id -u)" -eq 0 ]; then as_root=""; elif sudo -n true 2>/dev/null; then as_root="sudo "; else as_root="no"; fi
+if [ "$as_root" = "no" ] || ! command -v apt-get >/dev/null 2>&1; then
+  printf 'setup: these packages are missing: %s\nRun this, then try again:\n  sudo %s\n' "${missing[*]}" "$install" >&2
+  exit 1
+fi
+echo "setup: installing ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # the command is a list of words
+if ! { ${as_root}apt-get update && ${as_root}$install; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  printf 'setup: the installation failed; run it by hand:\n  sudo %s\n' "$install" >&2
+  exit 1
+fi
