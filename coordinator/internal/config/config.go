@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 )
 
 // DefaultFile is read when no file is named; it may be absent.
@@ -119,11 +121,23 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
+	if file, err := parser.ParseBytes(data, 0); err == nil && isEmpty(file) {
+		return config, nil // decoding nothing would reset the defaults
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
-	if err := decoder.Decode(&config); err != nil && len(bytes.TrimSpace(data)) > 0 {
+	if err := decoder.Decode(&config); err != nil {
 		return Config{}, fmt.Errorf("configuration %s: %s", path, yaml.FormatError(err, false, true))
 	}
 	return config, nil
+}
+
+func isEmpty(file *ast.File) bool {
+	for _, doc := range file.Docs {
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType && doc.Body.Type() != ast.NullType {
+			return false
+		}
+	}
+	return true
 }
 
 // Validate returns nil, or every fault joined, each with its field's path.

@@ -1,0 +1,116 @@
+package bus_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nkeys"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+func signer(t *testing.T) (nkeys.KeyPair, string) {
+	t.Helper()
+	pair, err := nkeys.CreateAccount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair, public
+}
+
+func TestOrderIsBelievedOnlyFromItsCoordinatorForThisHostInTime(t *testing.T) {
+	pair, public := signer(t)
+	_, stranger := signer(t)
+	now := time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
+	order := bus.Order{Host: "web1", Job: job.NewID(now), Attempt: 1, IssuedAt: now, ExpiresAt: now.Add(bus.OrderLifetime), Kind: job.Backup, Spec: []byte(`{}`)}
+	envelope, err := bus.SignOrder(order, pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := bus.OpenOrder(envelope, public, "web1", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(order, got); diff != "" {
+		t.Error(diff)
+	}
+	changed := bus.Envelope{Body: append([]byte(" "), envelope.Body...), Signature: envelope.Signature}
+	for name, c := range map[string]struct {
+		envelope bus.Envelope
+		signer   string
+		host     string
+		at       time.Time
+		want     error
+	}{
+		"another signer": {envelope, stranger, "web1", now, bus.ErrSignature},
+		"changed body":   {changed, public, "web1", now, bus.ErrSignature},
+		"no signature":   {bus.Envelope{Body: envelope.Body}, public, "web1", now, bus.ErrSignature},
+		"another host":   {envelope, public, "db1", now, bus.ErrWrongHost},
+		"too late":       {envelope, public, "web1", now.Add(bus.OrderLifetime + time.Second), bus.ErrStale},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := bus.OpenOrder(c.envelope, c.signer, c.host, c.at); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func TestHostOf(t *testing.T) {
+	for subject, want := range map[string]string{
+		bus.HelloSubject("web1"):                      "web1",
+		bus.EventSubject("db-2", "01J"):               "db-2",
+		bus.ProgressSubject("a", "01J"):               "a",
+		"borgfleet.v1.agent.web1":                     "",
+		"borgfleet.v1.agent.*.hello":                  "",
+		"borgfleet.v1.agent..hello":                   "",
+		"borgfleet.v1.cmd.web1.order":                 "",
+		"":                                            "",
+		"borgfleet.v1.agent.WEB.hello":                "",
+		"evil.borgfleet.v1.agent.web1.hello":          "",
+		"borgfleet.v1.agent.borgfleet.v1.agent.hello": "borgfleet",
+	} {
+		got, err := bus.HostOf(subject)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", subject, got, err)
+		}
+	}
+}
+
+func TestOwnInbox(t *testing.T) {
+	for reply, want := range map[string]bool{
+		"_INBOX.web1.abc":   true,
+		"_INBOX.web1.a.b":   true,
+		"_INBOX.web1":       false,
+		"_INBOX.web12.abc":  false,
+		"_INBOX.web1.>":     false,
+		"_INBOX.web1.*":     false,
+		"$JS.API.INFO":      false,
+		"":                  false,
+		"x._INBOX.web1.abc": false,
+	} {
+		if got := bus.OwnInbox("web1", reply); got != want {
+			t.Errorf("%q: %t", reply, got)
+		}
+	}
+}
+
+func TestEventIDNamesOneEvent(t *testing.T) {
+	seen := map[string]bool{}
+	for attempt := range 12 {
+		for seq := range 12 {
+			id := bus.EventID(job.Event{Job: "01J", Attempt: attempt, Seq: seq})
+			if seen[id] {
+				t.Errorf("%s names two events", id)
+			}
+			seen[id] = true
+		}
+	}
+}
