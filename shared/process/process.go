@@ -1,0 +1,89 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// Command is what to run, and how. It never holds a secret: all of it is
+// written to the job directory.
+type Command struct {
+	// ID names the run, "<job>.<attempt>", and its directory. One ID is run at
+	// most once, however often it is started.
+	ID string
+	// Argv is the program, by path or by a name that is looked up in PATH, and
+	// its arguments.
+	Argv []string
+	// Env holds KEY=VALUE additions to the base environment (see [Environment]).
+	Env []string
+	// Dir is the program's working directory; empty means "/".
+	Dir string
+	// Nice is the scheduling priority, -20 to 19; 0 leaves it as it is.
+	Nice int
+	// IOClass is the I/O priority in the words of ionice, "best-effort:7" or
+	// "idle"; empty leaves it as it is.
+	IOClass string
+}
+
+// Offsets counts bytes of a run's two outputs.
+type Offsets struct {
+	Stdout int64 `json:"stdout"`
+	Stderr int64 `json:"stderr"`
+}
+
+// Chunk is a piece of output; either part may be empty. The slices are only
+// valid until the function that got them returns.
+type Chunk struct{ Stdout, Stderr []byte }
+
+// Started tells of a program that was started.
+type Started struct {
+	PID int
+	At  time.Time
+}
+
+// Exit tells how a run ended.
+type Exit struct {
+	Code      int       // exit code; -1 when ended by a signal, not started, or lost
+	Signal    int       // number of the signal that ended it, or 0
+	StartedAt time.Time // zero when not started
+	EndedAt   time.Time // zero when lost
+	// StartError says why the program could not be started; empty when it was.
+	StartError string
+	// StartErrno is the system's error number behind StartError, or 0.
+	StartErrno syscall.Errno
+	// Lost says that the program is gone and nobody saw how it ended.
+	Lost bool
+}
+
+// Signal is a signal that can be sent to a run.
+type Signal string
+
+// The signals.
+const (
+	Interrupt Signal = "interrupt" // SIGINT
+	Terminate Signal = "terminate" // SIGTERM
+	Kill      Signal = "kill"      // SIGKILL
+)
+
+// ErrNotStarted says that nothing was ever started under an ID, or that all
+// traces of it are gone.
+var ErrNotStarted = errors.New("nothing was started under this id")
+
+// ErrRunning says that a run's directory cannot be removed because it is not
+// over.
+var ErrRunning = errors.New("still running")
+
+// StartError is returned by Start when it is certain that the program does not
+// run and never did under this ID.
+type StartError struct {
+	Doing string // what was being done: "make job directory /x"
+	Err   error  // why it could not be done; often a syscall.Errno
+}
+
+// Error implements error.
+func (e *StartError) Error() string { return fmt.Sprintf("%s: %v", e.Doing, e.Err) }
+
+// Unwrap gives errors.Is the cause.
+func (e *StartError) Unwrap() error { return e.Err }
