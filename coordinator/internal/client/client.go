@@ -1,0 +1,201 @@
+// Package client speaks the coordinator's HTTP API. The command line uses it;
+// it knows nothing of how the coordinator works inside.
+//
+// What the coordinator refuses comes back as a *[job.Failure]. A coordinator
+// that cannot be reached is an *[UnreachableError], so that a program can tell
+// "no" from "nobody there".
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/build"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+const (
+	prefix         = "/api/v1"
+	dialTimeout    = 5 * time.Second
+	headerTimeout  = 60 * time.Second
+	maxAnswerBytes = 64 << 20
+	maxErrorBytes  = 1 << 20
+)
+
+// Options says which coordinator to speak to, and how.
+type Options struct {
+	URL   string // of the coordinator, without the API's path: http://127.0.0.1:8440
+	Token string // sent as a bearer token when not empty
+
+	HTTPClient *http.Client  // nil: one with timeouts for connecting and for the answer's head
+	RetryWait  time.Duration // first wait before an event stream is opened again; 0 means 500 ms
+	IdleLimit  time.Duration // silence after which an event stream counts as lost; 0 means 45 s
+}
+
+// Client is a coordinator's API as Go functions. It is safe for concurrent use.
+type Client struct {
+	base      string
+	token     string
+	agent     string
+	http      *http.Client
+	retryWait time.Duration
+	idleLimit time.Duration
+}
+
+// New returns a client. It does not connect.
+func New(options Options) (*Client, error) {
+	base, err := url.Parse(strings.TrimRight(options.URL, "/"))
+	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
+		return nil, job.Invalid("url", "%q is not the URL of a coordinator", options.URL).
+			WithHint("for example http://127.0.0.1:8440; BORGFLEET_URL sets it")
+	}
+	c := &Client{
+		base: base.String(), token: options.Token, agent: "borgfleet/" + build.Version,
+		http: options.HTTPClient, retryWait: options.RetryWait, idleLimit: options.IdleLimit,
+	}
+	if c.http == nil {
+		c.http = &http.Client{Transport: transport()}
+	}
+	if c.retryWait <= 0 {
+		c.retryWait = 500 * time.Millisecond
+	}
+	if c.idleLimit <= 0 {
+		c.idleLimit = 45 * time.Second
+	}
+	return c, nil
+}
+
+// URL returns the coordinator's address.
+func (c *Client) URL() string { return c.base }
+
+func transport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
+	t.ResponseHeaderTimeout = headerTimeout
+	return t
+}
+
+// UnreachableError says that no coordinator answered.
+type UnreachableError struct {
+	URL string
+	Err error // what the network said
+}
+
+// Error implements error.
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("coordinator at %s is not reachable: %s", e.URL, cause(e.Err))
+}
+
+// Unwrap returns what the network said.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *UnreachableError) Hint() string {
+	return "is it running? `borgfleet serve` starts it; --url or BORGFLEET_URL says where it is"
+}
+
+// cause is the innermost readable part of a transport error: without the
+// request's address, which is said already.
+func cause(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		return wrapped.Err
+	}
+	return err
+}
+
+// call sends one request and decodes its answer. in and out may be nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(data)
+	}
+	request, err := c.request(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	response, err := c.send(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() // read to its end, or given up
+	if out == nil {
+		return nil
+	}
+	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes))
+	if err != nil {
+		return c.unreachable(ctx, err)
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("decode answer to %s %s: %w", method, request.URL.Path, err)
+	}
+	return nil
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+prefix+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("make request %s %s: %w", method, path, err)
+	}
+	request.Header.Set("User-Agent", c.agent)
+	request.Header.Set("Accept", "application/json, application/problem+json")
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	return request, nil
+}
+
+// send returns an answer that is not an error; its body is the caller's to close.
+func (c *Client) send(request *http.Request) (*http.Response, error) {
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, c.unreachable(request.Context(), err)
+	}
+	if response.StatusCode < http.StatusMultipleChoices {
+		return response, nil
+	}
+	defer response.Body.Close() // only the error in it matters
+	return nil, c.refusal(response)
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return &UnreachableError{URL: c.base, Err: err}
+}
+
+// refusal reads an RFC 9457 problem document.
+func (c *Client) refusal(response *http.Response) error {
+	var problem struct {
+		Code      job.Code `json:"code"`
+		Detail    string   `json:"detail"`
+		Hint      string   `json:"hint"`
+		Retryable bool     `json:"retryable"`
+	}
+	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	if err == nil && kind == "application/problem+json" {
+		err = json.NewDecoder(io.LimitReader(response.Body, maxErrorBytes)).Decode(&problem)
+	}
+	if err != nil || problem.Code == "" {
+		return job.Fail(job.Unavailable, "%s answered %s, but not as a borgfleet coordinator does", c.base, response.Status).
+			WithHint("check --url or BORGFLEET_URL, and any proxy in between")
+	}
+	return &job.Failure{Code: problem.Code, Message: problem.Detail, Hint: problem.Hint, Retryable: problem.Retryable}
+}
