@@ -1,0 +1,75 @@
+package dispatch
+
+import (
+	"fmt"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// ticket is what the queue needs to know of an open job.
+type ticket struct {
+	ID         job.ID
+	Kind       job.Kind
+	Host       string
+	Repository string
+}
+
+// title names a ticket in a sentence: "…Y0ABCD (backup of web1)".
+func (t ticket) title() string {
+	return fmt.Sprintf("…%s (%s of %s)", t.ID.Short(), t.Kind, t.Host)
+}
+
+// leases says who uses which repository. A lease is held from the moment an
+// order is stored as sent until its attempt is known to be over, so the table
+// can be rebuilt from the open jobs at any time.
+type leases map[string]*lease
+
+type lease struct {
+	holders   []ticket // one exclusive, or any number of shared ones
+	exclusive bool
+	next      *ticket // an exclusive job that waits for the holders to end
+}
+
+// hold notes that t uses its repository.
+func (l leases) hold(t ticket) {
+	entry := l.entry(t.Repository)
+	entry.holders = append(entry.holders, t)
+	entry.exclusive = entry.exclusive || t.Kind.Exclusive()
+}
+
+// reserve keeps later jobs away from t's repository, so that shared jobs that
+// keep coming cannot starve an exclusive one. The first reservation stays.
+func (l leases) reserve(t ticket) {
+	if entry := l.entry(t.Repository); entry.next == nil && t.Kind.Exclusive() {
+		entry.next = &t
+	}
+}
+
+// blocker returns why t cannot use its repository now, or "".
+func (l leases) blocker(t ticket) string {
+	entry := l[t.Repository]
+	if entry == nil {
+		return ""
+	}
+	if len(entry.holders) > 0 && (entry.exclusive || t.Kind.Exclusive()) {
+		return fmt.Sprintf("repository %s is busy with job %s%s", t.Repository, entry.holders[0].title(), more(len(entry.holders)-1))
+	}
+	if entry.next != nil {
+		return fmt.Sprintf("repository %s is next for job %s", t.Repository, entry.next.title())
+	}
+	return ""
+}
+
+func (l leases) entry(repository string) *lease {
+	if l[repository] == nil {
+		l[repository] = &lease{}
+	}
+	return l[repository]
+}
+
+func more(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
+}

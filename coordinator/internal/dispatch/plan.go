@@ -1,0 +1,129 @@
+package dispatch
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Limits bounds what runs and waits at once. Zero fields mean the defaults.
+type Limits struct {
+	Running int // jobs sent or running in the whole fleet; default 50
+	PerHost int // the same on one host, also bounded by the agent's slots; default 1
+	Open    int // jobs that are not over; more are refused; default 10,000
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Running <= 0 {
+		l.Running = 50
+	}
+	if l.PerHost <= 0 {
+		l.PerHost = 1
+	}
+	if l.Open <= 0 {
+		l.Open = 10_000
+	}
+	return l
+}
+
+// waiting is a queued job in the planner's eyes.
+type waiting struct {
+	ticket
+	Encrypted bool      // its order carries a sealed passphrase
+	NotBefore time.Time // retry time; zero: at once
+	Pause     string    // why NotBefore lies ahead, as a sentence's beginning
+}
+
+// hostState is a host in the planner's eyes.
+type hostState struct {
+	Away    string // why nothing can be sent to it; empty when it can
+	Slots   int
+	SealKey string
+}
+
+// plan is what shall happen to the queue now.
+type plan struct {
+	Go      []job.ID          // to be sent, in this order
+	Reasons map[job.ID]string // of all others
+	Next    time.Time         // when to plan again if nothing happens; zero: never
+}
+
+// makePlan decides which queued jobs go. The queue is in dispatching order;
+// held are the jobs sent or running. It is a pure function.
+func makePlan(queue []waiting, held []ticket, hosts func(string) hostState, limits Limits, now time.Time) plan {
+	p := planner{
+		leases: leases{}, used: map[string]int{}, running: len(held),
+		hosts: hosts, limits: limits.withDefaults(), now: now,
+	}
+	for _, t := range held {
+		p.leases.hold(t)
+		p.used[t.Host]++
+	}
+	result := plan{Reasons: map[job.ID]string{}}
+	for _, w := range queue {
+		if w.NotBefore.After(now) && (result.Next.IsZero() || w.NotBefore.Before(result.Next)) {
+			result.Next = w.NotBefore
+		}
+		if reason := p.obstacle(w); reason != "" {
+			result.Reasons[w.ID] = reason
+			continue
+		}
+		p.leases.hold(w.ticket)
+		p.used[w.Host]++
+		p.running++
+		result.Go = append(result.Go, w.ID)
+	}
+	return result
+}
+
+type planner struct {
+	leases  leases
+	used    map[string]int
+	running int
+	hosts   func(string) hostState
+	limits  Limits
+	now     time.Time
+}
+
+// obstacle returns why a job cannot go now, or "". What lasts longest is said
+// first. Only a job that nothing but its repository keeps from going reserves
+// it: a host that is away must not block a repository for others.
+func (p *planner) obstacle(w waiting) string {
+	host := p.hosts(w.Host)
+	slots := p.limits.PerHost
+	if host.Slots > 0 {
+		slots = min(slots, host.Slots)
+	}
+	hostFull := p.used[w.Host] >= slots
+	full := p.running >= p.limits.Running
+	busy := p.leases.blocker(w.ticket)
+	switch {
+	case w.NotBefore.After(p.now):
+		return w.Pause + " at " + clock(w.NotBefore, p.now)
+	case host.Away != "":
+		return host.Away
+	case w.Encrypted && host.SealKey == "":
+		return fmt.Sprintf("host %s has not told the key that passphrases are sealed to", w.Host)
+	case busy != "":
+		if !hostFull && !full {
+			p.leases.reserve(w.ticket)
+		}
+		return busy
+	case hostFull:
+		return "waiting for a free slot on " + w.Host
+	case full:
+		return fmt.Sprintf("waiting for a free slot (%d jobs run)", p.running)
+	}
+	return ""
+}
+
+// clock prints a moment as people need it in a reason: the time, and the day
+// when it is not today. All reasons are in UTC, as they are read in many places.
+func clock(at, now time.Time) string {
+	at, now = at.UTC(), now.UTC()
+	if at.Year() == now.Year() && at.YearDay() == now.YearDay() {
+		return at.Format("15:04:05 UTC")
+	}
+	return at.Format("2006-01-02 15:04:05 UTC")
+}
