@@ -1,0 +1,149 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+)
+
+// transaction is what changes work on.
+type transaction struct{ tx *bbolt.Tx }
+
+func (t *transaction) bucket(name string) *bbolt.Bucket { return t.tx.Bucket([]byte(name)) }
+
+// Apply makes all changes in one transaction, or none of them, and returns the
+// transaction's number, which grows by one each time. When it returns without
+// an error, the changes are on disk. It runs on the caller's goroutine, and
+// concurrent calls take turns. Errors are those of the changes, wrapped, after
+// which nothing has changed, or [ErrAmbiguous].
+func (s *Store) Apply(changes ...Change) (uint64, error) {
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return 0, fmt.Errorf("begin transaction: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit this does nothing
+	work := &transaction{tx: tx}
+	for _, change := range changes {
+		if err := change.apply(work); err != nil {
+			return 0, err
+		}
+	}
+	sequence := readMeta(tx, metaSequence) + 1
+	if err := writeMeta(tx, metaSequence, sequence); err != nil {
+		return 0, err
+	}
+	err = tx.Commit()
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrAmbiguous, err)
+		sequence = 0
+	}
+	s.commit.Store(&err)
+	return sequence, err
+}
+
+// put stores a value as JSON; bytes are stored as they are.
+func (t *transaction) put(bucket, key string, value any) error {
+	data, raw := value.([]byte)
+	if !raw {
+		var err error
+		if data, err = json.Marshal(value); err != nil {
+			return fmt.Errorf("encode %s of %s: %w", key, bucket, err)
+		}
+	}
+	return t.putBytes(bucket, []byte(key), data)
+}
+
+func (t *transaction) putBytes(bucket string, key, value []byte) error {
+	if err := t.bucket(bucket).Put(key, value); err != nil {
+		return fmt.Errorf("put %q in %s: %w", key, bucket, err)
+	}
+	return nil
+}
+
+func (t *transaction) delete(bucket string, key []byte) error {
+	if err := t.bucket(bucket).Delete(key); err != nil {
+		return fmt.Errorf("delete %q from %s: %w", key, bucket, err)
+	}
+	return nil
+}
+
+func (t *transaction) has(bucket, key string) bool {
+	return t.bucket(bucket).Get([]byte(key)) != nil
+}
+
+// deletePrefix removes every key that begins with prefix.
+func (t *transaction) deletePrefix(bucket string, prefix []byte) error {
+	for _, key := range keysWithPrefix(t.bucket(bucket), prefix) {
+		if err := t.delete(bucket, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// object names what a bucket holds, for errors.
+func object(bucket, key string) string {
+	names := map[string]string{
+		bucketJobs: "job", bucketHosts: "host", bucketRepositories: "repository",
+		bucketIdempotency: "idempotency key", bucketSecrets: "secret",
+	}
+	if name, ok := names[bucket]; ok {
+		return name + " " + key
+	}
+	return bucket + " " + key
+}
+
+type recordPut struct {
+	bucket, key string
+	value       any
+	create      bool
+}
+
+func (c recordPut) apply(tx *transaction) error {
+	if c.key == "" {
+		return fmt.Errorf("put in %s: %w", c.bucket, errNoKey)
+	}
+	if c.create && tx.has(c.bucket, c.key) {
+		return fmt.Errorf("%s %w", object(c.bucket, c.key), ErrExists)
+	}
+	return tx.put(c.bucket, c.key, c.value)
+}
+
+var errNoKey = errors.New("the key is empty")
+
+type recordDelete struct{ bucket, key string }
+
+func (c recordDelete) apply(tx *transaction) error { return tx.delete(c.bucket, []byte(c.key)) }
+
+type recordRequire struct{ bucket, key string }
+
+func (c recordRequire) apply(tx *transaction) error {
+	if !tx.has(c.bucket, c.key) {
+		return fmt.Errorf("%s %w", object(c.bucket, c.key), ErrMissing)
+	}
+	return nil
+}
+
+type hostDelete struct{ name string }
+
+func (c hostDelete) apply(tx *transaction) error {
+	if err := (recordRequire{bucketHosts, c.name}).apply(tx); err != nil {
+		return err
+	}
+	return errors.Join(tx.delete(bucketHosts, []byte(c.name)), tx.delete(bucketRuns, []byte(c.name)))
+}
+
+type repositoryDelete struct{ name string }
+
+func (c repositoryDelete) apply(tx *transaction) error {
+	if err := (recordRequire{bucketRepositories, c.name}).apply(tx); err != nil {
+		return err
+	}
+	return errors.Join(
+		tx.delete(bucketRepositories, []byte(c.name)),
+		tx.delete(bucketRepositoryRecords, []byte(c.name)),
+		tx.deletePrefix(bucketBackups, []byte(pairKey(c.name, ""))),
+	)
+}

@@ -1,0 +1,61 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+type idempotencyPut struct {
+	key    string
+	record idempotencyRecord
+}
+
+func (c idempotencyPut) apply(tx *transaction) error {
+	old, ok, err := get[idempotencyRecord](tx.tx, bucketIdempotency, c.key)
+	if err != nil {
+		return err
+	}
+	if ok && old.Job != c.record.Job {
+		return fmt.Errorf("%s %w", object(bucketIdempotency, c.key), ErrExists)
+	}
+	if err := (recordPut{bucket: bucketIdempotency, key: c.key, value: c.record}).apply(tx); err != nil {
+		return err
+	}
+	return tx.putBytes(bucketIdempotencyByJob, []byte(pairKey(string(c.record.Job), c.key)), nil)
+}
+
+type runAppend struct {
+	host    string
+	outcome job.State
+}
+
+func (c runAppend) apply(tx *transaction) error {
+	runs, _, err := get[[]job.State](tx.tx, bucketRuns, c.host)
+	if err != nil {
+		return err
+	}
+	runs = append(runs, c.outcome)
+	runs = runs[max(0, len(runs)-MaxRuns):]
+	return recordPut{bucket: bucketRuns, key: c.host, value: runs}.apply(tx)
+}
+
+type positionSet struct{ sequence uint64 }
+
+func (c positionSet) apply(tx *transaction) error {
+	if c.sequence <= readMeta(tx.tx, metaStream) {
+		return nil
+	}
+	return writeMeta(tx.tx, metaStream, c.sequence)
+}
+
+type auditAppend struct{ entry AuditEntry }
+
+func (c auditAppend) apply(tx *transaction) error {
+	next, err := tx.bucket(bucketAudit).NextSequence()
+	if err != nil {
+		return fmt.Errorf("number audit entry: %w", err)
+	}
+	c.entry.Number = next
+	return tx.put(bucketAudit, string(numberBytes(next)), c.entry)
+}

@@ -1,0 +1,56 @@
+package store
+
+import (
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// AttemptState is what must be remembered of an attempt beside its job: how far
+// its host's events are stored, and what its host's journal looked like then.
+type AttemptState struct {
+	Job       job.ID    `json:"job"`
+	Attempt   int       `json:"attempt"`
+	Host      string    `json:"host"`
+	LastSeq   int       `json:"last_seq"`   // number of the newest stored event; 0: none
+	Stamp     bus.Stamp `json:"stamp"`      // newest known of the host's journal for this attempt
+	ExpiresAt time.Time `json:"expires_at"` // end of the order's life; zero: not ordered yet
+	Finished  bool      `json:"finished"`   // the finished event is stored; kept until the host forgets
+}
+
+// RepositoryRecord is what jobs have brought to light about a repository.
+type RepositoryRecord struct {
+	Info        *job.RepositoryInfo `json:"info"`
+	InfoAt      *time.Time          `json:"info_at"`
+	LastCheck   *time.Time          `json:"last_check"`
+	LastPrune   *time.Time          `json:"last_prune"`
+	LastCompact *time.Time          `json:"last_compact"`
+}
+
+// AuditEntry says who did what to what, and how it ended.
+type AuditEntry struct {
+	Number  uint64    `json:"number"` // set by the store: 1, 2, …
+	At      time.Time `json:"at"`
+	By      string    `json:"by"`     // for example operator:alice
+	Action  string    `json:"action"` // for example host.add
+	Object  string    `json:"object"` // for example host/web1
+	Outcome string    `json:"outcome"`
+	Detail  string    `json:"detail,omitempty"`
+}
+
+// JobCount is how many jobs of one kind are in one state.
+type JobCount struct {
+	State job.State
+	Kind  job.Kind
+	Count int
+}
+
+// idempotencyRecord is what an idempotency key stands for.
+type idempotencyRecord struct {
+	Job job.ID    `json:"job"`
+	At  time.Time `json:"at"`
+}
+
+// MaxRuns is how many outcomes of backups are remembered for each host.
+const MaxRuns = 14

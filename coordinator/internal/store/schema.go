@@ -1,0 +1,115 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+	"go.etcd.io/bbolt"
+)
+
+// Buckets of the file. Keys that consist of two parts are joined by a NUL.
+const (
+	bucketMeta              = "meta"               // schema, sequence, stream
+	bucketJobs              = "jobs"               // id → job
+	bucketJobIndex          = "job_index"          // field NUL value NUL id → nothing
+	bucketJobsFinished      = "jobs_finished"      // time of finish, id → state
+	bucketJobCounts         = "job_counts"         // state NUL kind → number of jobs
+	bucketIdempotency       = "idempotency"        // key → job and time
+	bucketIdempotencyByJob  = "idempotency_by_job" // id NUL key → nothing
+	bucketAttempts          = "attempts"           // id.attempt → attempt state
+	bucketHosts             = "hosts"              // name → host
+	bucketRuns              = "runs"               // host → outcomes, oldest first
+	bucketRepositories      = "repositories"       // name → repository
+	bucketRepositoryRecords = "repository_records" // name → record
+	bucketBackups           = "backups"            // repository NUL host → summary
+	bucketBaselines         = "baselines"          // key → baseline
+	bucketSecrets           = "secrets"            // name → ciphertext
+	bucketAudit             = "audit"              // number → entry
+)
+
+// Keys of the meta bucket.
+const (
+	metaSchema   = "schema"
+	metaSequence = "sequence"
+	metaStream   = "stream"
+)
+
+// migration brings the schema from the version before it to its own.
+type migration func(tx *bbolt.Tx) error
+
+// migrations returns every migration; the first makes version 1 out of an
+// empty file.
+func migrations() []migration { return []migration{createVersion1} }
+
+func createVersion1(tx *bbolt.Tx) error {
+	for _, name := range []string{
+		bucketJobs, bucketJobIndex, bucketJobsFinished, bucketJobCounts, bucketIdempotency,
+		bucketIdempotencyByJob, bucketAttempts, bucketHosts, bucketRuns, bucketRepositories,
+		bucketRepositoryRecords, bucketBackups, bucketBaselines, bucketSecrets, bucketAudit,
+	} {
+		if _, err := tx.CreateBucket([]byte(name)); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// migrate brings the file to the newest schema in one transaction, and returns
+// the versions before and after.
+func migrate(db *bbolt.DB, steps []migration) (from, to int, err error) {
+	to = len(steps)
+	err = db.View(func(tx *bbolt.Tx) error {
+		from = int(readMeta(tx, metaSchema))
+		return nil
+	})
+	if err != nil || from == to {
+		return from, to, err
+	}
+	if from > to {
+		return from, to, job.Fail(job.Conflict, "the database %s was written by a newer borgfleet (schema %d; this one knows %d)", db.Path(), from, to).
+			WithHint("run the newer version again, or restore a snapshot from before the upgrade")
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists([]byte(bucketMeta)); err != nil {
+			return fmt.Errorf("create bucket %s: %w", bucketMeta, err)
+		}
+		for i, step := range steps[from:] {
+			if err := step(tx); err != nil {
+				return fmt.Errorf("migrate to schema %d: %w", from+i+1, err)
+			}
+		}
+		return writeMeta(tx, metaSchema, uint64(to))
+	})
+	return from, to, err
+}
+
+// readMeta returns a number of the meta bucket, 0 when it is not there.
+func readMeta(tx *bbolt.Tx, key string) uint64 {
+	bucket := tx.Bucket([]byte(bucketMeta))
+	if bucket == nil {
+		return 0
+	}
+	return number(bucket.Get([]byte(key)))
+}
+
+func writeMeta(tx *bbolt.Tx, key string, value uint64) error {
+	if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(key), numberBytes(value)); err != nil {
+		return fmt.Errorf("put %s: %w", key, err)
+	}
+	return nil
+}
+
+// number decodes what numberBytes made; anything else is 0.
+func number(data []byte) uint64 {
+	if len(data) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(data)
+}
+
+// numberBytes encodes a number so that its bytes sort as it does.
+func numberBytes(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// pairKey joins two parts of a key.
+func pairKey(first, second string) string { return first + "\x00" + second }
