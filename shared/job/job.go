@@ -16,6 +16,8 @@ type Job struct {
 	Reason      string     `json:"reason"`  // why it waits, for a person; empty when it does not
 	Attempt     int        `json:"attempt"` // number of the current or last attempt; 0 before the first order
 	MaxAttempts int        `json:"max_attempts"`
+	Priority    int        `json:"priority"` // higher goes first; -100 to 100
+	RetryAt     *time.Time `json:"retry_at"` // queued after a failed attempt: when the next may begin
 	SubmittedBy string     `json:"submitted_by"`
 	SubmittedAt time.Time  `json:"submitted_at"`
 	StartedAt   *time.Time `json:"started_at"`  // when borg's process of the last attempt was started
