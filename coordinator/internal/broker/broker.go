@@ -1,0 +1,167 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+)
+
+// Options configures a broker.
+type Options struct {
+	Dir            string    // keys, revocations and the stream are kept below it
+	Listen         string    // host:port of the embedded server, loopback only; port 0 picks a free one
+	External       *External // use this cluster instead of an embedded server
+	StreamMaxBytes int64     // of the stream of events; 0 means 1 GiB
+	Logger         hclog.Logger
+}
+
+// Broker is the running bus with the coordinator's connections to it. Its
+// methods are safe for concurrent use.
+type Broker struct {
+	logger   hclog.Logger
+	dir      string
+	keys     *keyring       // only the signer with an external cluster
+	server   *server.Server // nil with an external cluster
+	accounts *accounts      // nil with an external cluster
+	agents   issuer         // mints agents
+	account  string         // public key of the account AGENTS
+	url      string
+
+	connections map[string]*nats.Conn
+	js          jetstream.JetStream
+	stream      jetstream.Stream
+	stop        context.CancelFunc
+	background  sync.WaitGroup
+	revoking    sync.Mutex
+}
+
+// Names of the coordinator's connections.
+const (
+	agentsConnection = "agents"
+	streamConnection = "stream"
+	apiConnection    = "api"
+	systemConnection = "system"
+)
+
+// Start makes the keys when there are none yet, starts the embedded server or
+// connects to the external cluster, and makes sure of the stream. ctx bounds
+// the start only. Faults that an operator can mend are *job.Failure.
+func Start(ctx context.Context, options Options) (*Broker, error) {
+	if options.StreamMaxBytes == 0 {
+		options.StreamMaxBytes = defaultStreamBytes
+	}
+	b := &Broker{
+		logger: options.Logger.Named("broker"), dir: options.Dir,
+		connections: map[string]*nats.Conn{},
+	}
+	start := b.startEmbedded
+	if options.External != nil {
+		start = b.connectExternal
+	}
+	if err := start(ctx, options); err != nil {
+		b.Close()
+		return nil, err
+	}
+	if err := b.openStream(ctx, options); err != nil {
+		b.Close()
+		return nil, err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	b.stop = stop
+	b.background.Go(func() { b.trim(background, options.StreamMaxBytes) })
+	return b, nil
+}
+
+// Agents returns the connection in the account AGENTS.
+func (b *Broker) Agents() *nats.Conn { return b.connections[agentsConnection] }
+
+// Stream returns the connection in the account FLEET that may use JetStream.
+func (b *Broker) Stream() *nats.Conn { return b.connections[streamConnection] }
+
+// API returns the connection in the account FLEET that serves operators.
+func (b *Broker) API() *nats.Conn { return b.connections[apiConnection] }
+
+// System returns the connection in the account SYS, or nil when an external
+// cluster has lent none.
+func (b *Broker) System() *nats.Conn { return b.connections[systemConnection] }
+
+// AgentsAccount returns the public key of the account AGENTS, which the system
+// account's notices name.
+func (b *Broker) AgentsAccount() string { return b.account }
+
+// Signer returns the key that orders are signed with. Its public part is given
+// to every agent.
+func (b *Broker) Signer() nkeys.KeyPair { return b.keys.signer }
+
+// URL returns where clients connect to.
+func (b *Broker) URL() string { return b.url }
+
+// healthTimeout bounds the questions of Healthy.
+const healthTimeout = 2 * time.Second
+
+// Healthy returns why the bus cannot do its work now, or nil. JetStream
+// switches itself off when the disk is full, and this is where one sees it.
+func (b *Broker) Healthy() error {
+	if b.server != nil {
+		if status := b.server.Healthz(&server.HealthzOptions{}); status.Error != "" {
+			return fmt.Errorf("embedded NATS server: %s", status.Error)
+		}
+	}
+	for name, connection := range b.connections {
+		if !connection.IsConnected() {
+			return fmt.Errorf("bus connection %q is %s", name, connection.Status())
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+	defer cancel()
+	if _, err := b.stream.Info(ctx); err != nil {
+		return fmt.Errorf("stream %s: %w", bus.StreamName, err)
+	}
+	return nil
+}
+
+// Close ends the connections and the embedded server, and returns when its
+// files are closed.
+func (b *Broker) Close() {
+	if b.stop != nil {
+		b.stop()
+	}
+	b.background.Wait()
+	for _, connection := range b.connections {
+		connection.Close()
+	}
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
+}
+
+// connectOptions are those of all the coordinator's connections.
+func (b *Broker) connectOptions(name string) []nats.Option {
+	logger := b.logger.With("connection", name)
+	options := bus.ConnectOptions{
+		Name:      "coordinator." + name,
+		OnConnect: func() { logger.Debug("connected") },
+		OnDisconnect: func(err error) {
+			if err != nil {
+				logger.Warn("disconnected", "err", err)
+			}
+		},
+		OnError: func(err error) {
+			if !errors.Is(err, nats.ErrConnectionClosed) {
+				logger.Warn("bus error", "err", err)
+			}
+		},
+	}
+	return append(options.Options(), nats.CustomInboxPrefix(bus.PrivateInbox(name)))
+}

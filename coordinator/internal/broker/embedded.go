@@ -1,0 +1,162 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Settings of the embedded server.
+const (
+	maxPayload   = 1 << 20
+	maxPending   = 4 << 20 // a client that reads slower than this is cut off
+	authTimeout  = 15.0    // seconds; thousands of agents may come back at once
+	acceptWithin = 10 * time.Second
+)
+
+// startEmbedded starts the server and connects to it in-process.
+func (b *Broker) startEmbedded(ctx context.Context, options Options) error {
+	host, port, err := listenAddress(options.Listen)
+	if err != nil {
+		return err
+	}
+	if b.keys, err = openKeys(options.Dir); err != nil {
+		return err
+	}
+	revoked, err := readRevocations(options.Dir)
+	if err != nil {
+		return err
+	}
+	if b.accounts, err = newAccounts(b.keys, revoked); err != nil {
+		return err
+	}
+	settings, err := b.serverOptions(options)
+	if err != nil {
+		return err
+	}
+	settings.Host, settings.Port = host, port
+	if err := b.runServer(ctx, settings); err != nil {
+		return err
+	}
+	b.url = b.server.ClientURL()
+	b.account, b.agents = public(b.keys.accounts[agentsAccount]), b.issuer(agentRole)
+	for _, name := range []string{agentsConnection, streamConnection, apiConnection, systemConnection} {
+		if b.connections[name], err = b.connectInProcess(name); err != nil {
+			delete(b.connections, name)
+			return fmt.Errorf("connect %s to the embedded bus: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// listenAddress checks that an address is on loopback, and free. The server
+// would only log that it is not.
+func listenAddress(listen string) (host string, port int, err error) {
+	host, service, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, job.Invalid("bus.listen", "%q is not an address", listen).WithHint("give host:port, for example 127.0.0.1:4222")
+	}
+	if address, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !address.IsLoopback()) {
+		return "", 0, job.Invalid("bus.listen", "%q is not on loopback", listen).
+			WithHint("the bus has no TLS yet and listens on this machine only; use 127.0.0.1:%s", service)
+	}
+	number, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return "", 0, job.Invalid("bus.listen", "%q is not a port", service).WithHint("a number from 1 to 65535, or 0 for any free port")
+	}
+	if number == 0 {
+		return host, server.RANDOM_PORT, nil
+	}
+	probe, err := net.Listen("tcp", listen)
+	if err != nil {
+		return "", 0, listenFailure(listen, err)
+	}
+	return host, int(number), probe.Close()
+}
+
+func listenFailure(listen string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return job.Fail(job.Conflict, "bus: %s is already in use", listen).
+			WithHint("another coordinator or NATS server may run there; stop it, or choose another address with --bus")
+	}
+	return job.Fail(job.Unavailable, "bus: listen on %s: %s", listen, err).WithHint("choose another address with --bus")
+}
+
+func (b *Broker) serverOptions(options Options) (*server.Options, error) {
+	operator, err := b.accounts.operator()
+	if err != nil {
+		return nil, err
+	}
+	return &server.Options{
+		ServerName:        "borgfleet",
+		NoSigs:            true,
+		TrustedOperators:  []*jwt.OperatorClaims{operator},
+		AccountResolver:   b.accounts.resolver,
+		SystemAccount:     public(b.keys.accounts[systemAccount]),
+		JetStream:         true,
+		StoreDir:          filepath.Join(options.Dir, "store"),
+		SyncAlways:        true,
+		JetStreamMaxStore: 2 * options.StreamMaxBytes,
+		MaxPayload:        maxPayload,
+		MaxPending:        maxPending,
+		PingInterval:      bus.PingInterval,
+		MaxPingsOut:       bus.PingsOut,
+		AuthTimeout:       authTimeout,
+		TLSTimeout:        authTimeout,
+	}, nil
+}
+
+// runServer returns when the server accepts clients, or says why it does not.
+func (b *Broker) runServer(ctx context.Context, settings *server.Options) error {
+	instance, err := server.NewServer(settings)
+	if err != nil {
+		return fmt.Errorf("configure embedded NATS server: %w", err)
+	}
+	log := &serverLog{logger: b.logger.Named("nats"), fatal: make(chan string, 1)}
+	instance.SetLoggerV2(log, false, false, false)
+	b.server = instance
+	started := make(chan struct{})
+	b.background.Go(func() {
+		instance.Start()
+		close(started)
+	})
+	select {
+	case <-started:
+	case <-ctx.Done():
+		instance.Shutdown() // lets Start come to its end
+		return fmt.Errorf("start embedded NATS server: %w", ctx.Err())
+	}
+	select {
+	case reason := <-log.fatal:
+		return fmt.Errorf("start embedded NATS server: %s", reason)
+	default:
+	}
+	if !instance.ReadyForConnections(acceptWithin) {
+		return fmt.Errorf("start embedded NATS server: not ready for clients after %s", acceptWithin)
+	}
+	return nil
+}
+
+// connectInProcess connects with credentials that live as long as this process.
+func (b *Broker) connectInProcess(name string) (*nats.Conn, error) {
+	client, err := b.issuer("coordinator-" + name).mint("coordinator." + name)
+	if err != nil {
+		return nil, err
+	}
+	options := append(b.connectOptions(name), nats.InProcessServer(b.server),
+		nats.UserJWTAndSeed(client.token, string(client.seed)), nats.RetryOnFailedConnect(false))
+	return nats.Connect("", options...)
+}

@@ -1,0 +1,186 @@
+package broker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nkeys"
+)
+
+// keyring holds every private key of the embedded bus, and the signer of
+// orders.
+type keyring struct {
+	operator nkeys.KeyPair
+	accounts map[string]nkeys.KeyPair // by account
+	roles    map[string]nkeys.KeyPair // scoped signing keys by role
+	signer   nkeys.KeyPair
+}
+
+const keySuffix = ".nk"
+
+// openKeys reads the keys below dir, or makes all of them when there are none.
+// It never mends an incomplete set: credentials minted with a lost key would
+// stop to work without a word.
+func openKeys(dir string) (*keyring, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make bus directory: %w", err)
+	}
+	path := filepath.Join(dir, "keys")
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = makeKeys(dir, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bus keys: %w", err)
+	}
+	return readKeys(path)
+}
+
+func readKeys(path string) (*keyring, error) {
+	ring := &keyring{accounts: map[string]nkeys.KeyPair{}, roles: map[string]nkeys.KeyPair{}}
+	var err error
+	read := func(name string, prefix nkeys.PrefixByte) nkeys.KeyPair {
+		pair, fault := readKey(filepath.Join(path, name+keySuffix), prefix)
+		err = errors.Join(err, fault)
+		return pair
+	}
+	ring.operator = read("operator", nkeys.PrefixByteOperator)
+	ring.signer = read("signer", nkeys.PrefixByteServer)
+	for _, name := range accountNames() {
+		ring.accounts[name] = read("account-"+name, nkeys.PrefixByteAccount)
+	}
+	for _, role := range roleNames() {
+		ring.roles[role] = read("role-"+role, nkeys.PrefixByteAccount)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read bus keys: %w", err)
+	}
+	return ring, nil
+}
+
+func readKey(path string, prefix nkeys.PrefixByte) (nkeys.KeyPair, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is missing: restore it from a backup; without it issued credentials do not work any more", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s is open to others (mode %04o): run chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	seed, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := nkeys.FromSeed(bytes.TrimSpace(seed))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if nkeys.Prefix(public) != prefix {
+		return nil, fmt.Errorf("%s holds a key of another kind (%c…)", path, public[0])
+	}
+	return pair, nil
+}
+
+// makeKeys writes a whole new set beside its place and then moves it there, so
+// that a crash leaves either all keys or none.
+func makeKeys(dir, path string) (err error) {
+	making, err := os.MkdirTemp(dir, "keys.new-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(making))
+		}
+	}()
+	for name, prefix := range keyNames() {
+		if err := makeKey(filepath.Join(making, name+keySuffix), prefix); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(making); err != nil {
+		return err
+	}
+	if err := os.Rename(making, path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func keyNames() map[string]nkeys.PrefixByte {
+	names := map[string]nkeys.PrefixByte{"operator": nkeys.PrefixByteOperator, "signer": nkeys.PrefixByteServer}
+	for _, name := range accountNames() {
+		names["account-"+name] = nkeys.PrefixByteAccount
+	}
+	for _, role := range roleNames() {
+		names["role-"+role] = nkeys.PrefixByteAccount
+	}
+	return names
+}
+
+func makeKey(path string, prefix nkeys.PrefixByte) error {
+	pair, err := nkeys.CreatePair(prefix)
+	if err != nil {
+		return err
+	}
+	defer pair.Wipe()
+	seed, err := pair.Seed()
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(seed, '\n'))
+	return errors.Join(err, file.Sync(), file.Close())
+}
+
+// openSigner reads or makes the one key that is ours with an external cluster.
+func openSigner(dir string) (*keyring, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make bus directory: %w", err)
+	}
+	path := filepath.Join(dir, "external-signer"+keySuffix)
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		making := path + ".new"
+		err = errors.Join(removeStale(making), makeKey(making, nkeys.PrefixByteServer))
+		if err == nil {
+			err = errors.Join(os.Rename(making, path), syncDir(dir))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the key that signs orders: %w", err)
+	}
+	signer, err := readKey(path, nkeys.PrefixByteServer)
+	if err != nil {
+		return nil, fmt.Errorf("read the key that signs orders: %w", err)
+	}
+	return &keyring{signer: signer}, nil
+}
+
+func removeStale(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

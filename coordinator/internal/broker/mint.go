@@ -1,0 +1,115 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+
+	"github.com/google/renameio/v2"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// issuer mints users of one account with one scoped signing key.
+type issuer struct {
+	account string // the account's public key
+	key     nkeys.KeyPair
+}
+
+// user is a freshly minted client.
+type user struct {
+	token  string // its JWT
+	seed   []byte
+	public string
+}
+
+// mint makes a key and a JWT for it. A user of a scoped key carries no
+// permissions and limits itself; the server takes them from the key's template.
+func (i issuer) mint(name string) (user, error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return user{}, fmt.Errorf("make key of %s: %w", name, err)
+	}
+	seed, err := pair.Seed() // shares pair's memory, so pair is not wiped
+	if err != nil {
+		return user{}, fmt.Errorf("seed of %s: %w", name, err)
+	}
+	claims := jwt.NewUserClaims(public(pair))
+	claims.Name, claims.IssuerAccount = name, i.account
+	claims.SetScoped(true)
+	token, err := claims.Encode(i.key)
+	if err != nil {
+		return user{}, fmt.Errorf("sign credentials of %s: %w", name, err)
+	}
+	return user{token: token, seed: seed, public: public(pair)}, nil
+}
+
+// credentials returns the user as the text of a .creds file.
+func (u user) credentials() ([]byte, error) { return jwt.FormatUserConfig(u.token, u.seed) }
+
+// MintAgent makes new credentials for a host's agent: the text of a .creds
+// file, and the public key by which the agent is known. Credentials minted
+// before for that host stay valid until they are revoked.
+func (b *Broker) MintAgent(host string) (credentials []byte, publicKey string, err error) {
+	if err := job.CheckHostName("host", host); err != nil {
+		return nil, "", err
+	}
+	agent, err := b.agents.mint(host)
+	if err != nil {
+		return nil, "", err
+	}
+	credentials, err = agent.credentials()
+	if err != nil {
+		return nil, "", fmt.Errorf("format credentials of host %s: %w", host, err)
+	}
+	return credentials, agent.public, nil
+}
+
+var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@_-]{0,62}$`)
+
+// MintOperator makes new credentials for a person or a program that uses the
+// bus: the text of a .creds file. Faults are *job.Failure.
+func (b *Broker) MintOperator(name string, role bus.Role) ([]byte, error) {
+	if !operatorName.MatchString(name) {
+		return nil, job.Invalid("name", "%q is not a name", name).WithHint("letters, digits, and @ _ - after the first; at most 63")
+	}
+	if !slices.Contains(bus.Roles(), role) {
+		return nil, job.Invalid("role", "%q is not a role", role).WithHint("one of viewer, operator, admin")
+	}
+	if b.server == nil {
+		return nil, job.Fail(job.Unavailable, "operators of an external bus are not made here").
+			WithHint("make a user of the account FLEET where the cluster is administered, for example with nsc")
+	}
+	operator, err := b.issuer(string(role)).mint(name)
+	if err != nil {
+		return nil, err
+	}
+	return operator.credentials()
+}
+
+// WriteOperatorCredentials mints credentials into a new file that only its
+// owner may read. An existing file is left alone.
+func (b *Broker) WriteOperatorCredentials(path, name string, role bus.Role) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	credentials, err := b.MintOperator(name, role)
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(path, credentials, 0o600); err != nil {
+		return fmt.Errorf("write credentials %s: %w", path, err)
+	}
+	return nil
+}
+
+// issuer returns what mints users of a role of the embedded server.
+func (b *Broker) issuer(roleName string) issuer {
+	return issuer{account: public(b.keys.accounts[roles()[roleName].account]), key: b.keys.roles[roleName]}
+}

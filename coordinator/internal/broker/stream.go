@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+)
+
+// Settings of the stream of events.
+const (
+	defaultStreamBytes = 1 << 30
+	streamAge          = 30 * 24 * time.Hour
+	duplicateWindow    = 24 * time.Hour
+	maxAckPending      = 256
+	ackWait            = time.Minute
+	trimInterval       = time.Minute
+	streamTimeout      = 30 * time.Second // recovering a large stream takes a while
+)
+
+// openStream makes sure of the stream. A full stream refuses events, so that
+// agents keep them, rather than dropping old ones.
+func (b *Broker) openStream(ctx context.Context, options Options) (err error) {
+	if b.js, err = jetstream.New(b.Stream()); err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	replicas := 1
+	if options.External != nil {
+		replicas = max(replicas, options.External.Replicas)
+	}
+	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
+	defer cancel()
+	b.stream, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:        bus.StreamName,
+		Description: "events of agents until the coordinator has stored them",
+		Subjects:    []string{bus.StreamSubjects},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    options.StreamMaxBytes,
+		MaxAge:      streamAge,
+		MaxMsgSize:  maxPayload,
+		Duplicates:  duplicateWindow,
+		Storage:     jetstream.FileStorage,
+		Replicas:    replicas,
+	})
+	if err != nil {
+		return fmt.Errorf("make stream %s: %w", bus.StreamName, err)
+	}
+	return nil
+}
+
+// Consumer returns the durable consumer so that it delivers, in order, what
+// comes after the given place in the stream: the last one that the coordinator
+// has stored. The store is the truth about that place. Where the consumer
+// disagrees, after a crash or when one of both was restored from a backup, it
+// is made anew, so that what was delivered but not stored comes again at once
+// and before anything later. A place beyond the stream's end means that the
+// stream was lost; all of the new one is delivered then.
+func (b *Broker) Consumer(ctx context.Context, after uint64) (jetstream.Consumer, error) {
+	info, err := b.stream.Info(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", bus.StreamName, err)
+	}
+	if after > info.State.LastSeq {
+		b.logger.Warn("the stream of events is older than the store: reading it from its beginning", "stored", after, "last", info.State.LastSeq)
+		after = 0
+	}
+	consumer, err := b.stream.Consumer(ctx, bus.ConsumerName)
+	if err == nil && agrees(consumer.CachedInfo(), after) {
+		return consumer, nil
+	}
+	if err == nil {
+		err = b.stream.DeleteConsumer(ctx, bus.ConsumerName)
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, fmt.Errorf("consumer of stream %s: %w", bus.StreamName, err)
+	}
+	consumer, err = b.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:       bus.ConsumerName,
+		Description:   "stores events in the coordinator",
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       ackWait,
+		MaxAckPending: maxAckPending,
+		MaxDeliver:    -1,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   after + 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make consumer of stream %s: %w", bus.StreamName, err)
+	}
+	return consumer, nil
+}
+
+// agrees reports whether a consumer would deliver exactly what comes after a
+// place in the stream.
+func agrees(info *jetstream.ConsumerInfo, after uint64) bool {
+	return info.Config.MaxAckPending == maxAckPending && info.Config.AckWait == ackWait &&
+		info.AckFloor.Stream == after && info.Delivered.Stream == after && info.NumAckPending == 0
+}
+
+// trim keeps the stream from filling up with events that are stored already.
+// Ids of removed events are still recognised as repeats.
+func (b *Broker) trim(ctx context.Context, maxBytes int64) {
+	ticker := time.NewTicker(trimInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := b.Trim(ctx, uint64(maxBytes)/2); err != nil && ctx.Err() == nil {
+				b.logger.Warn("trimming the stream of events", "err", err)
+			}
+		}
+	}
+}
+
+// Trim removes stored events from the stream if it holds more than the given
+// number of bytes.
+func (b *Broker) Trim(ctx context.Context, above uint64) error {
+	info, err := b.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", bus.StreamName, err)
+	}
+	if info.State.Bytes <= above {
+		return nil
+	}
+	consumer, err := b.stream.Consumer(ctx, bus.ConsumerName)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil // nothing was stored yet
+	}
+	if err != nil {
+		return fmt.Errorf("consumer of stream %s: %w", bus.StreamName, err)
+	}
+	floor := consumer.CachedInfo().AckFloor.Stream
+	if err := b.stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
+		return fmt.Errorf("purge stream %s: %w", bus.StreamName, err)
+	}
+	b.logger.Info("removed stored events from the stream", "up_to", floor, "bytes", info.State.Bytes)
+	return nil
+}

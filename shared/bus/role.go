@@ -1,0 +1,85 @@
+package bus
+
+// Role is what an operator's credentials allow.
+type Role string
+
+// Roles of operators. Admin has no subject of its own yet.
+const (
+	Viewer   Role = "viewer"
+	Operator Role = "operator"
+	Admin    Role = "admin"
+)
+
+// Roles returns every role, the weakest first.
+func Roles() []Role { return []Role{Viewer, Operator, Admin} }
+
+// OperatorPermissions is all that an operator's client may do. Replies arrive
+// below _INBOX with a random prefix, as the stock client chooses it.
+func OperatorPermissions(role Role) Permissions {
+	permissions := Permissions{
+		Publish: []string{
+			JobsGet, JobsList, JobsLog, Prefix + ".status", "$SRV.>",
+			Prefix + ".hosts.list", Prefix + ".hosts.get",
+			Prefix + ".repositories.list", Prefix + ".repositories.get",
+			Prefix + ".plans.list", Prefix + ".plans.get", Prefix + ".archives.list",
+		},
+		Subscribe: []string{Prefix + ".>", "_INBOX.>"},
+	}
+	if role == Operator || role == Admin {
+		permissions.Publish = []string{
+			Prefix + ".jobs.*", Prefix + ".hosts.*", Prefix + ".repositories.*",
+			Prefix + ".plans.*", Prefix + ".archives.*", Prefix + ".status", "$SRV.>",
+		}
+	}
+	return permissions
+}
+
+// PrivateInbox is where the coordinator's own connections receive replies. It
+// is no place that any agent or operator may publish to, subscribe to, or have
+// replies sent to.
+func PrivateInbox(connection string) string { return "_COORDINATOR." + connection }
+
+// AgentsPermissions is for the coordinator's connection to the agents. It may
+// answer only into inboxes.
+func AgentsPermissions() Permissions {
+	return Permissions{
+		Publish:   []string{Prefix + ".cmd.>", "_INBOX.>"},
+		Subscribe: []string{AllHellos, AllProgress, PrivateInbox("agents") + ".>"},
+	}
+}
+
+// StreamPermissions is for the coordinator's connection to the stream, which
+// answers nobody.
+func StreamPermissions() Permissions {
+	return Permissions{
+		Publish:   []string{"$JS.API.>", "$JS.ACK.>", "$JS.FC.>"},
+		Subscribe: []string{PrivateInbox("stream") + ".>"},
+	}
+}
+
+// APIPermissions is for the coordinator's connection that serves operators. It
+// has no right on any stream: whoever makes it reply somewhere gains nothing.
+func APIPermissions() Permissions {
+	return Permissions{
+		Publish: []string{Prefix + ".event.>", Prefix + ".progress.>", Prefix + ".heartbeat.>", "_INBOX.>"},
+		Subscribe: []string{
+			Prefix + ".jobs.*", Prefix + ".hosts.*", Prefix + ".repositories.*",
+			Prefix + ".plans.*", Prefix + ".archives.*", Prefix + ".status",
+			"$SRV.>", PrivateInbox("api") + ".>",
+		},
+	}
+}
+
+// SystemPermissions is for the coordinator's connection in the system account:
+// notices of clients that come and go, and disconnecting one.
+func SystemPermissions() Permissions {
+	return Permissions{
+		Publish:   []string{"$SYS.REQ.>"},
+		Subscribe: []string{"$SYS.ACCOUNT.*.CONNECT", "$SYS.ACCOUNT.*.DISCONNECT", PrivateInbox("system") + ".>"},
+	}
+}
+
+// Connected and Disconnected are the system account's notices of clients of
+// one account, given by its public key.
+func Connected(account string) string    { return "$SYS.ACCOUNT." + account + ".CONNECT" }
+func Disconnected(account string) string { return "$SYS.ACCOUNT." + account + ".DISCONNECT" }
