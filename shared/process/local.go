@@ -1,54 +1,210 @@
-// Package process runs programs that outlive whoever started them.
 package process
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-
-	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 // Options are what a Local needs.
 type Options struct {
-	Root       string   // job directories are made in it, 0700; made if missing
-	Supervisor []string // command that runs Supervise(dir); the directory is appended
+	// Root holds the job directories. It is made, 0700, when it is missing.
+	Root string
+	// Supervisor is the command that runs [Supervise]; the job directory is
+	// appended to it. The program is given by its path.
+	Supervisor []string
 	Logger     hclog.Logger
 }
 
-// Local runs programs on this machine.
-type Local struct{ options Options }
+// Local runs programs on this machine. It keeps nothing in memory: everything
+// is in the job directories, and any number of Locals, in this process or
+// another, may work on one root. It is safe for concurrent use.
+type Local struct {
+	root       string
+	supervisor []string
+	logger     hclog.Logger
+}
 
 // NewLocal returns an executor over job directories in o.Root.
-func NewLocal(o Options) *Local { return &Local{options: o} }
-
-var errTodo = errors.New("not yet")
-
-// Start starts a program.
-func (l *Local) Start(ctx context.Context, c Command, passphrase secret.Value) (Started, error) {
-	return Started{}, errTodo
+func NewLocal(o Options) *Local {
+	root, err := filepath.Abs(o.Root)
+	if err != nil { // there is no working directory to be relative to
+		root = o.Root
+	}
+	return &Local{root: root, supervisor: o.Supervisor, logger: o.Logger.Named("process")}
 }
 
-// Follow delivers output.
-func (l *Local) Follow(ctx context.Context, id string, from Offsets, emit func(Chunk) error) (Exit, error) {
-	return Exit{}, errTodo
+// phase is where a run stands.
+type phase int
+
+const (
+	unstarted  phase = iota // nothing was ever started, and nothing is about to be
+	supervised              // a starter or a supervisor lives
+	orphaned                // the supervisor is gone; the program runs
+	lost                    // both are gone, and nobody saw how it ended
+	ended
+)
+
+func (p phase) over() bool { return p == lost || p == ended }
+
+// look finds out where a run stands. ending is set when it has ended.
+func (d directory) look() (phase, ending, error) {
+	var end ending
+	if found, err := d.read(exitFile, &end); err != nil || found {
+		return ended, end, err
+	}
+	held, err := d.locked()
+	if err != nil {
+		return unstarted, ending{}, fmt.Errorf("ask for the lock of %s: %w", d, err)
+	}
+	if held {
+		return supervised, ending{}, nil
+	}
+	// The supervisor writes the exit before it lets the lock go, so look again.
+	if found, err := d.read(exitFile, &end); err != nil || found {
+		return ended, end, err
+	}
+	if !d.has(startingFile) {
+		return unstarted, ending{}, nil
+	}
+	who, err := d.identity()
+	if err != nil {
+		return unstarted, ending{}, err
+	}
+	alive, err := who.alive()
+	if alive {
+		return orphaned, ending{}, err
+	}
+	return lost, ending{}, err
 }
 
-// Signal signals the program's process group.
-func (l *Local) Signal(ctx context.Context, id string, s Signal) error { return errTodo }
+// Signal sends a signal to the program's process group. It does nothing when
+// the program is gone, and returns [ErrNotStarted] for an unknown ID.
+func (l *Local) Signal(_ context.Context, id string, s Signal) error {
+	dir, err := l.directory(id)
+	if err != nil {
+		return err
+	}
+	number := map[Signal]syscall.Signal{Interrupt: syscall.SIGINT, Terminate: syscall.SIGTERM, Kill: syscall.SIGKILL}[s]
+	if number == 0 {
+		return fmt.Errorf("signal %q is not one of interrupt, terminate, kill", s)
+	}
+	if !dir.has("") {
+		return ErrNotStarted
+	}
+	who, err := dir.identity()
+	if err != nil {
+		return err
+	}
+	if alive, err := who.alive(); err != nil || !alive {
+		return err
+	}
+	l.logger.Debug("signal", "run", id, "pid", who.PID, "signal", string(s))
+	if err := syscall.Kill(-who.PID, number); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("send %s to process group %d: %w", s, who.PID, err)
+	}
+	return nil
+}
 
-// Remove deletes a job directory.
-func (l *Local) Remove(ctx context.Context, id string) error { return errTodo }
+// Remove deletes the directory of a run that is over or was never started;
+// for any other it returns [ErrRunning]. An unknown ID is no error.
+func (l *Local) Remove(_ context.Context, id string) error {
+	dir, err := l.directory(id)
+	if err != nil {
+		return err
+	}
+	if !dir.has("") {
+		return nil
+	}
+	at, _, err := dir.look()
+	if err != nil {
+		return err
+	}
+	if at == supervised || at == orphaned {
+		return fmt.Errorf("remove %s: %w", id, ErrRunning)
+	}
+	// A directory that is half deleted must not look as if nothing had been
+	// started in it.
+	doomed := filepath.Join(l.root, removedPrefix+id)
+	if err := os.RemoveAll(doomed); err != nil {
+		return fmt.Errorf("remove job directory: %w", err)
+	}
+	if err := os.Rename(string(dir), doomed); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove job directory: %w", err)
+	}
+	if err := os.RemoveAll(doomed); err != nil {
+		return fmt.Errorf("remove job directory: %w", err)
+	}
+	return nil
+}
 
-// List returns the ids that have a directory.
-func (l *Local) List(ctx context.Context) ([]string, error) { return nil, errTodo }
+// List returns the IDs that have a directory, sorted.
+func (l *Local) List(_ context.Context) ([]string, error) {
+	entries, err := os.ReadDir(l.root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list job directories: %w", err)
+	}
+	ids := make([]string, 0, len(entries))
+	for _, entry := range entries {
+		if entry.IsDir() && validID.MatchString(entry.Name()) {
+			ids = append(ids, entry.Name())
+		}
+	}
+	return ids, nil
+}
 
-// Clean removes directories of runs that ended before olderThan ago and that keep does not want.
+// Clean removes the directories of runs that are over since olderThan or
+// longer, or were left unstarted as long ago, and that keep does not want.
 func (l *Local) Clean(ctx context.Context, olderThan time.Duration, keep func(id string) bool) error {
-	return errTodo
+	ids, err := l.List(ctx)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if keep(id) || time.Since(l.changed(id)) < olderThan {
+			continue
+		}
+		if err := l.Remove(ctx, id); err != nil && !errors.Is(err, ErrRunning) {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(append(faults, l.sweep())...)
 }
 
-// Supervise is the supervisor's main.
-func Supervise(dir string) int { return 1 }
+// changed is when anything last happened in a directory.
+func (l *Local) changed(id string) time.Time {
+	var latest time.Time
+	for _, name := range []string{"", stdoutFile, stderrFile, exitFile} {
+		if info, err := os.Stat(filepath.Join(l.root, id, name)); err == nil && info.ModTime().After(latest) {
+			latest = info.ModTime()
+		}
+	}
+	return latest
+}
+
+// sweep deletes what an interrupted Remove has left.
+func (l *Local) sweep() error {
+	entries, err := os.ReadDir(l.root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list job directories: %w", err)
+	}
+	var faults []error
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), removedPrefix) {
+			faults = append(faults, os.RemoveAll(filepath.Join(l.root, entry.Name())))
+		}
+	}
+	return errors.Join(faults...)
+}

@@ -16,14 +16,17 @@ type Command struct {
 	// Argv is the program, by path or by a name that is looked up in PATH, and
 	// its arguments.
 	Argv []string
-	// Env holds KEY=VALUE additions to the base environment (see [Environment]).
+	// Env holds KEY=VALUE settings that come on top of the base environment:
+	// of the starter's own variables only PATH, HOME, USER, LOGNAME, LANG,
+	// LC_*, TZ, TMPDIR and SSH_AUTH_SOCK are passed on. Anything else might
+	// hold a secret, or change what borg does.
 	Env []string
 	// Dir is the program's working directory; empty means "/".
 	Dir string
 	// Nice is the scheduling priority, -20 to 19; 0 leaves it as it is.
 	Nice int
-	// IOClass is the I/O priority in the words of ionice, "best-effort:7" or
-	// "idle"; empty leaves it as it is.
+	// IOClass is the I/O priority: "idle", "best-effort" or "realtime", the
+	// latter two with ":0" (first) to ":7" (last); empty leaves it as it is.
 	IOClass string
 }
 
@@ -37,7 +40,8 @@ type Offsets struct {
 // valid until the function that got them returns.
 type Chunk struct{ Stdout, Stderr []byte }
 
-// Started tells of a program that was started.
+// Started tells of a program that was started. Both fields are zero when it is
+// only known that it was: it is then lost (see [Exit]).
 type Started struct {
 	PID int
 	At  time.Time
@@ -47,8 +51,8 @@ type Started struct {
 type Exit struct {
 	Code      int       // exit code; -1 when ended by a signal, not started, or lost
 	Signal    int       // number of the signal that ended it, or 0
-	StartedAt time.Time // zero when not started
-	EndedAt   time.Time // zero when lost
+	StartedAt time.Time // zero when not started, or not known
+	EndedAt   time.Time // zero when not started, or lost
 	// StartError says why the program could not be started; empty when it was.
 	StartError string
 	// StartErrno is the system's error number behind StartError, or 0.

@@ -1,0 +1,144 @@
+package process
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+// Names of the files in a job directory.
+const (
+	lockFile       = "lock"           // locked while a starter or a supervisor lives
+	commandFile    = "command.json"   // what is to run
+	startingFile   = "starting"       // exists once the program may have been started
+	startedFile    = "started.json"   // the running program's identity
+	stdoutFile     = "stdout"         // the program's own outputs
+	stderrFile     = "stderr"         //
+	exitFile       = "exit.json"      // how it ended
+	supervisorFile = "supervisor.log" // what the supervisor had to say; normally empty
+)
+
+// removedPrefix begins the name of a directory that is being deleted.
+const removedPrefix = ".removed-"
+
+// plan is the content of command.json.
+type plan struct {
+	Argv       []string `json:"argv"`
+	Env        []string `json:"env"`
+	Dir        string   `json:"dir"`
+	Nice       int      `json:"nice,omitempty"`
+	IOPriority int      `json:"io_priority,omitempty"` // as ioprio_set(2) takes it
+	Passphrase bool     `json:"passphrase,omitempty"`  // standard input holds one
+}
+
+// identity is the content of started.json: enough to tell the program from a
+// later one with the same process id.
+type identity struct {
+	PID      int       `json:"pid"`
+	Ticks    uint64    `json:"start_ticks"` // /proc/<pid>/stat, field 22
+	Boot     string    `json:"boot_id"`
+	At       time.Time `json:"at"`
+	Warnings []string  `json:"warnings,omitempty"` // priorities that could not be set
+}
+
+// ending is the content of exit.json.
+type ending struct {
+	Code          int           `json:"code"`
+	Signal        int           `json:"signal,omitempty"`
+	StartedAt     time.Time     `json:"started_at,omitzero"`
+	EndedAt       time.Time     `json:"ended_at,omitzero"`
+	StartError    string        `json:"start_error,omitempty"`
+	StartErrno    syscall.Errno `json:"start_errno,omitempty"`
+	UserSeconds   float64       `json:"user_seconds,omitempty"`
+	SystemSeconds float64       `json:"system_seconds,omitempty"`
+	MaxRSSBytes   int64         `json:"max_rss_bytes,omitempty"`
+}
+
+func (e ending) exit() Exit {
+	return Exit{
+		Code: e.Code, Signal: e.Signal, StartedAt: e.StartedAt, EndedAt: e.EndedAt,
+		StartError: e.StartError, StartErrno: e.StartErrno,
+	}
+}
+
+// failure is why nothing was started, or nil.
+func (e ending) failure() error {
+	switch {
+	case e.StartError == "":
+		return nil
+	case e.StartErrno != 0:
+		return &StartError{Doing: e.StartError, Err: e.StartErrno}
+	default:
+		return &StartError{Doing: "start", Err: errors.New(e.StartError)}
+	}
+}
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+// directory is a job directory, by its absolute path.
+type directory string
+
+// directory returns the job directory of an id.
+func (l *Local) directory(id string) (directory, error) {
+	if !validID.MatchString(id) {
+		return "", fmt.Errorf("run id %q: letters, digits, '.', '_' and '-' are allowed", id)
+	}
+	return directory(filepath.Join(l.root, id)), nil
+}
+
+func (d directory) file(name string) string { return filepath.Join(string(d), name) }
+
+// has reports whether a file is there, or cannot be said not to be.
+func (d directory) has(name string) bool {
+	_, err := os.Lstat(d.file(name))
+	return !missing(err)
+}
+
+// missing reports whether an error means that there is no such file.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// read decodes a file. It returns false when the file is not there, and when
+// it is damaged, which counts as not there. An error says that neither is
+// known: too many open files must not make a living program look lost.
+func (d directory) read(name string, into any) (bool, error) {
+	data, err := os.ReadFile(d.file(name))
+	if missing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read job directory: %w", err)
+	}
+	return json.Unmarshal(data, into) == nil, nil
+}
+
+// write puts content under a name, all of it or none.
+func (d directory) write(name string, content any) error {
+	data, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.file(name+".new"), data, 0o600); err != nil {
+		return cause(err)
+	}
+	return cause(os.Rename(d.file(name+".new"), d.file(name)))
+}
+
+// cause drops path and operation of a file error, which the caller words
+// better.
+func cause(err error) error {
+	if link, ok := errors.AsType[*os.LinkError](err); ok {
+		return link.Err
+	}
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return path.Err
+	}
+	return err
+}

@@ -1,0 +1,155 @@
+package process_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/process"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// superviseArgument makes the test binary a supervisor.
+const superviseArgument = "-supervise"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == superviseArgument {
+		os.Exit(process.Supervise(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+func local(t testing.TB, root string) *process.Local {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return process.NewLocal(process.Options{
+		Root: root, Supervisor: []string{self, superviseArgument}, Logger: hclog.NewNullLogger(),
+	})
+}
+
+func TestLocalIsAnExecutor(t *testing.T) {
+	enginetest.Executor(t, func(t *testing.T) engine.Executor { return local(t, filepath.Join(t.TempDir(), "jobs")) })
+}
+
+func TestStartRefuses(t *testing.T) {
+	shell := []string{"/bin/sh", "-c", "exit 0"}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	self, _ := os.Executable()
+	for name, test := range map[string]struct {
+		root       string
+		supervisor []string
+		command    process.Command
+		pass       secret.Value
+		says       string
+		is         error
+	}{
+		"bad id":               {command: process.Command{ID: "../x", Argv: shell}, says: `run id "../x"`},
+		"no program":           {command: process.Command{ID: "j.1"}, says: "no program"},
+		"bad I/O class":        {command: process.Command{ID: "j.1", Argv: shell, IOClass: "fast"}, says: `"fast" is not`},
+		"bad I/O level":        {command: process.Command{ID: "j.1", Argv: shell, IOClass: "best-effort:8"}, says: "0 to 7"},
+		"bad nice":             {command: process.Command{ID: "j.1", Argv: shell, Nice: 20}, says: "nice 20"},
+		"long passphrase":      {command: process.Command{ID: "j.1", Argv: shell}, pass: secret.FromString(strings.Repeat("x", 5000)), says: "longer than 4096"},
+		"missing directory":    {command: process.Command{ID: "j.1", Argv: shell, Dir: "/nonexistent"}, says: "working directory /nonexistent"},
+		"not executable":       {command: process.Command{ID: "j.1", Argv: []string{file}}, says: file, is: syscall.EACCES},
+		"root is a file":       {root: filepath.Join(file, "jobs"), command: process.Command{ID: "j.1", Argv: shell}, says: file, is: syscall.ENOTDIR},
+		"read-only root":       {root: "/proc/borgfleet", command: process.Command{ID: "j.1", Argv: shell}, says: "make directory /proc/borgfleet", is: syscall.ENOENT},
+		"missing supervisor":   {supervisor: []string{"/nonexistent/agent"}, command: process.Command{ID: "j.1", Argv: shell}, says: "start supervisor", is: syscall.ENOENT},
+		"no supervisor":        {supervisor: []string{}, command: process.Command{ID: "j.1", Argv: shell}, says: "no supervisor"},
+		"supervisor that ends": {supervisor: []string{"/bin/false"}, command: process.Command{ID: "j.1", Argv: shell}, says: "without a word"},
+		"supervisor that says": {supervisor: []string{"/bin/sh", "-c", "echo it hurts >&2"}, command: process.Command{ID: "j.1", Argv: shell}, says: "it hurts"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.root == "" {
+				test.root = t.TempDir()
+			}
+			if test.supervisor == nil {
+				test.supervisor = []string{self, superviseArgument}
+			}
+			l := process.NewLocal(process.Options{Root: test.root, Supervisor: test.supervisor, Logger: hclog.NewNullLogger()})
+			_, err := l.Start(t.Context(), test.command, test.pass)
+			if _, ok := errors.AsType[*process.StartError](err); !ok || !strings.Contains(err.Error(), test.says) {
+				t.Fatalf("start: %v, want a StartError with %q", err, test.says)
+			}
+			if test.is != nil && !errors.Is(err, test.is) {
+				t.Errorf("start: %v, want %v in its chain", err, test.is)
+			}
+		})
+	}
+}
+
+func TestStartAfterFailedSupervisor(t *testing.T) {
+	root := t.TempDir()
+	broken := process.NewLocal(process.Options{Root: root, Supervisor: []string{"/bin/false"}, Logger: hclog.NewNullLogger()})
+	command := enginetest.Shell("job.1", "echo once")
+	if _, err := broken.Start(t.Context(), command, secret.Value{}); err == nil {
+		t.Fatal("a supervisor that ends at once started something")
+	}
+	if _, err := broken.Follow(t.Context(), "job.1", process.Offsets{}, nil); !errors.Is(err, process.ErrNotStarted) {
+		t.Errorf("follow: %v, want ErrNotStarted", err)
+	}
+	l := local(t, root)
+	enginetest.Start(t, l, command, secret.Value{})
+	if _, got := enginetest.Follow(t, l, "job.1", process.Offsets{}); got.Stdout.String() != "once\n" {
+		t.Errorf("got %q", got.Stdout.String())
+	}
+}
+
+func TestSuperviseByHand(t *testing.T) {
+	root := t.TempDir()
+	self, _ := os.Executable()
+	dir := filepath.Join(root, "job.1")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	process, err := os.StartProcess(self, []string{self, superviseArgument, dir}, &os.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := process.Wait()
+	if err != nil || state.ExitCode() != 1 {
+		t.Errorf("supervise by hand ended with %v, %v; want exit code 1", state, err)
+	}
+}
+
+func TestStartGivesUpWithContext(t *testing.T) {
+	root := t.TempDir()
+	slow := process.NewLocal(process.Options{
+		Root: root, Supervisor: []string{"/bin/sh", "-c", `read line < "$0/go"`}, Logger: hclog.NewNullLogger(),
+	})
+	if err := os.Mkdir(filepath.Join(root, "job.1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(root, "job.1", "go")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := slow.Start(ctx, enginetest.Shell("job.1", "exit"), secret.Value{})
+		done <- err
+	}()
+	gate, err := os.OpenFile(fifo, os.O_WRONLY, 0) // opens when the supervisor has come to it
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("start: %v, want the context's end", err)
+	}
+	gate.Close()
+}
