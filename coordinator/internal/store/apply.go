@@ -141,9 +141,16 @@ func (c repositoryDelete) apply(tx *transaction) error {
 	if err := (recordRequire{bucketRepositories, c.name}).apply(tx); err != nil {
 		return err
 	}
+	backups := []byte(pairKey(c.name, ""))
+	for _, key := range keysWithPrefix(tx.bucket(bucketBackups), backups) {
+		host := string(key[len(backups):])
+		if err := tx.delete(bucketBackupsByHost, []byte(pairKey(host, c.name))); err != nil {
+			return err
+		}
+	}
 	return errors.Join(
 		tx.delete(bucketRepositories, []byte(c.name)),
 		tx.delete(bucketRepositoryRecords, []byte(c.name)),
-		tx.deletePrefix(bucketBackups, []byte(pairKey(c.name, ""))),
+		tx.deletePrefix(bucketBackups, backups),
 	)
 }

@@ -87,7 +87,7 @@ func DeleteAttemptState(id job.ID, attempt int) Change {
 
 // PutBackupSummary stores the newest good backup of its host and repository.
 func PutBackupSummary(b fleet.BackupSummary) Change {
-	return recordPut{bucket: bucketBackups, key: pairKey(b.Repository, b.Host), value: b}
+	return backupPut{summary: b}
 }
 
 // AppendRun adds the outcome of a backup to the last [MaxRuns] of a host.

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -23,6 +24,16 @@ func (c idempotencyPut) apply(tx *transaction) error {
 		return err
 	}
 	return tx.putBytes(bucketIdempotencyByJob, []byte(pairKey(string(c.record.Job), c.key)), nil)
+}
+
+type backupPut struct{ summary fleet.BackupSummary }
+
+func (c backupPut) apply(tx *transaction) error {
+	host, repository := c.summary.Host, c.summary.Repository
+	if err := tx.put(bucketBackups, pairKey(repository, host), c.summary); err != nil {
+		return err
+	}
+	return tx.put(bucketBackupsByHost, pairKey(host, repository), c.summary)
 }
 
 type runAppend struct {

@@ -112,6 +112,17 @@ func (s *Store) BackupSummary(host, repository string) (fleet.BackupSummary, boo
 	return one[fleet.BackupSummary](s, bucketBackups, pairKey(repository, host))
 }
 
+// BackupsOfHost returns a host's newest good backup to each repository.
+func (s *Store) BackupsOfHost(host string) ([]fleet.BackupSummary, error) {
+	return many[fleet.BackupSummary](s, bucketBackupsByHost, pairKey(host, ""))
+}
+
+// BackupsOfRepository returns the newest good backup of each host to a
+// repository.
+func (s *Store) BackupsOfRepository(repository string) ([]fleet.BackupSummary, error) {
+	return many[fleet.BackupSummary](s, bucketBackups, pairKey(repository, ""))
+}
+
 // BackupSummaries returns the newest good backup of every pair of host and
 // repository, by repository, then host.
 func (s *Store) BackupSummaries() ([]fleet.BackupSummary, error) {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,8 +37,29 @@ func (s *Store) OpenJobs(states ...job.State) (jobs []job.Job, err error) {
 		}
 		return nil
 	})
-	slices.SortFunc(jobs, func(a, b job.Job) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	sortByID(jobs)
 	return jobs, err
+}
+
+// ActiveJobs returns the jobs that are sent or running, oldest first, of the
+// host (when given) and the repository (when given).
+func (s *Store) ActiveJobs(host, repository string) (jobs []job.Job, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		for _, state := range []job.State{job.Sent, job.Running} {
+			for id := range matching(tx, job.Filter{State: state, Host: host, Repository: repository}) {
+				if jobs, err = appendJob(tx, jobs, id); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	sortByID(jobs)
+	return jobs, err
+}
+
+func sortByID(jobs []job.Job) {
+	slices.SortFunc(jobs, func(a, b job.Job) int { return strings.Compare(string(a.ID), string(b.ID)) })
 }
 
 // appendJob reads a job that an index names.
@@ -124,58 +144,16 @@ func (s *Store) FinishedSince(since time.Time) (map[job.State]int, error) {
 	return counts, err
 }
 
-// pruneBatch bounds how many jobs one transaction removes, so that other
-// writers get their turn.
-const pruneBatch = 500
-
-// Prune removes finished jobs that finished before the given moment, and then
-// the oldest finished ones until at most max are left; 0 means no bound, as
-// does the zero time. It returns what it removed, also beside an error.
-func (s *Store) Prune(before time.Time, maximum int) (removed []job.ID, err error) {
-	for {
-		batch, err := s.prunable(before, maximum)
-		if err != nil || len(batch) == 0 {
-			return removed, err
-		}
-		changes := make([]Change, len(batch))
-		for i, id := range batch {
-			changes[i] = DeleteJob(id)
-		}
-		if _, err := s.Apply(changes...); err != nil {
-			return removed, fmt.Errorf("prune jobs: %w", err)
-		}
-		removed = append(removed, batch...)
-	}
-}
-
-// prunable returns the next jobs to remove, oldest first.
-func (s *Store) prunable(before time.Time, maximum int) (batch []job.ID, err error) {
+// CountActive returns how many jobs are sent or running, of the host (when
+// given) and the repository (when given).
+func (s *Store) CountActive(host, repository string) (count int, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		excess := 0
-		if maximum > 0 {
-			excess = finishedCount(tx) - maximum
-		}
-		cursor := tx.Bucket([]byte(bucketJobsFinished)).Cursor()
-		for key, _ := cursor.First(); key != nil && len(batch) < pruneBatch; key, _ = cursor.Next() {
-			old := !before.IsZero() && bytes.Compare(key[:timeLength], timeBytes(before)) < 0
-			if !old && len(batch) >= excess {
-				return nil
+		for _, state := range []job.State{job.Sent, job.Running} {
+			for range matching(tx, job.Filter{State: state, Host: host, Repository: repository}) {
+				count++
 			}
-			batch = append(batch, job.ID(key[timeLength:]))
 		}
 		return nil
 	})
-	return batch, err
-}
-
-// finishedCount is the number of terminal jobs.
-func finishedCount(tx *bbolt.Tx) (total int) {
-	cursor := tx.Bucket([]byte(bucketJobCounts)).Cursor()
-	for key, value := cursor.First(); key != nil; key, value = cursor.Next() {
-		state, _, _ := strings.Cut(string(key), "\x00")
-		if job.State(state).Terminal() {
-			total += int(number(value))
-		}
-	}
-	return total
+	return count, err
 }

@@ -23,6 +23,7 @@ const (
 	bucketRepositories      = "repositories"       // name → repository
 	bucketRepositoryRecords = "repository_records" // name → record
 	bucketBackups           = "backups"            // repository NUL host → summary
+	bucketBackupsByHost     = "backups_by_host"    // host NUL repository → the same summary
 	bucketBaselines         = "baselines"          // key → baseline
 	bucketSecrets           = "secrets"            // name → ciphertext
 	bucketAudit             = "audit"              // number → entry
@@ -46,7 +47,7 @@ func createVersion1(tx *bbolt.Tx) error {
 	for _, name := range []string{
 		bucketJobs, bucketJobIndex, bucketJobsFinished, bucketJobCounts, bucketIdempotency,
 		bucketIdempotencyByJob, bucketAttempts, bucketHosts, bucketRuns, bucketRepositories,
-		bucketRepositoryRecords, bucketBackups, bucketBaselines, bucketSecrets, bucketAudit,
+		bucketRepositoryRecords, bucketBackups, bucketBackupsByHost, bucketBaselines, bucketSecrets, bucketAudit,
 	} {
 		if _, err := tx.CreateBucket([]byte(name)); err != nil {
 			return fmt.Errorf("create bucket %s: %w", name, err)
