@@ -247,4 +247,3 @@ func tellRaw(t testing.TB, connection *nats.Conn, subject, id string, data []byt
 		t.Fatal(err)
 	}
 }
-
