@@ -1,6 +1,7 @@
 package borg
 
 import (
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,24 +19,144 @@ type Exit struct {
 	Code           int            // exit status; meaningless when Signal is set
 	Signal         syscall.Signal // the signal that ended it, or 0
 	Cancelled      bool           // a person asked for the end before it came
-	Duration       time.Duration  // how long the process lived
+	Duration       time.Duration  // how long the process lived; 0 means Ended - Started
 	Started, Ended time.Time
 }
 
-// Parser reads what borg prints while it runs.
-type Parser struct{ task Task }
+// maxStdoutBytes bounds the JSON that borg prints at its end: the list of some
+// 200,000 archives.
+const maxStdoutBytes = 64 << 20
+
+// maxMessageLines bounds the lines that one message of borg's makes in a log.
+// Of a longer one the end is kept, where a traceback names its cause.
+const maxMessageLines = 100
+
+// Parser reads what borg prints while it runs, and tells the outcome. It may
+// be fed in chunks of any size: the items are the same. Memory is bounded
+// whatever borg prints. A Parser is not safe for concurrent use.
+type Parser struct {
+	task     Task
+	stderr   splitter
+	stdout   []byte
+	cut      bool // standard output was longer than maxStdoutBytes
+	progress progress
+	facts    facts
+	at       time.Time // newest time that borg told
+	items    []Item    // made by the current call
+}
 
 // NewParser returns a parser for the output of the task's command.
-func NewParser(task Task) *Parser { return &Parser{task: task} }
+func NewParser(task Task) *Parser {
+	return &Parser{task: task, progress: progress{baseline: task.Baseline}, facts: newFacts(task)}
+}
 
-// Stderr takes the next bytes of standard error.
-func (p *Parser) Stderr(chunk []byte) []Item { return nil }
+// Stderr takes the next bytes of standard error and returns what they
+// complete. A line without a time of its own gets that of the line before it;
+// before borg has told any time, At is zero, for the caller to fill in.
+func (p *Parser) Stderr(chunk []byte) []Item {
+	p.stderr.write(chunk, p.line)
+	return p.take()
+}
 
-// Stdout takes the next bytes of standard output.
-func (p *Parser) Stdout(chunk []byte) {}
+// Stdout takes the next bytes of standard output. What matters there is one
+// JSON object, which [Parser.Finish] reads.
+func (p *Parser) Stdout(chunk []byte) {
+	if !printsJSON(p.task.Kind) {
+		return
+	}
+	room := maxStdoutBytes - len(p.stdout)
+	if len(chunk) > room {
+		chunk, p.cut = chunk[:room], true
+	}
+	p.stdout = append(p.stdout, chunk...)
+}
 
 // Flush returns what an unterminated last line of standard error amounts to.
-func (p *Parser) Flush() []Item { return nil }
+// Call it when the process is gone, before Finish.
+func (p *Parser) Flush() []Item {
+	p.stderr.flush(p.line)
+	return p.take()
+}
 
-// Finish flushes, and returns the outcome of the attempt.
-func (p *Parser) Finish(exit Exit) job.Outcome { return job.Outcome{State: job.Succeeded} }
+// Finish flushes, and returns the outcome of the attempt. It is called once.
+func (p *Parser) Finish(exit Exit) job.Outcome {
+	p.Flush()
+	return p.outcome(exit)
+}
+
+func (p *Parser) take() []Item {
+	items := p.items
+	p.items = nil
+	return items
+}
+
+// line takes one whole line.
+func (p *Parser) line(line []byte) {
+	text, said := decode(line)
+	if text != "" {
+		p.facts.plain(text)
+		p.log(rawLevel(text), text)
+	}
+	if said == nil {
+		return
+	}
+	if at := moment(said.Time); !at.IsZero() {
+		p.at = at
+	}
+	switch said.Type {
+	case typeArchive, typePercent, typeMessage:
+		if now := p.progress.update(*said); now != nil {
+			now.At = p.at
+			p.items = append(p.items, Item{Progress: now})
+		}
+	case typeFile:
+		p.log(job.LevelInfo, said.Status+" "+said.Path)
+	case typeLog:
+		if said.Name == loggerProgress {
+			return // an inner progress bar in disguise
+		}
+		p.facts.logged(*said)
+		p.log(levelOf(said.LevelName), said.Message)
+	default:
+		p.facts.question(*said)
+		p.log(job.LevelWarning, said.Message)
+	}
+}
+
+// log appends a log line for every line of text.
+func (p *Parser) log(level job.Level, text string) {
+	lines := strings.FieldsFunc(clean(text), func(r rune) bool { return r == '\n' })
+	if over := len(lines) - maxMessageLines; over > 0 {
+		lines = lines[over:]
+	}
+	for _, line := range lines {
+		line = strings.TrimRight(line, " \t")
+		if line == "" {
+			continue
+		}
+		line = head(line, job.MaxLogLineBytes)
+		p.items = append(p.items, Item{Line: &job.LogLine{At: p.at, Level: level, Text: line}})
+	}
+}
+
+func levelOf(name string) job.Level {
+	switch name {
+	case "DEBUG":
+		return job.LevelDebug
+	case "WARNING":
+		return job.LevelWarning
+	case "ERROR", "CRITICAL":
+		return job.LevelError
+	default:
+		return job.LevelInfo
+	}
+}
+
+// rawLevel judges a line that is not JSON: borg prints refusals of its
+// arguments so, and Python its complaints.
+func rawLevel(text string) job.Level {
+	if usageError.MatchString(text) || strings.HasPrefix(text, "Invalid placeholder") {
+		return job.LevelError
+	}
+	return job.LevelInfo
+}

@@ -36,3 +36,30 @@ func head(text string, limit int) string {
 	}
 	return text[:cut] + mark
 }
+
+// maxWordsBytes bounds a path or a sentence of borg's inside progress.
+const maxWordsBytes = 1 << 10
+
+// oneLine makes text fit for one line of a display.
+func oneLine(text string) string {
+	line := strings.NewReplacer("\n", " ", "\t", " ").Replace(clean(text))
+	return head(strings.TrimSpace(line), maxWordsBytes)
+}
+
+// tail cuts text to its last limit bytes, at a rune's boundary.
+func tail(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	cut := len(text) - limit
+	for cut < len(text) && !utf8.RuneStart(text[cut]) {
+		cut++
+	}
+	return text[cut:]
+}
+
+// lastLine returns the last line of text that is not blank.
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
+}

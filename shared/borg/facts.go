@@ -1,0 +1,208 @@
+package borg
+
+import (
+	"math"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Bounds of what is remembered of borg's words for the outcome.
+const (
+	maxFactBytes  = 1 << 10 // one warning or error
+	maxErrors     = 16
+	maxRemote     = 32 // the newest: ssh's complaint comes last
+	maxTraceBytes = 8 << 10
+)
+
+// facts is what matters for the outcome, gathered while borg runs.
+type facts struct {
+	warnings notes    // what borg warned of, without init's standing advice
+	errors   notes    // what borg called an error, without tracebacks
+	causes   []string // msgids of errors and of refused questions, in order
+	trace    string   // the end of the last traceback
+	remote   []string // what ssh, or the server's shell, said
+	refused  string   // borg's plain-text complaint about its arguments
+	diskFull bool     // borg cleaned up after a full disk
+
+	roots        map[string]rootState // backup: the paths asked for
+	kept, pruned []string             // prune
+	freed        *int64               // compact
+}
+
+// rootState says whether a path that was asked for could be read at all.
+type rootState int
+
+const (
+	rootFine rootState = iota
+	rootMissing
+	rootDenied
+)
+
+// notes is a list of the first few texts, and how many more there were.
+type notes struct {
+	texts   []string
+	omitted int
+}
+
+func (n *notes) add(text string, limit int) {
+	if len(n.texts) >= limit {
+		n.omitted++
+		return
+	}
+	n.texts = append(n.texts, head(strings.TrimSpace(clean(text)), maxFactBytes))
+}
+
+func newFacts(task Task) facts {
+	backup, ok := task.Spec.(job.BackupSpec)
+	if !ok {
+		return facts{}
+	}
+	roots := make(map[string]rootState, len(backup.Paths))
+	for _, root := range backup.Paths {
+		roots[path.Clean(root)] = rootFine
+	}
+	return facts{roots: roots}
+}
+
+var usageError = regexp.MustCompile(`^borg(?: [a-z-]+)*: error: (.+)$`)
+
+// plain takes a line that is not JSON.
+func (f *facts) plain(text string) {
+	if match := usageError.FindStringSubmatch(text); match != nil {
+		f.refused = head(clean(match[1]), maxFactBytes)
+	}
+	if strings.HasPrefix(text, "Invalid placeholder") {
+		f.refused = head(clean(text), maxFactBytes)
+	}
+}
+
+// question takes a question of borg's, which nobody answers.
+func (f *facts) question(said message) {
+	if strings.HasPrefix(said.Type, "question_accepted_false") || strings.HasPrefix(said.Type, "question_accepted_default") {
+		f.cause(said.MsgID)
+	}
+}
+
+// logged takes a log message.
+func (f *facts) logged(said message) {
+	switch {
+	case said.Name == loggerRoot && strings.HasPrefix(said.Message, remotePrefix):
+		f.remote = append(f.remote, head(clean(said.Message[len(remotePrefix):]), maxFactBytes))
+		f.remote = f.remote[max(0, len(f.remote)-maxRemote):]
+	case said.Name == loggerList:
+		f.listed(said.Message)
+	case levelOf(said.LevelName) == job.LevelWarning:
+		f.warned(said.Message)
+	case levelOf(said.LevelName) == job.LevelError:
+		f.erred(said)
+	default:
+		f.compacted(said.Message)
+	}
+}
+
+func (f *facts) warned(text string) {
+	f.warnings.add(text, job.MaxWarnings)
+	if strings.Contains(text, "No space left on device, cleaning up") {
+		f.diskFull = true
+	}
+	if len(f.roots) > 0 {
+		f.root(text)
+	}
+}
+
+// root notes a warning "PATH: [Errno 2] …" about a path that was asked for.
+// The path may itself contain the separator.
+func (f *facts) root(text string) {
+	state := rootMissing
+	if strings.Contains(text, "[Errno 13]") {
+		state = rootDenied
+	} else if !strings.Contains(text, "[Errno 2]") {
+		return
+	}
+	for end := 0; ; end++ {
+		next := strings.Index(text[end:], ": ")
+		if next < 0 {
+			return
+		}
+		end += next
+		if _, asked := f.roots[text[:end]]; asked {
+			f.roots[text[:end]] = state
+			return
+		}
+	}
+}
+
+func (f *facts) erred(said message) {
+	f.cause(said.MsgID)
+	if start := strings.Index(said.Message, "Traceback (most recent call last)"); start >= 0 {
+		f.trace = tail(strings.TrimSpace(clean(said.Message)), maxTraceBytes)
+		if start == 0 {
+			return
+		}
+		said.Message = said.Message[:start]
+	}
+	f.errors.add(said.Message, maxErrors)
+}
+
+func (f *facts) cause(msgID string) {
+	if msgID != "" && len(f.causes) < maxErrors {
+		f.causes = append(f.causes, head(clean(msgID), maxFactBytes))
+	}
+}
+
+// pruneLine is what prune --list prints: what is done and why, the name in a
+// column of at least 36, the time, and the id.
+var pruneLine = regexp.MustCompile(`^(Keeping|Pruning|Would prune)(?: checkpoint)?(?: archive)?(?: \([^)]*\))?: +(\S.*?) +[A-Z][a-z]{2}, [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?: [+-][0-9]{4})? \[[0-9a-f]+\]$`)
+
+func (f *facts) listed(text string) {
+	match := pruneLine.FindStringSubmatch(strings.TrimPrefix(text, remotePrefix))
+	if match == nil {
+		return
+	}
+	list := &f.pruned
+	if match[1] == "Keeping" {
+		list = &f.kept
+	}
+	if len(*list) < job.MaxArchives {
+		*list = append(*list, head(clean(match[2]), maxFactBytes))
+	}
+}
+
+var freedLine = regexp.MustCompile(`compaction freed about (-?[0-9]+(?:\.[0-9]+)?) ([kMGTPE]?)B repository space`)
+
+func (f *facts) compacted(text string) {
+	match := freedLine.FindStringSubmatch(text)
+	if match == nil {
+		return
+	}
+	amount, err := strconv.ParseFloat(match[1], 64)
+	power := strings.Index(" kMGTPE", match[2])
+	if match[2] == "" {
+		power = 0
+	}
+	bytes := math.Round(amount * math.Pow(1000, float64(power)))
+	if err != nil || bytes > math.MaxInt64/2 {
+		return
+	}
+	whole := max(int64(bytes), 0)
+	f.freed = &whole
+}
+
+// nothingRead reports whether not one of the paths asked for could be read, and
+// whether one of them is missing rather than forbidden.
+func (f *facts) nothingRead() (nothing, missing bool) {
+	if len(f.roots) == 0 {
+		return false, false
+	}
+	for _, state := range f.roots {
+		if state == rootFine {
+			return false, false
+		}
+		missing = missing || state == rootMissing
+	}
+	return true, missing
+}

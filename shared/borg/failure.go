@@ -1,0 +1,175 @@
+package borg
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// maxSaidBytes bounds borg's own words inside a failure's sentence.
+const maxSaidBytes = 300
+
+// NotStarted returns the failure of an attempt whose borg could not be
+// started, for example because there is none; reason is the system's error.
+func NotStarted(task Task, env Environment, reason string) *job.Failure {
+	binary := env.Binary
+	if binary == "" {
+		binary = "borg"
+	}
+	said := oneLine(reason)
+	switch {
+	case strings.Contains(said, "permission denied"):
+		return job.Fail(job.PermissionDenied, "%s on %s could not be started: %s", binary, task.Host, said).
+			WithHint("make %s executable for the agent's user", binary)
+	case strings.Contains(said, "argument list too long"):
+		return job.Fail(job.InvalidSpec, "the job has more paths and patterns than a command line can hold").
+			WithHint("name directories instead of single files")
+	default:
+		return job.Fail(job.BorgMissing, "%s could not be started on %s: %s", binary, task.Host, said).
+			WithHint("install borg 1.2 or 1.4 (Debian: apt install borgbackup), or set borg.binary in the agent's configuration")
+	}
+}
+
+// failure explains a nonzero exit code that is no warning.
+func (p *Parser) failure(exit Exit) *job.Failure {
+	f := &p.facts
+	for _, id := range f.causes {
+		if known, ok := lookup(id, p.firstError()); ok {
+			if component(id) == "ConnectionClosedWithHint" {
+				return p.connection(known)
+			}
+			return p.explain(known, p.firstError(), exit)
+		}
+	}
+	if len(f.causes) == 0 {
+		if known, ok := lookup(modernCodes[exit.Code], ""); ok && p.task.Version.Modern() {
+			return p.explain(known, p.words(), exit)
+		}
+	}
+	switch {
+	case strings.Contains(p.firstError(), "Got Ctrl-C / SIGINT"):
+		return p.explain(ended, "", Exit{Code: 130})
+	case f.refused != "":
+		return p.explain(refusedArguments, f.refused, exit)
+	default:
+		return p.exception(exit)
+	}
+}
+
+// component returns the last dotted component of a message id, the only part
+// that is the same for a local and a remote repository.
+func component(id string) string { return id[strings.LastIndexByte(id, '.')+1:] }
+
+// lookup finds the cause of a message id. An unqualified id that exists for
+// archives and for repositories is told apart by borg's words.
+func lookup(id, said string) (cause, bool) {
+	if known, ok := causes[id]; ok && strings.Contains(id, ".") {
+		return known, true
+	}
+	last := component(id)
+	if last == id && strings.HasPrefix(said, "Archive ") {
+		if known, ok := causes["Archive."+last]; ok {
+			return known, true
+		}
+	}
+	known, ok := causes[last]
+	return known, ok
+}
+
+// connection refines "connection closed" by what ssh said before. Its last
+// words come last, but a changed host key is the headline of a long warning.
+func (p *Parser) connection(fallback cause) *job.Failure {
+	for _, sign := range remoteSigns {
+		for _, said := range slices.Backward(p.facts.remote) {
+			if sign.in(said) {
+				return p.explain(sign.cause, said, Exit{})
+			}
+		}
+	}
+	said := "ssh gave no reason"
+	if n := len(p.facts.remote); n > 0 {
+		said = p.facts.remote[n-1]
+	}
+	return p.explain(fallback, said, Exit{})
+}
+
+func (s sign) in(text string) bool {
+	return slices.ContainsFunc(s.texts, func(part string) bool { return strings.Contains(text, part) })
+}
+
+// exception classifies an error without an id of its own. Borg 1.2 reports a
+// dead connection or a full disk first as read errors of every file that was
+// left, as warnings.
+func (p *Parser) exception(exit Exit) *job.Failure {
+	f := &p.facts
+	last := lastLine(f.trace)
+	switch {
+	case strings.Contains(f.trace, "in fd_passphrase"):
+		return p.explain(noPassphrase, last, exit)
+	case strings.Contains(f.trace, "in _execute_child") && strings.Contains(f.trace, "borg/remote.py"):
+		return p.explain(noClient, last, exit)
+	}
+	evidence := append([]string{last}, f.errors.texts...)
+	if f.diskFull {
+		evidence = append(evidence, "No space left on device")
+	}
+	for _, text := range append(evidence, f.causes...) {
+		for _, sign := range exceptionSigns {
+			if sign.in(text) {
+				return p.explain(sign.cause, text, exit)
+			}
+		}
+		if name, _, found := strings.Cut(text, ":"); found {
+			if known, ok := causes[component(name)]; ok {
+				return p.explain(known, text, exit)
+			}
+		}
+	}
+	return p.explain(unknownCause, p.words(), exit)
+}
+
+// firstError returns the first thing that borg called an error.
+func (p *Parser) firstError() string {
+	if len(p.facts.errors.texts) == 0 {
+		return ""
+	}
+	return p.facts.errors.texts[0]
+}
+
+// words returns the most telling of borg's words about an unclear end.
+func (p *Parser) words() string {
+	f := &p.facts
+	if last := lastLine(f.trace); last != "" {
+		return last
+	}
+	for _, list := range [][]string{f.errors.texts, f.remote, f.warnings.texts} {
+		if len(list) > 0 {
+			return list[len(list)-1]
+		}
+	}
+	return "it did not say why"
+}
+
+// explain fills in a cause's texts.
+func (p *Parser) explain(why cause, said string, exit Exit) *job.Failure {
+	said = strings.TrimRight(head(oneLine(said), maxSaidBytes), ". ")
+	if said == "" {
+		said = "borg did not say more"
+	}
+	fill := strings.NewReplacer(
+		"{repo}", "repository "+p.task.Repository.Name,
+		"{location}", clean(p.task.Repository.Location),
+		"{archive}", clean(p.task.Archive),
+		"{host}", p.task.Host,
+		"{borg}", p.task.Version.Text,
+		"{kind}", string(p.task.Kind),
+		"{exit}", strconv.Itoa(exit.Code),
+		"{signal}", signalName(exit),
+		"{said}", said,
+	)
+	failure := job.Fail(why.code, "%s", fill.Replace(why.message)).WithHint("%s", fill.Replace(why.hint))
+	failure.Retryable = failure.Retryable && !why.final
+	return failure
+}

@@ -1,0 +1,151 @@
+package borg
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// class is what an exit means, whichever set of exit codes borg uses.
+type class int
+
+const (
+	classOK class = iota
+	classWarning
+	classError
+	classSignal
+)
+
+// class sorts an exit. Borg 1.2 has 0, 1 and 2; modern codes are 3 to 99 for
+// errors and 100 to 127 for warnings; a signal that borg handles is told as
+// 128 and its number.
+func (e Exit) class() class {
+	switch {
+	case e.Signal != 0, e.Code >= 128:
+		return classSignal
+	case e.Code == 0:
+		return classOK
+	case e.Code == 1, e.Code >= 100:
+		return classWarning
+	default:
+		return classError
+	}
+}
+
+func (e Exit) lived() time.Duration {
+	if e.Duration > 0 {
+		return e.Duration
+	}
+	return max(e.Ended.Sub(e.Started), 0)
+}
+
+func (e Exit) signal() syscall.Signal {
+	if e.Signal == 0 && e.Code > 128 {
+		return syscall.Signal(e.Code - 128)
+	}
+	return e.Signal
+}
+
+func signalName(e Exit) string {
+	switch signal := e.signal(); signal {
+	case 0:
+		return fmt.Sprintf("exit code %d", e.Code)
+	case syscall.SIGINT:
+		return "an interrupt (SIGINT)"
+	case syscall.SIGTERM:
+		return "a request to end (SIGTERM)"
+	case syscall.SIGHUP:
+		return "the loss of its session (SIGHUP)"
+	default:
+		return fmt.Sprintf("signal %d (%s)", int(signal), signal)
+	}
+}
+
+// outcome judges the attempt. A cancelled one that ended by itself with a
+// whole result, before the signal took effect, is what it is.
+func (p *Parser) outcome(exit Exit) job.Outcome {
+	class := exit.class()
+	whole := class == classOK || class == classWarning
+	if exit.Cancelled && !whole {
+		return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}
+	}
+	if !whole {
+		return job.Outcome{State: job.Failed, Failure: p.broken(exit)}
+	}
+	result := p.result(exit)
+	if err := p.fill(result); err != nil {
+		if exit.Cancelled {
+			return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}
+		}
+		return job.Outcome{State: job.Failed, Failure: p.explain(unreadable, err.Error(), exit)}
+	}
+	if class == classOK {
+		return job.Outcome{State: job.Succeeded, Result: result}
+	}
+	if failure := p.falseWarning(result, exit); failure != nil {
+		return job.Outcome{State: job.Failed, Result: result, Failure: failure}
+	}
+	return job.Outcome{State: job.Warning, Result: result}
+}
+
+// broken explains an end by error or by signal.
+func (p *Parser) broken(exit Exit) *job.Failure {
+	switch {
+	case exit.class() == classError:
+		return p.failure(exit)
+	case exit.signal() == syscall.SIGKILL:
+		return p.explain(killed, "", exit)
+	default:
+		return p.explain(ended, "", exit)
+	}
+}
+
+// falseWarning returns the failure that borg tells as a warning: a check that
+// found damage, and a backup of nothing. The result stays with it, as it says
+// what is damaged and which empty archive is there now.
+func (p *Parser) falseWarning(result *job.Result, exit Exit) *job.Failure {
+	switch p.task.Kind {
+	case job.Check:
+		said := p.firstError()
+		if said == "" {
+			said = p.words()
+		}
+		return p.explain(damaged, said, exit)
+	case job.Backup:
+		nothing, missing := p.facts.nothingRead()
+		if !nothing || result.NFiles > 0 {
+			return nil
+		}
+		why := pathsDenied
+		if missing {
+			why = pathsMissing
+		}
+		return p.explain(why, p.facts.warnings.texts[0], exit) // there is one for every path
+	default:
+		return nil
+	}
+}
+
+// result returns what is common to all kinds, and what borg told as log lines.
+func (p *Parser) result(exit Exit) *job.Result {
+	f := &p.facts
+	result := &job.Result{
+		Duration:    exit.lived().Seconds(),
+		BorgVersion: p.task.Version.Text,
+		Warnings:    []string{},
+		Kept:        f.kept,
+		Pruned:      f.pruned,
+		FreedBytes:  f.freed,
+	}
+	if p.task.Kind == job.Init && exit.class() == classOK {
+		return result // its warnings are standing advice to keep the key
+	}
+	for _, list := range []notes{f.errors, f.warnings} {
+		room := min(len(list.texts), job.MaxWarnings-len(result.Warnings))
+		result.Warnings = append(result.Warnings, list.texts[:room]...)
+		result.WarningsOmitted += list.omitted + len(list.texts) - room
+	}
+	return result
+}

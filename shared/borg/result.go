@@ -1,0 +1,150 @@
+package borg
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// printsJSON reports whether a kind's command prints a JSON object at its end.
+func printsJSON(kind job.Kind) bool {
+	return kind == job.Backup || kind == job.List || kind == job.Info
+}
+
+// report is what borg prints on standard output with --json; which parts are
+// there depends on the command.
+type report struct {
+	Archive    *archiveReport  `json:"archive"`  // create
+	Archives   []archiveReport `json:"archives"` // list, info REPO::ARCHIVE
+	Repository struct {
+		ID           string `json:"id"`
+		Location     string `json:"location"`
+		LastModified string `json:"last_modified"`
+	} `json:"repository"`
+	Encryption struct {
+		Mode string `json:"mode"`
+	} `json:"encryption"`
+	Cache struct {
+		Stats struct {
+			TotalChunks  int64 `json:"total_chunks"`
+			UniqueChunks int64 `json:"total_unique_chunks"`
+			TotalSize    int64 `json:"total_size"`
+			UniqueCSize  int64 `json:"unique_csize"`
+		} `json:"stats"`
+	} `json:"cache"`
+}
+
+type archiveReport struct {
+	Name     string `json:"name"`
+	ID       string `json:"id"`
+	Start    string `json:"start"`
+	Hostname string `json:"hostname"`
+	Username string `json:"username"`
+	Comment  string `json:"comment"`
+	Stats    struct {
+		OriginalSize     int64 `json:"original_size"`
+		CompressedSize   int64 `json:"compressed_size"`
+		DeduplicatedSize int64 `json:"deduplicated_size"`
+		NFiles           int64 `json:"nfiles"`
+	} `json:"stats"`
+}
+
+var errNoReport = errors.New("borg printed no result")
+
+// readReport decodes standard output. Whatever precedes the object, such as a
+// greeting, is passed over.
+func readReport(stdout []byte) (report, error) {
+	var r report
+	start := bytes.IndexByte(stdout, '{')
+	if start < 0 {
+		return r, errNoReport
+	}
+	if err := json.NewDecoder(bytes.NewReader(stdout[start:])).Decode(&r); err != nil {
+		return r, fmt.Errorf("read borg's result: %w", err)
+	}
+	return r, nil
+}
+
+// fill completes a result from what standard output said, for kinds that
+// print something there.
+func (p *Parser) fill(result *job.Result) error {
+	if !printsJSON(p.task.Kind) {
+		return nil
+	}
+	if p.cut {
+		return fmt.Errorf("read borg's result: longer than %d bytes", maxStdoutBytes)
+	}
+	said, err := readReport(p.stdout)
+	if err != nil {
+		return err
+	}
+	switch p.task.Kind {
+	case job.Backup:
+		if said.Archive == nil {
+			return errNoReport
+		}
+		fillArchive(result, *said.Archive)
+	case job.List:
+		fillList(result, said)
+	default:
+		result.Repository = said.repository()
+		if len(said.Archives) > 0 {
+			fillArchive(result, said.Archives[0])
+		}
+	}
+	return nil
+}
+
+func fillArchive(result *job.Result, archive archiveReport) {
+	result.Archive, result.ArchiveID = clean(archive.Name), clean(archive.ID)
+	result.OriginalSize = archive.Stats.OriginalSize
+	result.CompressedSize = archive.Stats.CompressedSize
+	result.DeduplicatedSize = archive.Stats.DeduplicatedSize
+	result.NFiles = archive.Stats.NFiles
+	result.SetRatios()
+}
+
+// fillList keeps the newest archives; borg sorts by time, newest last.
+func fillList(result *job.Result, said report) {
+	const maxComment = 256 // a list is not the place for an essay
+	omitted := max(0, len(said.Archives)-job.MaxArchives)
+	result.ArchivesOmitted = omitted
+	for _, archive := range said.Archives[omitted:] {
+		start, _ := localTime(archive.Start) // unknown: the zero time
+		result.Archives = append(result.Archives, job.Archive{
+			Name:     clean(archive.Name),
+			ID:       clean(archive.ID),
+			Start:    start,
+			Hostname: head(clean(archive.Hostname), maxComment),
+			Username: head(clean(archive.Username), maxComment),
+			Comment:  head(clean(archive.Comment), maxComment),
+		})
+	}
+}
+
+func (r report) repository() *job.RepositoryInfo {
+	info := &job.RepositoryInfo{
+		ID:           clean(r.Repository.ID),
+		Location:     clean(r.Repository.Location),
+		Encryption:   job.Encryption(clean(r.Encryption.Mode)),
+		UniqueChunks: r.Cache.Stats.UniqueChunks,
+		TotalChunks:  r.Cache.Stats.TotalChunks,
+		TotalSize:    r.Cache.Stats.TotalSize,
+		UniqueCSize:  r.Cache.Stats.UniqueCSize,
+	}
+	if modified, ok := localTime(r.Repository.LastModified); ok {
+		info.LastModified = &modified
+	}
+	return info
+}
+
+// localTime reads a time as list and info print it: local time without a zone.
+// Local is UTC there, since [Command] says so in their environment.
+func localTime(text string) (time.Time, bool) {
+	at, err := time.ParseInLocation("2006-01-02T15:04:05.999999", text, time.UTC)
+	return at, err == nil && at.Year() >= 0 && at.Year() <= 9999
+}
