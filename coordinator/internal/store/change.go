@@ -32,6 +32,12 @@ func CreateHost(h fleet.Host) Change {
 // PutHost stores a host, new or not.
 func PutHost(h fleet.Host) Change { return recordPut{bucket: bucketHosts, key: h.Name, value: h} }
 
+// SetHostFacts stores what a host said of itself. A host that is not there, as
+// it was removed meanwhile, is left so.
+func SetHostFacts(name string, facts fleet.Facts, sealKey string) Change {
+	return factsSet{name: name, facts: facts, sealKey: sealKey}
+}
+
 // DeleteHost removes a host and the outcomes of its last backups; its jobs and
 // its backups' summaries stay with their repositories. [ErrMissing] if there is
 // no such host.

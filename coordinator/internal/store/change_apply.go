@@ -26,6 +26,21 @@ func (c idempotencyPut) apply(tx *transaction) error {
 	return tx.putBytes(bucketIdempotencyByJob, []byte(pairKey(string(c.record.Job), c.key)), nil)
 }
 
+type factsSet struct {
+	name    string
+	facts   fleet.Facts
+	sealKey string
+}
+
+func (c factsSet) apply(tx *transaction) error {
+	host, ok, err := get[fleet.Host](tx.tx, bucketHosts, c.name)
+	if err != nil || !ok {
+		return err
+	}
+	host.Facts, host.SealKey = &c.facts, c.sealKey
+	return tx.put(bucketHosts, c.name, host)
+}
+
 type backupPut struct{ summary fleet.BackupSummary }
 
 func (c backupPut) apply(tx *transaction) error {

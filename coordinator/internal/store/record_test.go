@@ -31,6 +31,15 @@ func TestHosts(t *testing.T) {
 	if diff := cmp.Diff([]fleet.Host{db, web}, hosts); diff != "" {
 		t.Error(diff)
 	}
+	facts := fleet.Facts{BorgVersion: "1.4.0", SeenAt: start.Add(time.Hour)}
+	apply(t, s, store.SetHostFacts("web1", facts, "XKEY"), store.SetHostFacts("gone", facts, "XKEY"))
+	web.Facts, web.SealKey = &facts, "XKEY"
+	if got, ok, err := s.Host("web1"); !ok || err != nil || !cmp.Equal(web, got) {
+		t.Errorf("Host = %v, %v: %s", ok, err, cmp.Diff(web, got))
+	}
+	if _, ok, err := s.Host("gone"); ok || err != nil {
+		t.Errorf("facts made a host: %v, %v", ok, err)
+	}
 	apply(t, s, store.RequireHost("web1"), store.DeleteHost("web1"))
 	if _, ok, err := s.Host("web1"); ok || err != nil {
 		t.Errorf("Host = %v, %v", ok, err)
