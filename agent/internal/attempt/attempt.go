@@ -3,6 +3,7 @@
 package attempt
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,6 +11,12 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Faults of the journal that its callers tell apart.
+var (
+	ErrUnknown  = errors.New("attempt is not in the journal")
+	ErrFinished = errors.New("attempt is finished already")
 )
 
 // Key names one attempt of one job.

@@ -72,42 +72,55 @@ func (j *Journal) Accept(o bus.Order, refusal *job.Failure, first job.Event) (re
 	return reply, fresh, nil
 }
 
-// Record numbers an event of an open attempt, and keeps it and the mark. It
-// fails with [ErrUnknown] or [ErrFinished] when the attempt is not open.
-func (j *Journal) Record(key attempt.Key, event job.Event, mark attempt.Mark) error {
+// Record numbers events of an open attempt, and keeps them and the mark, all
+// or none. It fails with [attempt.ErrUnknown] or [attempt.ErrFinished] when the attempt is not
+// open. A finished event must be the last one.
+func (j *Journal) Record(key attempt.Key, mark attempt.Mark, events ...job.Event) error {
 	_, err := j.update(func(c change) error {
 		r, known, err := record(c.tx, key)
 		switch {
 		case err != nil:
 			return err
 		case !known:
-			return ErrUnknown
+			return attempt.ErrUnknown
 		case r.Finished:
-			return ErrFinished
+			return attempt.ErrFinished
 		}
 		r.Mark = mark
-		return c.add(r, event)
+		for _, event := range events {
+			if r, err = c.append(r, event); err != nil {
+				return err
+			}
+		}
+		return c.store(r)
 	})
 	if err != nil {
-		return fmt.Errorf("record %s of %s: %w", event.Type, key, err)
+		return fmt.Errorf("record events of %s: %w", key, err)
 	}
 	return nil
 }
 
 // add appends an event to the attempt of r, and stores r.
 func (c change) add(r attempt.Record, event job.Event) error {
+	r, err := c.append(r, event)
+	if err != nil {
+		return err
+	}
+	return c.store(r)
+}
+
+// append stores the next event of r and returns r with it counted.
+func (c change) append(r attempt.Record, event job.Event) (attempt.Record, error) {
 	r.LastSeq++
 	event.Job, event.Attempt, event.Seq = r.Key.Job, r.Key.Number, r.LastSeq
 	if err := put(c.tx.Bucket(bucketEvents), eventKey(r.Key, r.LastSeq), bus.Event{Event: event, Stamp: c.stamp}); err != nil {
-		return err
+		return r, err
 	}
 	if event.Type == job.EventFinished {
 		r.Finished = true
-		if err := c.tx.Bucket(bucketOrders).Delete(attemptKey(r.Key)); err != nil { // its secret has served
-			return err
-		}
+		return r, c.tx.Bucket(bucketOrders).Delete(attemptKey(r.Key)) // its secret has served
 	}
-	return c.store(r)
+	return r, nil
 }
 
 func (c change) store(r attempt.Record) error {

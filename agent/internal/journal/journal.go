@@ -26,12 +26,6 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// Faults that callers tell apart.
-var (
-	ErrUnknown  = errors.New("attempt is not in the journal")
-	ErrFinished = errors.New("attempt is finished already")
-)
-
 const (
 	schema      = 1
 	lockTimeout = 500 * time.Millisecond

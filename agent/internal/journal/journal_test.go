@@ -61,7 +61,7 @@ func accept(t *testing.T, j *journal.Journal, o bus.Order) bus.OrderReply {
 
 func record(t *testing.T, j *journal.Journal, o bus.Order, e job.Event) {
 	t.Helper()
-	if err := j.Record(attempt.KeyOf(o), e, attempt.Mark{}); err != nil {
+	if err := j.Record(attempt.KeyOf(o), attempt.Mark{}, e); err != nil {
 		t.Fatalf("record: %v", err)
 	}
 }
@@ -99,7 +99,7 @@ func TestAcceptedOrderSurvivesReopening(t *testing.T) {
 	o := order(1)
 	reply := accept(t, j, o)
 	mark := attempt.Mark{Stdout: 3, Stderr: 70, LogLines: 2, StartedTold: true}
-	if err := j.Record(attempt.KeyOf(o), event(job.EventStarted, job.Running), mark); err != nil {
+	if err := j.Record(attempt.KeyOf(o), mark, event(job.EventStarted, job.Running)); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {
@@ -174,13 +174,13 @@ func TestRefusedOrderIsOverAtOnce(t *testing.T) {
 
 func TestRecordNeedsAnOpenAttempt(t *testing.T) {
 	j, o := fresh(t), order(1)
-	if err := j.Record(attempt.KeyOf(o), event(job.EventStarted, job.Running), attempt.Mark{}); !errors.Is(err, journal.ErrUnknown) {
+	if err := j.Record(attempt.KeyOf(o), attempt.Mark{}, event(job.EventStarted, job.Running)); !errors.Is(err, attempt.ErrUnknown) {
 		t.Errorf("unknown attempt: error %v, want ErrUnknown", err)
 	}
 	accept(t, j, o)
 	record(t, j, o, event(job.EventFinished, job.Succeeded))
 	before := snapshot(t, j)
-	if err := j.Record(attempt.KeyOf(o), event(job.EventFinished, job.Failed), attempt.Mark{}); !errors.Is(err, journal.ErrFinished) {
+	if err := j.Record(attempt.KeyOf(o), attempt.Mark{}, event(job.EventFinished, job.Failed)); !errors.Is(err, attempt.ErrFinished) {
 		t.Errorf("finished attempt: error %v, want ErrFinished", err)
 	}
 	if diff := cmp.Diff(before, snapshot(t, j)); diff != "" {

@@ -1,0 +1,180 @@
+// Package daemon builds the agent from its parts, runs it, and takes it down
+// again. It is the one place where the order of both can be read:
+//
+//	data directory -> journal (its lock makes the agent the only one here)
+//	  -> keys and ids -> engine over job directories -> worker -> uplink
+//	  -> control socket
+//
+// They run side by side until one fails or the context ends; the journal is
+// closed last. Borg is nobody's child here and goes on.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/oklog/run"
+
+	"github.com/borgfleet/borgfleet/agent/internal/config"
+	"github.com/borgfleet/borgfleet/agent/internal/control"
+	"github.com/borgfleet/borgfleet/agent/internal/journal"
+	"github.com/borgfleet/borgfleet/agent/internal/policy"
+	"github.com/borgfleet/borgfleet/agent/internal/probe"
+	"github.com/borgfleet/borgfleet/agent/internal/uplink"
+	"github.com/borgfleet/borgfleet/agent/internal/worker"
+	"github.com/borgfleet/borgfleet/shared/borg"
+	"github.com/borgfleet/borgfleet/shared/build"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/process"
+)
+
+// shutdownTime is how long the parts have to end before they are left behind.
+const shutdownTime = 10 * time.Second
+
+// Options are what a daemon needs.
+type Options struct {
+	Config     config.Config // complete
+	Supervisor []string      // command that runs process.Supervise; the directory is appended
+	Logger     hclog.Logger
+}
+
+// actor is one part that runs.
+type actor struct {
+	name string
+	run  func(context.Context) error
+}
+
+// daemon holds the parts that status looks into.
+type daemon struct {
+	Options
+	identity  identity
+	startedAt time.Time
+	borg      *probe.Borg
+	journal   *journal.Journal
+	worker    *worker.Worker
+	uplink    *uplink.Uplink
+}
+
+// Run builds the agent and runs it until ctx ends (nil) or a part fails.
+func Run(ctx context.Context, o Options) (err error) {
+	if err := prepareData(o.Config.Data); err != nil {
+		return err
+	}
+	store, err := journal.Open(journal.Options{Path: filepath.Join(o.Config.Data, "journal.db"), Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	d := &daemon{Options: o, startedAt: time.Now().UTC(), journal: store, borg: probe.NewBorg(o.Config.Borg.Binary)}
+	if d.identity, err = loadIdentity(o.Config); err != nil {
+		return err
+	}
+	if err := d.build(); err != nil {
+		return err
+	}
+	socket, err := control.Listen(o.Config.Data, d.status, o.Logger)
+	if err != nil {
+		return err
+	}
+	o.Logger.Info("agent started", "host", o.Config.Host, "version", build.Current().Version,
+		"data", o.Config.Data, "bus", o.Config.Bus.URLs)
+	return runAll(ctx, o.Logger, []actor{{"worker", d.worker.Run}, {"uplink", d.uplink.Run}, {"control", socket.Run}})
+}
+
+// build makes worker and uplink.
+func (d *daemon) build() error {
+	c := d.Config
+	upload, err := c.Borg.UploadKiB()
+	if err != nil {
+		return err
+	}
+	runs := process.NewLocal(process.Options{
+		Root: filepath.Join(c.Data, "jobs"), Supervisor: d.Supervisor, Logger: d.Logger})
+	d.worker = worker.New(worker.Options{
+		Host: c.Host, Signer: d.identity.signer, SealKey: d.identity.sealKey, Slots: c.Slots,
+		Journal: d.journal, Runs: runs, Policy: policy.Rules(c.Policy), Borg: d.borg, Logger: d.Logger,
+		Engine: engine.New(engine.Options{
+			Environment: borg.Environment{
+				Binary: c.Borg.Binary, BaseDir: filepath.Join(c.Data, "borg"), HostID: d.identity.hostID,
+				LockWait: c.Borg.LockWait, UploadLimit: upload,
+			},
+			Nice: c.Borg.Nice, IOClass: c.Borg.IONice, Executor: runs, Logger: d.Logger,
+		}),
+	})
+	tls, err := trust(c.Bus.CAFile)
+	if err != nil {
+		return err
+	}
+	d.uplink = uplink.New(uplink.Options{
+		Host: c.Host, URLs: c.Bus.URLs, Credentials: c.Bus.CredentialsFile, TLS: tls,
+		Journal: d.journal, Handler: d.worker, Identity: d.hello,
+		Changes: d.worker.Changes(), Progress: d.worker.Progress(), Logger: d.Logger,
+	})
+	return nil
+}
+
+// hello is what the agent says of itself, apart from its attempts.
+func (d *daemon) hello() bus.Hello {
+	ctx, cancel := context.WithTimeout(context.Background(), bus.RequestTimeout)
+	defer cancel()
+	version, failure := d.borg.Version(ctx)
+	return bus.Hello{
+		AgentVersion: build.Current().Version, BorgVersion: version.Text, BorgFailure: failure,
+		OS: probe.OS(), SealKey: d.identity.sealPublic, StartedAt: d.startedAt, Slots: d.Config.Slots,
+		FreeBytes: probe.FreeBytes(filepath.Join(d.Config.Data, "borg")),
+	}
+}
+
+// runAll runs the actors until one fails or ctx ends. Those that do not end in
+// time are left behind, and named in the error.
+func runAll(ctx context.Context, logger hclog.Logger, actors []actor) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group run.Group
+	for _, a := range actors {
+		group.Add(func() error {
+			err := a.run(ctx)
+			if err != nil {
+				logger.Error("a part of the agent failed", "part", a.name, "err", err) // the group keeps only the first
+			}
+			return err
+		}, func(error) { cancel() })
+	}
+	group.Add(func() error { <-ctx.Done(); return nil }, func(error) { cancel() })
+	ended := make(chan error, 1)
+	go func() { ended <- group.Run() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	logger.Info("agent stops; running jobs go on")
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(shutdownTime):
+		return job.Fail(job.Internal, "the agent did not stop within %s", shutdownTime).
+			WithHint("this is a fault of borgfleet; please report it with the log")
+	}
+}
+
+// prepareData makes the data directory, open to the agent's user only.
+func prepareData(dir string) error {
+	for _, d := range []string{dir, filepath.Join(dir, "borg")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			if errors.Is(err, os.ErrPermission) {
+				return job.Fail(job.PermissionDenied, "make data directory: %s", err).
+					WithHint("run the agent as root, or give it a --data directory that it may write")
+			}
+			return fmt.Errorf("make data directory: %w", err)
+		}
+	}
+	return nil
+}

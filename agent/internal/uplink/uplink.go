@@ -1,0 +1,228 @@
+// Package uplink is the agent's session with its coordinator: one connection to
+// the bus, over which orders and cancellations come in, and hellos, events and
+// progress go out.
+//
+// Nothing here is remembered across a restart. What must not be lost is in the
+// journal, and the uplink goes on telling it until a hello's reply says that
+// the coordinator has stored it.
+package uplink
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+
+	"github.com/borgfleet/borgfleet/agent/internal/attempt"
+	"github.com/borgfleet/borgfleet/shared/bus"
+)
+
+// coordinator is the client name of the only one whose requests are answered.
+const coordinator = "coordinator"
+
+// Journal is what the uplink reads of the agent's memory. Its methods are safe
+// for concurrent use.
+type Journal interface {
+	// Snapshot returns the stamp, every attempt, and the number of events not
+	// known to be stored, all of one moment.
+	Snapshot() (attempt.Snapshot, error)
+	// Events returns at most limit unstored events of an attempt with numbers
+	// above after, in order.
+	Events(key attempt.Key, after, limit int) ([]bus.Event, error)
+}
+
+// Handler does what the coordinator asks for. Its methods are safe for
+// concurrent use; an error means that nothing is certain, and is not answered.
+type Handler interface {
+	// Order takes an order in. The same order always gets the same answer.
+	Order(ctx context.Context, envelope bus.Envelope) (bus.OrderReply, error)
+	// Cancel ends an attempt, or remembers to refuse it.
+	Cancel(ctx context.Context, cancel bus.Cancel) (bus.CancelReply, error)
+	// Settle applies the verdicts of a hello's reply.
+	Settle(ctx context.Context, verdicts []bus.Verdict) error
+}
+
+// Options are what an Uplink needs.
+type Options struct {
+	Host        string
+	URLs        []string
+	Credentials string      // path of a .creds file; empty: none
+	TLS         *tls.Config // nil: see bus.ConnectOptions
+	Journal     Journal
+	Handler     Handler
+	Identity    func() bus.Hello    // what a hello says apart from the journal; called for each
+	Changes     <-chan struct{}     // one is sent after every change of the journal
+	Progress    <-chan bus.Progress // live progress, dropped while disconnected
+	Logger      hclog.Logger
+	Timing      Timing // zero fields take the protocol's values
+}
+
+// Timing are the waits of the protocol, which tests shorten.
+type Timing struct {
+	Busy      time.Duration // between hellos while something runs; bus.HelloBusy
+	Idle      time.Duration // between hellos at rest; bus.HelloIdle
+	Settle    time.Duration // for more news before an extra hello; 60 ms
+	Request   time.Duration // for an answer; bus.RequestTimeout
+	Republish time.Duration // after which an acknowledged but unstored event is told again; 20 s
+}
+
+func (t Timing) withDefaults() Timing {
+	for _, field := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&t.Busy, bus.HelloBusy}, {&t.Idle, bus.HelloIdle}, {&t.Settle, 60 * time.Millisecond},
+		{&t.Request, bus.RequestTimeout}, {&t.Republish, 20 * time.Second},
+	} {
+		if *field.value == 0 {
+			*field.value = field.fallback
+		}
+	}
+	return t
+}
+
+// Uplink is the session. It is safe for concurrent use.
+type Uplink struct {
+	options   Options
+	timing    Timing
+	logger    hclog.Logger
+	ledger    *ledger
+	publish   chan struct{} // wakes the publisher
+	hello     chan struct{} // wakes the hello loop
+	connected chan struct{} // the same, after a connect
+	status    atomic.Pointer[Status]
+}
+
+// Status is how the session stands.
+type Status struct {
+	Connected bool          `json:"connected"`
+	URL       string        `json:"url,omitempty"` // of the server, while connected
+	Since     time.Time     `json:"since"`         // of the last change of Connected
+	HelloAt   time.Time     `json:"hello_at,omitzero"`
+	ClockSkew time.Duration `json:"clock_skew_ns"`   // this host's clock minus the coordinator's, at the last hello
+	Error     string        `json:"error,omitempty"` // why it is not connected, or the last hello was not answered
+}
+
+// New returns an Uplink; [Uplink.Run] connects it.
+func New(o Options) *Uplink {
+	u := &Uplink{
+		options: o, timing: o.Timing.withDefaults(), logger: o.Logger.Named("uplink"), ledger: newLedger(),
+		publish: make(chan struct{}, 1), hello: make(chan struct{}, 1), connected: make(chan struct{}, 1),
+	}
+	u.status.Store(&Status{Since: time.Now().UTC()})
+	return u
+}
+
+// Status returns how the session stands.
+func (u *Uplink) Status() Status { return *u.status.Load() }
+
+// setStatus changes the status; f may run more than once.
+func (u *Uplink) setStatus(f func(*Status)) {
+	for {
+		old := u.status.Load()
+		next := *old
+		f(&next)
+		if u.status.CompareAndSwap(old, &next) {
+			return
+		}
+	}
+}
+
+// Run connects, and keeps the session up until ctx ends. It returns an error
+// only when the options cannot work at all; a coordinator that cannot be
+// reached is waited for.
+func (u *Uplink) Run(ctx context.Context) error {
+	conn, err := u.connect()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	orders, cancels := make(chan *nats.Msg, 64), make(chan *nats.Msg, 64)
+	if _, err := conn.ChanSubscribe(bus.OrderSubject(u.options.Host), orders); err != nil {
+		return fmt.Errorf("subscribe to orders: %w", err)
+	}
+	if _, err := conn.ChanSubscribe(bus.CancelSubject(u.options.Host), cancels); err != nil {
+		return fmt.Errorf("subscribe to cancellations: %w", err)
+	}
+	var actors sync.WaitGroup
+	actors.Go(func() { u.serveOrders(ctx, orders) })
+	actors.Go(func() { u.serveCancels(ctx, cancels) })
+	actors.Go(func() { u.publishEvents(ctx, conn) })
+	actors.Go(func() { u.sayHellos(ctx, conn) })
+	actors.Go(func() { u.forward(ctx, conn) })
+	actors.Wait()
+	return nil
+}
+
+func (u *Uplink) connect() (*nats.Conn, error) {
+	var conn atomic.Pointer[nats.Conn]
+	c, err := bus.Connect(u.options.URLs, bus.ConnectOptions{
+		Name: u.options.Host, Credentials: u.options.Credentials, TLS: u.options.TLS,
+		OnConnect: func() { u.onConnect(conn.Load()) },
+		OnDisconnect: func(err error) {
+			u.logger.Warn("disconnected from the bus", "err", err)
+			u.setStatus(func(s *Status) { *s = Status{Since: time.Now().UTC(), Error: text(err)} })
+		},
+		OnError: func(err error) { u.logger.Error("bus", "err", err) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the bus: %w", err)
+	}
+	conn.Store(c)
+	if c.IsConnected() {
+		u.onConnect(c) // the handler may have run before conn was known
+	}
+	return c, nil
+}
+
+func (u *Uplink) onConnect(conn *nats.Conn) {
+	if conn == nil {
+		return
+	}
+	url := conn.ConnectedUrlRedacted()
+	if before := u.Status(); !before.Connected || before.URL != url {
+		u.logger.Info("connected to the bus", "url", url)
+	}
+	u.setStatus(func(s *Status) {
+		if !s.Connected {
+			s.Since = time.Now().UTC()
+		}
+		s.Connected, s.URL, s.Error = true, url, ""
+	})
+	wake(u.connected)
+	wake(u.publish)
+}
+
+// forward passes live progress on, and journal changes to the publisher.
+func (u *Uplink) forward(ctx context.Context, conn *nats.Conn) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-u.options.Changes:
+			wake(u.publish)
+		case p := <-u.options.Progress:
+			u.sendProgress(conn, p)
+		}
+	}
+}
+
+// wake leaves a signal in a channel of capacity one.
+func wake(signal chan struct{}) {
+	select {
+	case signal <- struct{}{}:
+	default: // it has one already
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,241 @@
+// Package worker takes orders in and sees every accepted attempt through to its
+// finished event: it checks an order against the host's policy, has it
+// journaled, waits for a slot, runs borg through the engine, and records what
+// the engine tells. After a restart it goes on with what is open.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nkeys"
+
+	"github.com/borgfleet/borgfleet/agent/internal/attempt"
+	"github.com/borgfleet/borgfleet/shared/borg"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/process"
+)
+
+// Intake is the journal's side towards the coordinator. All changes are on disk
+// when a method returns; the methods are safe for concurrent use.
+type Intake interface {
+	// Answer returns what was answered to an attempt's order, if it is known.
+	Answer(key attempt.Key) (reply bus.OrderReply, known bool, err error)
+	// Accept records an order, or its refusal, with its first event. A known
+	// one changes nothing and gets the same answer; fresh is false then.
+	Accept(order bus.Order, refusal *job.Failure, first job.Event) (reply bus.OrderReply, fresh bool, err error)
+	// Cancel marks an attempt, and reports whether it is open. One that was
+	// never seen gets over as its only event.
+	Cancel(key attempt.Key, over job.Event) (stamp bus.Stamp, open bool, err error)
+	// Settle applies verdicts.
+	Settle(verdicts []bus.Verdict) (attempt.Settled, error)
+}
+
+// Memory is the journal's side towards running attempts. The methods are safe
+// for concurrent use.
+type Memory interface {
+	// Snapshot returns everything known, at one moment.
+	Snapshot() (attempt.Snapshot, error)
+	// Unfinished returns the open attempts with their orders.
+	Unfinished() ([]attempt.Record, error)
+	// Record appends events to an open attempt and keeps the mark, all or none.
+	Record(key attempt.Key, mark attempt.Mark, events ...job.Event) error
+}
+
+// Journal is the agent's durable memory.
+type Journal interface {
+	Intake
+	Memory
+}
+
+// Engine runs attempts. Its methods are safe for concurrent use.
+type Engine interface {
+	// Resume goes on with an attempt, which it starts if it was not started. It
+	// returns when the finished event is recorded; ctx's end leaves borg alone.
+	Resume(ctx context.Context, a engine.Attempt, from engine.Resume, rec engine.Recorder, cancel <-chan struct{}) error
+	// Remove forgets an attempt's run.
+	Remove(ctx context.Context, id string) error
+}
+
+// Runs are the job directories on this machine.
+type Runs interface {
+	// List returns the ids of all runs, of the form attempt.Key prints.
+	List(ctx context.Context) ([]string, error)
+	// Signal reaches a run's processes; one that is over is no error.
+	Signal(ctx context.Context, id string, s process.Signal) error
+	// Clean removes runs that ended long ago and that keep does not want.
+	Clean(ctx context.Context, olderThan time.Duration, keep func(id string) bool) error
+}
+
+// Policy says what this host allows.
+type Policy interface {
+	// Check returns nil or why the order is refused.
+	Check(order bus.Order) *job.Failure
+}
+
+// Borg tells which borg there is.
+type Borg interface {
+	// Version returns the version, or why there is no usable borg. It is quick
+	// unless the binary has changed since it was asked last.
+	Version(ctx context.Context) (borg.Version, *job.Failure)
+}
+
+// Options are what a Worker needs.
+type Options struct {
+	Host    string
+	Signer  string        // coordinator's public signing key
+	SealKey nkeys.KeyPair // this host's curve key
+	Slots   int
+	Journal Journal
+	Engine  Engine
+	Runs    Runs
+	Policy  Policy
+	Borg    Borg
+	Logger  hclog.Logger
+	Now     func() time.Time // nil: time.Now
+}
+
+// Worker sees attempts through. It is safe for concurrent use.
+type Worker struct {
+	options  Options
+	logger   hclog.Logger
+	now      func() time.Time
+	slots    *slots
+	starts   chan attempt.Record
+	changes  chan struct{}
+	progress chan bus.Progress
+
+	mu   sync.Mutex
+	ends map[attempt.Key]*end // of open attempts
+}
+
+// end is the wish to end one attempt.
+type end struct {
+	once   sync.Once
+	wanted chan struct{} // closed when it is wished
+}
+
+func (e *end) want() { e.once.Do(func() { close(e.wanted) }) }
+
+const (
+	startQueue    = 64 // orders taken in and not yet picked up by Run
+	progressQueue = 16
+	// orphanAge is how long the directory of a run that the journal does not
+	// know is kept, for people who look for what happened.
+	orphanAge = 7 * 24 * time.Hour
+)
+
+// New returns a Worker. It takes orders in at once, and runs them in Run.
+func New(o Options) *Worker {
+	w := &Worker{
+		options: o, logger: o.Logger.Named("worker"), now: o.Now, slots: newSlots(o.Slots),
+		starts: make(chan attempt.Record, startQueue), changes: make(chan struct{}, 1),
+		progress: make(chan bus.Progress, progressQueue), ends: map[attempt.Key]*end{},
+	}
+	if w.now == nil {
+		w.now = time.Now
+	}
+	return w
+}
+
+// Changes gets one signal after one or more changes of the journal.
+func (w *Worker) Changes() <-chan struct{} { return w.changes }
+
+// Progress gets live progress; what is not read in time is dropped.
+func (w *Worker) Progress() <-chan bus.Progress { return w.progress }
+
+// Run goes on with the attempts that the journal has open, then runs new ones
+// as they are ordered, until ctx ends. Borg goes on after that. An error means
+// that the journal or the job directories cannot be read.
+func (w *Worker) Run(ctx context.Context) error {
+	open, err := w.options.Journal.Unfinished()
+	if err != nil {
+		return err
+	}
+	known, err := w.adopt(ctx)
+	if err != nil {
+		return err
+	}
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	running := map[attempt.Key]bool{}
+	for _, record := range open {
+		running[record.Key] = true
+		followers.Go(func() { w.follow(ctx, record, known[record.Key]) })
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case record := <-w.starts:
+			if running[record.Key] { // ordered before Run looked into the journal
+				delete(running, record.Key)
+				continue
+			}
+			followers.Go(func() { w.follow(ctx, record, false) })
+		}
+	}
+}
+
+// adopt looks at the job directories, and returns the attempts that have one.
+// Those that the journal does not know belong to a lost journal: the
+// coordinator takes them for interrupted and orders them anew, so they end here.
+func (w *Worker) adopt(ctx context.Context) (map[attempt.Key]bool, error) {
+	snapshot, err := w.options.Journal.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, record := range snapshot.Records {
+		known[record.Key.String()] = true
+	}
+	ids, err := w.options.Runs.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list job directories: %w", err)
+	}
+	found := map[attempt.Key]bool{}
+	for _, id := range ids {
+		if key, err := attempt.ParseKey(id); err == nil && known[id] {
+			found[key] = true
+			continue
+		}
+		if err := w.options.Runs.Signal(ctx, id, process.Terminate); err != nil {
+			w.logger.Warn("end a run that the journal does not know", "job", id, "err", err)
+		}
+	}
+	if err := w.options.Runs.Clean(ctx, orphanAge, func(id string) bool { return known[id] }); err != nil {
+		w.logger.Warn("remove old job directories", "err", err)
+	}
+	return found, nil
+}
+
+// end returns the wish to end an attempt, which it makes if there is none.
+func (w *Worker) end(key attempt.Key) *end {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e, ok := w.ends[key]
+	if !ok {
+		e = &end{wanted: make(chan struct{})}
+		w.ends[key] = e
+	}
+	return e
+}
+
+func (w *Worker) drop(key attempt.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.ends, key)
+}
+
+// changed tells that the journal has changed.
+func (w *Worker) changed() {
+	select {
+	case w.changes <- struct{}{}:
+	default: // told already, and not looked at yet
+	}
+}
