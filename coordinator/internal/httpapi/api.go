@@ -1,0 +1,141 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/shared/build"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Prefix is where the API begins.
+const Prefix = "/api/v1"
+
+// MaxBodyBytes bounds a request's body.
+const MaxBodyBytes = 1 << 20
+
+// Submitter is who submits over HTTP until there are identities: whoever can
+// reach the loopback interface.
+const Submitter = "operator:local"
+
+// Options is what an [API] needs.
+type Options struct {
+	Mux          *http.ServeMux // shared with the pages; the API registers its own patterns on it
+	Jobs         Jobs
+	Logs         Logs
+	Statuses     Statuses
+	Hosts        Hosts
+	Repositories Repositories
+	Feed         *feed.Feed
+	Metrics      *Metrics
+	Ready        []Check  // what /readyz looks at
+	Names        []string // host names, besides loopback ones, under which requests may come
+	Logger       hclog.Logger
+
+	MaxStreams   int           // event streams at a time; 0 means 512
+	Keepalive    time.Duration // comment on a silent event stream; 0 means 15 s
+	WriteTimeout time.Duration // for each write to an event stream; 0 means 10 s
+}
+
+// API serves everything on its mux, behind its guard. It is safe for concurrent
+// use.
+type API struct {
+	options Options
+	logger  hclog.Logger
+	huma    huma.API
+	handler http.Handler
+	streams chan struct{} // one token for each open event stream
+}
+
+// New registers the API on the mux. Serve the returned API, not the mux.
+func New(options Options) (*API, error) {
+	if err := options.check(); err != nil {
+		return nil, fmt.Errorf("make HTTP API: %w", err)
+	}
+	adoptProblems()
+	a := &API{
+		options: options,
+		logger:  options.Logger.Named("http"),
+		streams: make(chan struct{}, options.MaxStreams),
+	}
+	a.huma = humago.NewWithPrefix(options.Mux, Prefix, config())
+	a.registerStatus()
+	a.registerHosts()
+	a.registerRepositories()
+	a.registerJobs()
+	a.registerEvents()
+	if err := a.registerDocument(); err != nil {
+		return nil, fmt.Errorf("make HTTP API: %w", err)
+	}
+	a.registerHealth()
+	options.Mux.Handle("GET /metrics", options.Metrics.handler(a.logger))
+	options.Mux.HandleFunc("/api/", a.unrouted)
+	options.Mux.HandleFunc("/metrics", a.unrouted)
+	a.handler = a.guard(options.Mux)
+	return a, nil
+}
+
+func (o *Options) check() error {
+	missing := map[string]bool{
+		"Mux": o.Mux == nil, "Jobs": o.Jobs == nil, "Logs": o.Logs == nil, "Statuses": o.Statuses == nil,
+		"Hosts": o.Hosts == nil, "Repositories": o.Repositories == nil, "Feed": o.Feed == nil,
+		"Metrics": o.Metrics == nil, "Logger": o.Logger == nil,
+	}
+	for name, isMissing := range missing {
+		if isMissing {
+			return errors.New("option " + name + " is missing")
+		}
+	}
+	if o.MaxStreams <= 0 {
+		o.MaxStreams = 512
+	}
+	if o.Keepalive <= 0 {
+		o.Keepalive = 15 * time.Second
+	}
+	if o.WriteTimeout <= 0 {
+		o.WriteTimeout = 10 * time.Second
+	}
+	return nil
+}
+
+// ServeHTTP implements http.Handler for the whole server.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// config is huma's, without its own pages: they load scripts from elsewhere.
+func config() huma.Config {
+	c := huma.DefaultConfig("borgfleet", build.Current().Version)
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
+	c.CreateHooks = nil
+	c.RejectUnknownQueryParameters = true
+	c.Formats = map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()}
+	return c
+}
+
+// unrouted answers what no other pattern takes: a wrong method, or a path that
+// is not there.
+func (a *API) unrouted(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := a.options.Mux.Handler(other); strings.HasPrefix(pattern, method+" ") {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 {
+		writeProblem(w, newProblem(http.StatusNotFound, job.Fail(job.InvalidRequest, "there is nothing at this address").
+			WithHint("%s/docs lists what there is", Prefix)))
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	writeProblem(w, newProblem(http.StatusMethodNotAllowed, job.Fail(job.InvalidRequest, "this address does not take this method").
+		WithHint("it takes %s", strings.Join(allowed, ", "))))
+}

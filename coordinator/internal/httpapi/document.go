@@ -1,0 +1,120 @@
+package httpapi
+
+import (
+	"bytes"
+	_ "embed" // the page's template and style
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+const documentDescription = `Everything that borgfleet's command line and pages do. Sizes are bytes,
+durations seconds, times RFC 3339 in UTC. Lists are paged with limit and
+cursor. Every error is an RFC 9457 problem document with a code for programs
+and a hint for people. A request with a field or a query parameter that is not
+known is refused. Beside this API: /healthz (the process is alive), /readyz (it
+can do its work) and /metrics (for Prometheus).`
+
+// registerDocument adds the OpenAPI document, and the page that shows it. Both
+// are made once, here, after everything else is registered.
+func (a *API) registerDocument() error {
+	document := a.huma.OpenAPI()
+	document.Info.Description = documentDescription
+	document.Info.License = &huma.License{Name: "MIT", Identifier: "MIT"}
+	document.Tags = []*huma.Tag{
+		{Name: tagStatus, Description: "The whole in short."},
+		{Name: tagHosts, Description: "Machines with data."},
+		{Name: tagRepositories, Description: "Borg repositories."},
+		{Name: tagJobs, Description: "Pieces of work, each for one host and one repository."},
+		{Name: tagEvents, Description: "What happens, as it happens."},
+	}
+	refine(a.registry())
+	data, err := json.MarshalIndent(document, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode OpenAPI document: %w", err)
+	}
+	page, err := renderDocs(data)
+	if err != nil {
+		return err
+	}
+	mux := a.options.Mux
+	mux.HandleFunc("GET "+Prefix+"/openapi.json", constant("application/json", data))
+	mux.HandleFunc("GET "+Prefix+"/docs.css", constant("text/css; charset=utf-8", docsStyle))
+	mux.HandleFunc("GET "+Prefix+"/docs", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		constant("text/html; charset=utf-8", page)(w, r)
+	})
+	return nil
+}
+
+func constant(contentType string, data []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_, _ = w.Write(data) // nobody is left to tell
+	}
+}
+
+// eventSchema describes the messages of the event stream.
+func eventSchema(registry huma.Registry) *huma.Schema {
+	var messages []*huma.Schema
+	for _, message := range []struct {
+		name string
+		data reflect.Type
+	}{
+		{eventSnapshot, reflect.TypeFor[EventSnapshot]()},
+		{string(feed.JobChanged), reflect.TypeFor[job.Job]()},
+		{string(feed.JobProgress), reflect.TypeFor[JobProgress]()},
+		{string(feed.JobEvent), reflect.TypeFor[job.Event]()},
+		{string(feed.HostChanged), reflect.TypeFor[HostRef]()},
+		{string(feed.RepositoryChanged), reflect.TypeFor[RepositoryRef]()},
+		{string(feed.Missed), nil},
+	} {
+		data := &huma.Schema{Type: huma.TypeObject}
+		if message.data != nil {
+			data = registry.Schema(message.data, true, message.name)
+		}
+		messages = append(messages, &huma.Schema{
+			Title: message.name, Type: huma.TypeObject, Required: []string{"id", "event", "data"},
+			Properties: map[string]*huma.Schema{
+				"id":    {Type: huma.TypeInteger, Description: "counts within this stream"},
+				"event": {Type: huma.TypeString, Extensions: map[string]any{"const": message.name}},
+				"data":  data,
+			},
+		})
+	}
+	return &huma.Schema{
+		Type: huma.TypeArray, Description: "the messages of the stream; data is JSON in one line",
+		Items: &huma.Schema{Extensions: map[string]any{"oneOf": messages}},
+	}
+}
+
+//go:embed docs.css
+var docsStyle []byte
+
+//go:embed docs.html
+var docsTemplate string
+
+// renderDocs makes the readable page from the document itself, so that the two
+// cannot differ. It needs no script.
+func renderDocs(document []byte) ([]byte, error) {
+	view, err := newDocsView(document)
+	if err != nil {
+		return nil, fmt.Errorf("read OpenAPI document: %w", err)
+	}
+	page, err := template.New("docs").Parse(docsTemplate)
+	if err != nil {
+		return nil, fmt.Errorf("parse page of the document: %w", err)
+	}
+	var out bytes.Buffer
+	if err := page.Execute(&out, view); err != nil {
+		return nil, fmt.Errorf("render page of the document: %w", err)
+	}
+	return out.Bytes(), nil
+}

@@ -1,0 +1,86 @@
+package httpapi
+
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Tags of operations.
+const (
+	tagStatus       = "Status"
+	tagHosts        = "Hosts"
+	tagRepositories = "Repositories"
+	tagJobs         = "Jobs"
+	tagEvents       = "Events"
+)
+
+// operation is the documented outside of one call.
+type operation struct {
+	id, method, path string
+	tag, summary     string
+	description      string
+	status           int           // when it went well
+	answer           any           // example of what it answers; nil: nothing
+	request          any           // example of its body; nil: it has none
+	failures         []job.Failure // examples of how it may end otherwise, besides the common ones
+}
+
+// huma returns the operation as huma wants it. Its errors are documented here,
+// as huma would document statuses that this API does not use.
+func (o operation) huma(registry huma.Registry) huma.Operation {
+	op := huma.Operation{
+		OperationID: o.id, Method: o.method, Path: o.path, Tags: []string{o.tag},
+		Summary: o.summary, Description: o.description, DefaultStatus: o.status,
+		MaxBodyBytes: MaxBodyBytes + 1, // huma refuses a body of the limit itself
+		// The guard's deadline for reading holds; huma's would stay after the
+		// body, and end the request.
+		BodyReadTimeout: bodyReadTimeout,
+		Responses:       map[string]*huma.Response{},
+	}
+	success := &huma.Response{Description: http.StatusText(o.status)}
+	if o.answer != nil {
+		success.Content = map[string]*huma.MediaType{"application/json": {Example: o.answer}}
+	}
+	op.Responses[strconv.Itoa(o.status)] = success
+	if o.request != nil {
+		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": {Example: o.request}}}
+	}
+	o.documentFailures(&op, registry)
+	return op
+}
+
+// commonFailures can end any call.
+func (o operation) commonFailures() []job.Failure {
+	common := []job.Failure{
+		{Code: job.InvalidRequest, Message: "query.colour: unknown query parameter", Hint: Prefix + "/docs describes what is expected"},
+		{Code: job.NotAllowed, Message: "borgfleet does not answer under this host name", Hint: "use localhost or 127.0.0.1"},
+		{Code: job.Internal, Message: "write store: disk full", Hint: "this is a fault of borgfleet or of its machine; see the log"},
+		{Code: job.Unavailable, Message: "the coordinator is shutting down", Hint: "try again"},
+	}
+	if o.request != nil {
+		common = append(common, job.Failure{Code: job.TooLarge, Message: "the request's body is larger than " + strconv.Itoa(MaxBodyBytes) + " bytes"})
+	}
+	return common
+}
+
+func (o operation) documentFailures(op *huma.Operation, registry huma.Registry) {
+	schema := registry.Schema(reflect.TypeFor[Problem](), true, "Problem")
+	for _, failure := range append(o.commonFailures(), o.failures...) {
+		status := failure.Code.HTTPStatus()
+		key := strconv.Itoa(status)
+		if op.Responses[key] == nil {
+			op.Responses[key] = &huma.Response{
+				Description: http.StatusText(status),
+				Content:     map[string]*huma.MediaType{problemType: {Schema: schema, Examples: map[string]*huma.Example{}}},
+			}
+		}
+		op.Responses[key].Content[problemType].Examples[string(failure.Code)] = &huma.Example{
+			Summary: string(failure.Code), Value: newProblem(status, &failure),
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+type repositoryInput struct {
+	Repository string `path:"repo" pattern:"^[a-z0-9][a-z0-9._-]{0,62}$" patternDescription:"a repository name: 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit" example:"web1-main" doc:"the repository's name"`
+}
+
+type newRepositoryInput struct {
+	Body NewRepository
+}
+
+// NewRepository is a request to add a repository.
+type NewRepository struct {
+	Name       string         `json:"name" pattern:"^[a-z0-9][a-z0-9._-]{0,62}$" patternDescription:"a repository name: 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit" doc:"what it is called from now on"`
+	Location   string         `json:"location" maxLength:"4096" doc:"an absolute path on the host, or ssh://user@host:port/path"`
+	Encryption job.Encryption `json:"encryption,omitempty" enum:"repokey-blake2,repokey,keyfile-blake2,keyfile,authenticated-blake2,authenticated,none" doc:"borg's encryption mode; left out: repokey-blake2"`
+	Passphrase *string        `json:"passphrase,omitempty" maxLength:"4096" writeOnly:"true" doc:"kept encrypted, and never shown again"`
+	Generate   bool           `json:"generate_passphrase,omitempty" doc:"make a strong passphrase; it is in the answer, once"`
+}
+
+type repositoryOutput struct{ Body fleet.RepositoryView }
+
+type addedRepositoryOutput struct {
+	Location string `header:"Location" doc:"where the new repository is"`
+	Body     AddedRepository
+}
+
+// AddedRepository is a new repository.
+type AddedRepository struct {
+	fleet.RepositoryView
+	// GeneratedPassphrase is the one place where a passphrase leaves the
+	// coordinator in clear: to the caller who asked for it to be made.
+	GeneratedPassphrase string `json:"generated_passphrase,omitempty"`
+}
+
+type repositoriesOutput struct{ Body RepositoryPage }
+
+// RepositoryPage is one page of repositories.
+type RepositoryPage struct {
+	Repositories []fleet.RepositoryView `json:"repositories"`
+	Cursor       string                 `json:"cursor"`
+}
+
+func unknownRepository() job.Failure {
+	return job.Failure{Code: job.UnknownRepository, Message: `there is no repository "web9-main"`, Hint: "borgfleet repo list shows the repositories"}
+}
+
+func (a *API) registerRepositories() {
+	list := operation{
+		id: "list-repositories", method: http.MethodGet, path: "/repositories", tag: tagRepositories, status: http.StatusOK,
+		summary: "List repositories by name", answer: RepositoryPage{Repositories: []fleet.RepositoryView{exampleRepository()}},
+	}
+	huma.Register(a.huma, list.huma(a.registry()), a.listRepositories)
+	get := operation{
+		id: "get-repository", method: http.MethodGet, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusOK,
+		summary: "Show a repository", answer: exampleRepository(), failures: []job.Failure{unknownRepository()},
+	}
+	huma.Register(a.huma, get.huma(a.registry()), a.getRepository)
+	passphrase := "correct horse battery staple"
+	add := operation{
+		id: "add-repository", method: http.MethodPost, path: "/repositories", tag: tagRepositories, status: http.StatusCreated,
+		summary:     "Add a repository",
+		description: "Nothing is made on disk: an init job does that. A passphrase that you give is never shown again; one that is made for you is in this answer and nowhere else, so keep it.",
+		request:     NewRepository{Name: "web1-main", Location: "ssh://backup@store.example.net/srv/borg/web1", Passphrase: &passphrase},
+		answer:      AddedRepository{RepositoryView: exampleRepository()},
+		failures:    []job.Failure{{Code: job.Conflict, Message: `there is already a repository "web1-main"`, Hint: "choose another name"}},
+	}
+	huma.Register(a.huma, add.huma(a.registry()), a.addRepository)
+	remove := operation{
+		id: "remove-repository", method: http.MethodDelete, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusNoContent,
+		summary:     "Forget a repository",
+		description: "A repository with open jobs is not removed. What is on its disk stays; its passphrase is forgotten.",
+		failures:    []job.Failure{unknownRepository(), {Code: job.Conflict, Message: `repository "web1-main" has open jobs`, Hint: "cancel them, or wait for them"}},
+	}
+	huma.Register(a.huma, remove.huma(a.registry()), a.removeRepository)
+}
+
+func (a *API) listRepositories(ctx context.Context, in *pageInput) (*repositoriesOutput, error) {
+	repositories, err := a.options.Repositories.Repositories(ctx)
+	if err != nil {
+		return nil, a.problem(ctx, err)
+	}
+	page, next := pageOf(repositories, func(r fleet.RepositoryView) string { return r.Name }, in.Limit, in.Cursor)
+	return &repositoriesOutput{Body: RepositoryPage{Repositories: page, Cursor: next}}, nil
+}
+
+func (a *API) getRepository(ctx context.Context, in *repositoryInput) (*repositoryOutput, error) {
+	repository, err := a.options.Repositories.Repository(ctx, in.Repository)
+	if err != nil {
+		return nil, a.problem(ctx, err)
+	}
+	return &repositoryOutput{Body: repository}, nil
+}
+
+func (a *API) addRepository(ctx context.Context, in *newRepositoryInput) (*addedRepositoryOutput, error) {
+	request := fleet.NewRepository{
+		Name: in.Body.Name, Location: in.Body.Location, Encryption: in.Body.Encryption, Generate: in.Body.Generate,
+	}
+	if in.Body.Passphrase != nil {
+		request.Passphrase = secret.FromString(*in.Body.Passphrase)
+	}
+	repository, generated, err := a.options.Repositories.AddRepository(ctx, Submitter, request)
+	if err != nil {
+		return nil, a.problem(ctx, err)
+	}
+	return &addedRepositoryOutput{
+		Location: Prefix + "/repositories/" + repository.Name,
+		Body:     AddedRepository{RepositoryView: repository, GeneratedPassphrase: string(generated.Reveal())},
+	}, nil
+}
+
+func (a *API) removeRepository(ctx context.Context, in *repositoryInput) (*struct{}, error) {
+	if err := a.options.Repositories.RemoveRepository(ctx, Submitter, in.Repository); err != nil {
+		return nil, a.problem(ctx, err)
+	}
+	return nil, nil
+}
