@@ -1,0 +1,101 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// Vault encrypts passphrases at rest. It is safe for concurrent use.
+type Vault interface {
+	Encrypt(value secret.Value) ([]byte, error)
+	Decrypt(ciphertext []byte) (secret.Value, error)
+}
+
+// Keyring holds the repositories' passphrases. It is apart from [Registry] so
+// that who orders jobs can have it without what shows hosts. It is safe for
+// concurrent use.
+type Keyring struct {
+	store *store.Store
+	vault Vault
+}
+
+// NewKeyring returns the keyring of what the store holds.
+func NewKeyring(s *store.Store, vault Vault) *Keyring { return &Keyring{store: s, vault: vault} }
+
+// Passphrase returns a repository's passphrase, and whether it has one. Hand it
+// to nothing but a sealing function. An unknown repository, a lost or a wrong
+// key file is a *job.Failure.
+func (k *Keyring) Passphrase(_ context.Context, name string) (secret.Value, bool, error) {
+	repository, err := readRepository(k.store, name)
+	if err != nil || !repository.HasPassphrase {
+		return secret.Value{}, false, err
+	}
+	ciphertext, ok, err := k.store.Secret(secretName(name))
+	if err != nil {
+		return secret.Value{}, false, fmt.Errorf("read passphrase of repository %s: %w", name, err)
+	}
+	if !ok {
+		return secret.Value{}, false, job.Fail(job.Internal, "the passphrase of repository %s is not stored", name).
+			WithHint("remove the repository here and add it again with its passphrase; its data is not touched")
+	}
+	value, err := k.vault.Decrypt(ciphertext)
+	if err != nil {
+		return secret.Value{}, false, fmt.Errorf("decrypt passphrase of repository %s: %w", name, err)
+	}
+	return value, true, nil
+}
+
+// put returns the change that stores a passphrase.
+func (k *Keyring) put(repository string, passphrase secret.Value) (store.Change, error) {
+	ciphertext, err := k.vault.Encrypt(passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("encrypt passphrase of repository %s: %w", repository, err)
+	}
+	return store.PutSecret(secretName(repository), ciphertext), nil
+}
+
+// delete returns the change that removes a passphrase.
+func (k *Keyring) delete(repository string) store.Change {
+	return store.DeleteSecret(secretName(repository))
+}
+
+// secretName is where a repository's passphrase is stored.
+func secretName(repository string) string { return "repository/" + repository }
+
+// generate makes a passphrase of 52 letters and digits without look-alikes, of
+// 260 random bits.
+func generate() secret.Value { return secret.FromString(rand.Text() + rand.Text()) }
+
+// checkPassphrase checks that there is a passphrase if, and only if, the mode
+// needs one, and that it reaches borg as it is.
+func checkPassphrase(encryption job.Encryption, asked fleet.NewRepository) error {
+	given := !asked.Passphrase.Empty()
+	switch {
+	case given && asked.Generate:
+		return job.Invalid("passphrase", "given, and one is to be made as well").WithHint("choose one of the two")
+	case !encryption.NeedsPassphrase() && (given || asked.Generate):
+		return job.Invalid("passphrase", "encryption %s uses none", encryption).WithHint("leave it out, or choose another encryption")
+	case encryption.NeedsPassphrase() && !given && !asked.Generate:
+		return job.Invalid("passphrase", "encryption %s needs one", encryption).
+			WithHint("give the repository's passphrase, or let a strong one be made (generate_passphrase, --generate-passphrase)")
+	}
+	plain := asked.Passphrase.Reveal()
+	switch {
+	case len(plain) > secret.MaxBytes:
+		return job.Invalid("passphrase", "longer than %d bytes", secret.MaxBytes)
+	case !utf8.Valid(plain):
+		return job.Invalid("passphrase", "not UTF-8 text")
+	case strings.ContainsFunc(string(plain), unicode.IsControl):
+		return job.Invalid("passphrase", "has a line end or another control character").WithHint("borg would not get it as it is")
+	}
+	return nil
+}

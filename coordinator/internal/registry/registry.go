@@ -1,0 +1,81 @@
+// Package registry adds and removes hosts and repositories, and shows each with
+// its present state. It is the owner of agents' credentials files and of stored
+// passphrases.
+//
+// It keeps nothing in memory: the store says what there is.
+package registry
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/hashicorp/go-hclog"
+)
+
+// Minter makes bus identities. Each call makes a new one.
+type Minter interface {
+	MintAgent(host string) (credentials []byte, publicKey string, err error)
+}
+
+// Presence tells whether a host is there, and since when it is or is not; the
+// zero time says that this is not known. It is safe for concurrent use.
+type Presence interface {
+	Online(host string) (online bool, since time.Time)
+}
+
+// Options are what a registry works with. All but Now are required.
+type Options struct {
+	Store           *store.Store
+	Keyring         *Keyring
+	Minter          Minter
+	Presence        Presence
+	Feed            *feed.Feed
+	CredentialsDir  string           // agents' credentials, a directory for each host
+	SignerPublicKey string           // agents check orders with it
+	Now             func() time.Time // default time.Now
+	Logger          hclog.Logger
+}
+
+// Registry adds, removes and shows hosts and repositories. It is safe for
+// concurrent use.
+type Registry struct {
+	options  Options
+	store    *store.Store
+	logger   hclog.Logger
+	changing sync.Mutex // held while something is added or removed
+}
+
+// New returns a registry of what the store holds.
+func New(options Options) *Registry {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	return &Registry{options: options, store: options.Store, logger: options.Logger.Named("registry")}
+}
+
+// audit makes the audit entry of a change that is done in the same transaction.
+func (r *Registry) audit(by, action, object, detail string) store.Change {
+	return store.AppendAudit(store.AuditEntry{
+		At: r.options.Now().UTC(), By: by, Action: action, Object: object, Outcome: "done", Detail: detail,
+	})
+}
+
+// failure translates the store's refusals about an object into what its user
+// reads.
+func failure(err error, code job.Code, object string) error {
+	switch {
+	case errors.Is(err, store.ErrExists):
+		return job.Fail(job.Conflict, "%s already exists", object).WithHint("choose another name, or remove the old one first")
+	case errors.Is(err, store.ErrMissing):
+		return job.Fail(code, "there is no %s", object)
+	case errors.Is(err, store.ErrOpenJobs):
+		return job.Fail(job.Conflict, "%s has jobs that are not over", object).
+			WithHint("cancel them, or wait until they are over, then remove it")
+	default:
+		return err
+	}
+}

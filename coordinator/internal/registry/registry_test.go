@@ -1,0 +1,159 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/coordinator/internal/vault"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
+)
+
+var start = time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
+
+// minter hands out numbered credentials.
+type minter struct {
+	minted int
+	err    error
+}
+
+func (m *minter) MintAgent(host string) ([]byte, string, error) {
+	m.minted++
+	return fmt.Appendf(nil, "credentials %d of %s", m.minted, host), fmt.Sprint("U", m.minted), m.err
+}
+
+// presence knows since when hosts are online.
+type presence map[string]time.Time
+
+func (p presence) Online(host string) (bool, time.Time) {
+	since, ok := p[host]
+	return ok, since
+}
+
+// house is a registry with its surroundings.
+type house struct {
+	*registry.Registry
+	store    *store.Store
+	keyring  *registry.Keyring
+	minter   *minter
+	presence presence
+	watcher  *feed.Watcher
+	data     string
+}
+
+func newHouse(t testing.TB) *house {
+	t.Helper()
+	data, updates := t.TempDir(), feed.New()
+	s, err := store.Open(filepath.Join(data, "borgfleet.db"), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(s.Check(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	v, err := vault.Open(filepath.Join(data, "secrets.key"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &house{
+		store: s, keyring: registry.NewKeyring(s, v), minter: &minter{}, presence: presence{},
+		watcher: updates.Watch(), data: data,
+	}
+	h.Registry = registry.New(registry.Options{
+		Store: s, Keyring: h.keyring, Minter: h.minter, Presence: h.presence, Feed: updates,
+		CredentialsDir: filepath.Join(data, "agents"), SignerPublicKey: "USIGNER",
+		Now: func() time.Time { return start }, Logger: hclog.NewNullLogger(),
+	})
+	return h
+}
+
+func (h *house) apply(t testing.TB, changes ...store.Change) {
+	t.Helper()
+	if _, err := h.store.Apply(changes...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// updates returns what was published since the last call.
+func (h *house) updates(t testing.TB) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	batch, err := h.watcher.Next(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, u := range batch {
+		texts = append(texts, fmt.Sprintf("%s %s%s", u.Type, u.Host, u.Repository))
+	}
+	return texts
+}
+
+// audit returns the audit, newest first.
+func (h *house) audit(t testing.TB) []string {
+	t.Helper()
+	entries, err := h.store.Audit(100, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, e := range entries {
+		if !e.At.Equal(start) || e.Outcome != "done" {
+			t.Errorf("audit entry %+v", e)
+		}
+		texts = append(texts, fmt.Sprintf("%s %s %s", e.By, e.Action, e.Object))
+	}
+	return texts
+}
+
+func wantFailure(t testing.TB, err error, code job.Code, says string) {
+	t.Helper()
+	failure, ok := errors.AsType[*job.Failure](err)
+	if !ok {
+		t.Fatalf("error %v is not a failure", err)
+	}
+	if failure.Code != code || !strings.Contains(failure.Message, says) {
+		t.Errorf("failure %q (%s), want %s and %q", failure, failure.Code, code, says)
+	}
+}
+
+func same(t testing.TB, what string, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: %s", what, diff)
+	}
+}
+
+func newJob(second int, host, repository string, state job.State) job.Job {
+	at := start.Add(time.Duration(second) * time.Second)
+	j := job.Job{
+		ID: job.NewID(at), Kind: job.Backup, Host: host, Repository: repository, State: state,
+		SubmittedAt: at, Spec: job.BackupSpec{Paths: []string{"/etc"}},
+	}
+	if state.Terminal() {
+		j.FinishedAt = &at
+	}
+	return j
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}

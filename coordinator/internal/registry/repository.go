@@ -1,0 +1,156 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// AddRepository adds a repository and stores its passphrase encrypted. When it
+// was asked to make the passphrase, it returns it, this once. Refusals are
+// *job.Failure.
+func (r *Registry) AddRepository(_ context.Context, by string, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error) {
+	repository := fleet.Repository{
+		Repository: job.Repository{Name: asked.Name, Location: asked.Location, Encryption: asked.Encryption},
+		CreatedAt:  r.options.Now().UTC(),
+	}
+	if repository.Encryption == "" {
+		repository.Encryption = job.RepokeyBlake2
+	}
+	if err := repository.Validate(); err != nil {
+		return fleet.RepositoryView{}, secret.Value{}, err
+	}
+	if err := checkPassphrase(repository.Encryption, asked); err != nil {
+		return fleet.RepositoryView{}, secret.Value{}, err
+	}
+	passphrase, generated := asked.Passphrase, secret.Value{}
+	if asked.Generate {
+		generated = generate()
+		passphrase = generated
+	}
+	repository.HasPassphrase = !passphrase.Empty()
+	if err := r.createRepository(by, repository, passphrase); err != nil {
+		return fleet.RepositoryView{}, secret.Value{}, err
+	}
+	r.options.Feed.Publish(feed.Update{Type: feed.RepositoryChanged, Repository: repository.Name})
+	r.logger.Info("repository added", "repo", repository.Name, "by", by)
+	view, err := r.viewRepository(repository)
+	return view, generated, err
+}
+
+// createRepository stores a repository, unless its name or its location is
+// taken: a lease is held by name, so one repository must not have two.
+func (r *Registry) createRepository(by string, repository fleet.Repository, passphrase secret.Value) error {
+	changes := []store.Change{
+		store.CreateRepository(repository),
+		r.audit(by, "repository.add", "repository/"+repository.Name, repository.Location),
+	}
+	if repository.HasPassphrase {
+		put, err := r.options.Keyring.put(repository.Name, passphrase)
+		if err != nil {
+			return err
+		}
+		changes = append(changes, put)
+	}
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	others, err := r.store.Repositories()
+	if err != nil {
+		return fmt.Errorf("read repositories: %w", err)
+	}
+	for _, other := range others {
+		remote := !strings.HasPrefix(repository.Location, "/") // a path may be another one on another host
+		if remote && other.Location == repository.Location && other.Name != repository.Name {
+			return job.Fail(job.Conflict, "the location %s belongs to repository %s", repository.Location, other.Name).
+				WithHint("use that one: any number of hosts may back up to one repository")
+		}
+	}
+	_, err = r.store.Apply(changes...)
+	return failure(err, job.UnknownRepository, "repository "+repository.Name)
+}
+
+// RemoveRepository forgets a repository and its passphrase; its data stays
+// where it is. It is refused while jobs of the repository are open.
+func (r *Registry) RemoveRepository(_ context.Context, by, name string) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	repository, err := readRepository(r.store, name)
+	if err != nil {
+		return err
+	}
+	_, err = r.store.Apply(store.RequireNoOpenJobs("", name), store.DeleteRepository(name), r.options.Keyring.delete(name),
+		r.audit(by, "repository.remove", "repository/"+name, repository.Location))
+	if err != nil {
+		return failure(err, job.UnknownRepository, "repository "+name)
+	}
+	r.options.Feed.Publish(feed.Update{Type: feed.RepositoryChanged, Repository: name})
+	r.logger.Info("repository removed", "repo", name, "by", by)
+	return nil
+}
+
+// Repository returns a repository with what is known of it.
+func (r *Registry) Repository(_ context.Context, name string) (fleet.RepositoryView, error) {
+	repository, err := readRepository(r.store, name)
+	if err != nil {
+		return fleet.RepositoryView{}, err
+	}
+	return r.viewRepository(repository)
+}
+
+// Repositories returns every repository with what is known of it, by name.
+func (r *Registry) Repositories(context.Context) ([]fleet.RepositoryView, error) {
+	repositories, err := r.store.Repositories()
+	if err != nil {
+		return nil, fmt.Errorf("read repositories: %w", err)
+	}
+	views := make([]fleet.RepositoryView, 0, len(repositories))
+	for _, repository := range repositories {
+		view, err := r.viewRepository(repository)
+		if err != nil {
+			return nil, err
+		}
+		views = append(views, view)
+	}
+	return views, nil
+}
+
+func readRepository(s *store.Store, name string) (fleet.Repository, error) {
+	repository, ok, err := s.Repository(name)
+	if err != nil {
+		return repository, fmt.Errorf("read repository %s: %w", name, err)
+	}
+	if !ok {
+		return repository, job.Fail(job.UnknownRepository, "there is no repository %q", name).
+			WithHint("borgfleet repo list shows all; borgfleet repo add makes one")
+	}
+	return repository, nil
+}
+
+func (r *Registry) viewRepository(repository fleet.Repository) (fleet.RepositoryView, error) {
+	view, name := fleet.RepositoryView{Repository: repository}, repository.Name
+	active, err := r.store.ActiveJobs("", name)
+	if err != nil {
+		return view, fmt.Errorf("read jobs of repository %s: %w", name, err)
+	}
+	if len(active) > 0 {
+		view.Busy, view.BusyJob = active[0].Title(), active[0].ID
+	}
+	backups, err := r.store.BackupsOfRepository(name)
+	if err != nil {
+		return view, fmt.Errorf("read backups of repository %s: %w", name, err)
+	}
+	view.LastBackup = newest(backups)
+	record, err := r.store.RepositoryRecord(name)
+	if err != nil {
+		return view, fmt.Errorf("read record of repository %s: %w", name, err)
+	}
+	view.Info, view.InfoAt = record.Info, record.InfoAt
+	view.LastCheck, view.LastPrune, view.LastCompact = record.LastCheck, record.LastPrune, record.LastCompact
+	return view, nil
+}
