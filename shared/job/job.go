@@ -43,7 +43,10 @@ type Attempt struct {
 	Failure    *Failure   `json:"failure"`
 }
 
-// UnmarshalJSON decodes a job; the spec is decoded by the job's kind.
+// UnmarshalJSON decodes a job; the spec is decoded by the job's kind. The job was
+// valid when it was submitted, maybe by another version: its spec is not judged
+// again, and fields that this version does not know are passed over, as
+// everywhere in a job.
 func (j *Job) UnmarshalJSON(data []byte) error {
 	type plain Job
 	shadow := struct {
@@ -53,7 +56,7 @@ func (j *Job) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &shadow); err != nil {
 		return err
 	}
-	spec, err := ParseSpec(j.Kind, shadow.Spec)
+	spec, err := readSpec(j.Kind, shadow.Spec)
 	if err != nil {
 		return err
 	}

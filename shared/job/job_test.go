@@ -263,3 +263,37 @@ func TestFilterValidate(t *testing.T) {
 		})
 	}
 }
+
+func TestJobIsReadThoughItsSpecIsNotOurs(t *testing.T) {
+	paths := make([]string, 60)
+	for i := range paths {
+		paths[i] = "/" + strings.Repeat("<", 4000) // six bytes each in encoded JSON
+	}
+	long, err := json.Marshal(job.BackupSpec{Paths: paths})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		spec string
+		want job.Spec
+	}{
+		"a field of a later version": {`{"paths":["/etc"],"colour":"red"}`, job.BackupSpec{Paths: []string{"/etc"}}},
+		"valid by older rules":       {`{"paths":["etc"]}`, job.BackupSpec{Paths: []string{"etc"}}},
+		"longer when encoded":        {string(long), job.BackupSpec{Paths: paths}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var got job.Job
+			if err := json.Unmarshal([]byte(`{"kind":"backup","spec":`+test.spec+`}`), &got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got.Spec); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	var j job.Job
+	if err := json.Unmarshal([]byte(`{"kind":"dance","spec":{}}`), &j); job.AsFailure(err).Code != job.UnknownKind {
+		t.Errorf("a job of an unknown kind: %v", err)
+	}
+}

@@ -106,20 +106,28 @@ func (CompactSpec) Kind() Kind { return Compact }
 // Kind implements [Spec].
 func (CheckSpec) Kind() Kind { return Check }
 
+// codec decodes the specs of one kind.
+type codec struct {
+	parse func([]byte) (Spec, error) // as submitted: strictly
+	read  func([]byte) (Spec, error) // as stored or told by another version
+}
+
+func codecOf[S Spec]() codec { return codec{parse: decodeSpec[S], read: decodeKnown[S]} }
+
 // specs decodes the spec of each kind that this version can run.
-var specs = map[Kind]func([]byte) (Spec, error){
-	Init:    decodeSpec[InitSpec],
-	Backup:  decodeSpec[BackupSpec],
-	List:    decodeSpec[ListSpec],
-	Info:    decodeSpec[InfoSpec],
-	Prune:   decodeSpec[PruneSpec],
-	Compact: decodeSpec[CompactSpec],
-	Check:   decodeSpec[CheckSpec],
+var specs = map[Kind]codec{
+	Init:    codecOf[InitSpec](),
+	Backup:  codecOf[BackupSpec](),
+	List:    codecOf[ListSpec](),
+	Info:    codecOf[InfoSpec](),
+	Prune:   codecOf[PruneSpec](),
+	Compact: codecOf[CompactSpec](),
+	Check:   codecOf[CheckSpec](),
 }
 
 // Runnable returns the kinds that this version can run, in contract order.
 func Runnable() []Kind {
-	return slices.DeleteFunc(Kinds(), func(k Kind) bool { return specs[k] == nil })
+	return slices.DeleteFunc(Kinds(), func(k Kind) bool { return specs[k].parse == nil })
 }
 
 // ParseSpec decodes and validates the spec of the given kind. Empty and null
@@ -129,7 +137,7 @@ func ParseSpec(kind Kind, data []byte) (Spec, error) {
 	if !kind.Known() {
 		return nil, Fail(UnknownKind, "there is no job kind %q", kind).WithHint("kinds: %s", kindNames(Runnable()))
 	}
-	decode := specs[kind]
+	decode := specs[kind].parse
 	if decode == nil {
 		return nil, Fail(UnknownKind, "jobs of kind %s cannot be run by this version", kind).
 			WithHint("this version runs: %s", kindNames(Runnable()))
@@ -149,6 +157,22 @@ func ParseSpec(kind Kind, data []byte) (Spec, error) {
 		return nil, err
 	}
 	return spec, nil
+}
+
+// readSpec decodes a spec that was valid once: it is not validated, and fields
+// that are not known are passed over.
+func readSpec(kind Kind, data []byte) (Spec, error) {
+	read := specs[kind].read
+	if read == nil || len(data) == 0 {
+		return ParseSpec(kind, data) // says why not
+	}
+	return read(data)
+}
+
+func decodeKnown[S Spec](data []byte) (Spec, error) {
+	var spec S
+	err := json.Unmarshal(data, &spec)
+	return spec, err
 }
 
 func decodeSpec[S Spec](data []byte) (Spec, error) {
