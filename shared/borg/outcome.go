@@ -18,21 +18,23 @@ const (
 	classSignal
 )
 
-// class sorts an exit. Borg 1.2 has 0, 1 and 2; modern codes are 3 to 99 for
-// errors and 100 to 127 for warnings; a signal that borg handles is told as
-// 128 and its number.
-func (e Exit) class() class {
+// class sorts an exit of a borg with or without modern exit codes. Borg 1.2 has
+// 0, 1 and 2; modern codes are 3 to 99 for errors and 100 to 127 for warnings;
+// a signal that borg handles is told as 128 and its number.
+func (e Exit) class(modern bool) class {
 	switch {
 	case e.Signal != 0, e.Code >= 128:
 		return classSignal
 	case e.Code == 0:
 		return classOK
-	case e.Code == 1, e.Code >= 100:
+	case e.Code == 1, modern && e.Code >= 100:
 		return classWarning
 	default:
 		return classError
 	}
 }
+
+func (p *Parser) class(exit Exit) class { return exit.class(p.task.Version.Modern()) }
 
 func (e Exit) lived() time.Duration {
 	if e.Duration > 0 {
@@ -66,7 +68,7 @@ func signalName(e Exit) string {
 // outcome judges the attempt. A cancelled one that ended by itself with a
 // whole result, before the signal took effect, is what it is.
 func (p *Parser) outcome(exit Exit) job.Outcome {
-	class := exit.class()
+	class := p.class(exit)
 	whole := class == classOK || class == classWarning
 	if exit.Cancelled && !whole {
 		return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}
@@ -93,7 +95,7 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 // broken explains an end by error or by signal.
 func (p *Parser) broken(exit Exit) *job.Failure {
 	switch {
-	case exit.class() == classError:
+	case p.class(exit) == classError:
 		return p.failure(exit)
 	case exit.signal() == syscall.SIGKILL:
 		return p.explain(killed, "", exit)
@@ -139,7 +141,7 @@ func (p *Parser) result(exit Exit) *job.Result {
 		Pruned:      f.pruned,
 		FreedBytes:  f.freed,
 	}
-	if p.task.Kind == job.Init && exit.class() == classOK {
+	if p.task.Kind == job.Init && p.class(exit) == classOK {
 		return result // its warnings are standing advice to keep the key
 	}
 	for _, list := range []notes{f.errors, f.warnings} {

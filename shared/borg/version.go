@@ -14,7 +14,7 @@ type Version struct {
 	Text                string // as borg printed it: "1.2.4", "2.0.0b5"
 }
 
-var versionLine = regexp.MustCompile(`(?m)^borg (([0-9]{1,6})\.([0-9]{1,6})(?:\.([0-9]{1,6}))?\S{0,32})\s*$`)
+var versionLine = regexp.MustCompile(`(?m)^borg (([0-9]{1,6})\.([0-9]{1,6})(?:\.([0-9]{1,6}))?(?:[a-z+-]\S{0,31})?)\s*$`)
 
 // ParseVersion reads what `borg --version` prints: "borg 1.2.4". Other lines,
 // such as a warning of Python's, are passed over.
