@@ -7,21 +7,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"syscall"
 	"time"
 )
 
-// Names of the files in a job directory.
+// Names of the files in a job directory. They are few because making one is
+// what takes longest on the way from a job to its program.
 const (
-	lockFile       = "lock"           // locked while a starter or a supervisor lives
-	commandFile    = "command.json"   // what is to run
-	startingFile   = "starting"       // exists once the program may have been started
-	startedFile    = "started.json"   // the running program's identity
-	stdoutFile     = "stdout"         // the program's own outputs
-	stderrFile     = "stderr"         //
-	exitFile       = "exit.json"      // how it ended
-	supervisorFile = "supervisor.log" // what the supervisor had to say; normally empty
+	commandFile = "command.json" // what is to run; locked while a starter or a supervisor lives
+	startedFile = "started.json" // not empty once the program may have been started; then its identity
+	stdoutFile  = "stdout"       // the program's own outputs
+	stderrFile  = "stderr"       //
+	exitFile    = "exit.json"    // how it ended
 )
 
 // removedPrefix begins the name of a directory that is being deleted.
@@ -38,7 +35,7 @@ type plan struct {
 }
 
 // identity is the content of started.json: enough to tell the program from a
-// later one with the same process id.
+// later one with the same process id. PID is 0 from just before the start.
 type identity struct {
 	PID      int       `json:"pid"`
 	Ticks    uint64    `json:"start_ticks"` // /proc/<pid>/stat, field 22
@@ -73,20 +70,34 @@ func (e ending) failure() error {
 	case e.StartError == "":
 		return nil
 	case e.StartErrno != 0:
-		return &StartError{Doing: e.StartError, Err: e.StartErrno}
+		return &StartError{Doing: e.StartError, Err: e.StartErrno, Program: true}
 	default:
 		return &StartError{Doing: "start", Err: errors.New(e.StartError)}
 	}
 }
 
-var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+// maxIDBytes leaves room in a file name for a prefix.
+const maxIDBytes = 128
+
+// validID reports whether an ID is safe as a file name. (A regular expression
+// would be compiled at the start of every supervisor, before its job.)
+func validID(id string) bool {
+	for i := range len(id) {
+		c := id[i]
+		plain := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !plain && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return id != "" && len(id) <= maxIDBytes
+}
 
 // directory is a job directory, by its absolute path.
 type directory string
 
 // directory returns the job directory of an id.
 func (l *Local) directory(id string) (directory, error) {
-	if !validID.MatchString(id) {
+	if !validID(id) {
 		return "", fmt.Errorf("run id %q: letters, digits, '.', '_' and '-' are allowed", id)
 	}
 	return directory(filepath.Join(l.root, id)), nil
@@ -94,10 +105,17 @@ func (l *Local) directory(id string) (directory, error) {
 
 func (d directory) file(name string) string { return filepath.Join(string(d), name) }
 
-// has reports whether a file is there, or cannot be said not to be.
-func (d directory) has(name string) bool {
-	_, err := os.Lstat(d.file(name))
+// there reports whether the directory exists, or cannot be said not to.
+func (d directory) there() bool {
+	_, err := os.Lstat(string(d))
 	return !missing(err)
+}
+
+// begun reports whether the program may have been started, or cannot be said
+// not to have been.
+func (d directory) begun() bool {
+	info, err := os.Lstat(d.file(startedFile))
+	return err == nil && info.Size() > 0 || err != nil && !missing(err)
 }
 
 // missing reports whether an error means that there is no such file.
@@ -117,18 +135,6 @@ func (d directory) read(name string, into any) (bool, error) {
 		return false, fmt.Errorf("read job directory: %w", err)
 	}
 	return json.Unmarshal(data, into) == nil, nil
-}
-
-// write puts content under a name, all of it or none.
-func (d directory) write(name string, content any) error {
-	data, err := json.Marshal(content)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(d.file(name+".new"), data, 0o600); err != nil {
-		return cause(err)
-	}
-	return cause(os.Rename(d.file(name+".new"), d.file(name)))
 }
 
 // cause drops path and operation of a file error, which the caller words

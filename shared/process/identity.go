@@ -110,6 +110,10 @@ func (d directory) search() (identity, error) {
 	if err != nil {
 		return identity{}, fmt.Errorf("search for the program: %w", err)
 	}
+	marker, err := os.Stat(d.file(startedFile))
+	if err != nil {
+		return identity{}, fmt.Errorf("search for the program: %w", err)
+	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return identity{}, fmt.Errorf("search for the program: %w", err)
@@ -125,17 +129,8 @@ func (d directory) search() (identity, error) {
 			continue
 		}
 		if process, err := readStat(pid); err == nil && process.group == pid {
-			return identify(pid, d.startingAt())
+			return identify(pid, marker.ModTime().UTC())
 		}
 	}
 	return identity{}, nil
-}
-
-// startingAt is when the program was about to be started.
-func (d directory) startingAt() time.Time {
-	info, err := os.Stat(d.file(startingFile))
-	if err != nil {
-		return time.Time{}
-	}
-	return info.ModTime().UTC()
 }

@@ -72,7 +72,7 @@ func (d directory) look() (phase, ending, error) {
 	if found, err := d.read(exitFile, &end); err != nil || found {
 		return ended, end, err
 	}
-	if !d.has(startingFile) {
+	if !d.begun() {
 		return unstarted, ending{}, nil
 	}
 	who, err := d.identity()
@@ -97,7 +97,7 @@ func (l *Local) Signal(_ context.Context, id string, s Signal) error {
 	if number == 0 {
 		return fmt.Errorf("signal %q is not one of interrupt, terminate, kill", s)
 	}
-	if !dir.has("") {
+	if !dir.there() {
 		return ErrNotStarted
 	}
 	who, err := dir.identity()
@@ -121,7 +121,7 @@ func (l *Local) Remove(_ context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if !dir.has("") {
+	if !dir.there() {
 		return nil
 	}
 	at, _, err := dir.look()
@@ -154,7 +154,7 @@ func (l *Local) List(_ context.Context) ([]string, error) {
 	}
 	ids := make([]string, 0, len(entries))
 	for _, entry := range entries {
-		if entry.IsDir() && validID.MatchString(entry.Name()) {
+		if entry.IsDir() && validID(entry.Name()) {
 			ids = append(ids, entry.Name())
 		}
 	}

@@ -7,15 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lock of a job directory is an open file description lock: a starter
-// takes it and hands its descriptor to the supervisor, so that there is no
-// moment in between, and anybody can ask whether it is held without taking it.
+// The lock of a job directory is an open file description lock on its
+// command.json: a starter takes it and hands its descriptor to the supervisor,
+// so that there is no moment in between, and anybody can ask whether it is held
+// without taking it.
 
 var errLocked = errors.New("locked by another process")
 
 // lock takes the directory's lock, or returns errLocked.
 func (d directory) lock() (*os.File, error) {
-	file, err := os.OpenFile(d.file(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(d.file(commandFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +33,7 @@ func (d directory) lock() (*os.File, error) {
 
 // locked reports whether a starter or a supervisor holds the lock.
 func (d directory) locked() (bool, error) {
-	file, err := os.Open(d.file(lockFile))
+	file, err := os.Open(d.file(commandFile))
 	if missing(err) {
 		return false, nil
 	}

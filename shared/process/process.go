@@ -55,7 +55,8 @@ type Exit struct {
 	EndedAt   time.Time // zero when not started, or lost
 	// StartError says why the program could not be started; empty when it was.
 	StartError string
-	// StartErrno is the system's error number behind StartError, or 0.
+	// StartErrno is the system's error number when the program itself could not
+	// be run (ENOENT: there is none), or 0.
 	StartErrno syscall.Errno
 	// Lost says that the program is gone and nobody saw how it ended.
 	Lost bool
@@ -82,8 +83,9 @@ var ErrRunning = errors.New("still running")
 // StartError is returned by Start when it is certain that the program does not
 // run and never did under this ID.
 type StartError struct {
-	Doing string // what was being done: "make job directory /x"
-	Err   error  // why it could not be done; often a syscall.Errno
+	Doing   string // what was being done: "make job directory /x"
+	Err     error  // why it could not be done; often a syscall.Errno
+	Program bool   // the program itself cannot be run, not something around it
 }
 
 // Error implements error.

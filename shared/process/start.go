@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -92,8 +93,8 @@ func (l *Local) plan(c Command, passphrase secret.Value) (directory, plan, error
 // for the program itself.
 func (d directory) started(at phase, thorough bool) (Started, bool, error) {
 	var known identity
-	found, err := d.read(startedFile, &known)
-	if err == nil && !found && (at != supervised || thorough) {
+	_, err := d.read(startedFile, &known)
+	if err == nil && known.PID == 0 && (at != supervised || thorough) {
 		known, err = d.search()
 	}
 	return Started{PID: known.PID, At: known.At}, at != supervised || known.PID != 0, err
@@ -116,27 +117,57 @@ func (l *Local) launch(ctx context.Context, dir directory, order plan, passphras
 		return Started{}, &StartError{Doing: "lock job directory " + string(dir), Err: cause(err)}
 	}
 	defer lock.Close() // the supervisor holds it on
-	if dir.has(startingFile) || dir.has(exitFile) {
-		return Started{}, errLocked // was here, and is over already
+	if _, err := os.Lstat(dir.file(exitFile)); err == nil || dir.begun() {
+		return Started{}, errLocked // was held until now, and the run has begun
 	}
-	if err := dir.write(commandFile, order); err != nil {
-		return Started{}, &StartError{Doing: "write " + dir.file(commandFile), Err: err}
+	if err := order.write(lock); err != nil {
+		return Started{}, &StartError{Doing: "write " + dir.file(commandFile), Err: cause(err)}
 	}
 	report, err := l.supervise(dir, lock, passphrase)
 	if err != nil {
 		return Started{}, &StartError{Doing: "start supervisor", Err: err}
 	}
 	defer report.Close() // read only: nothing to lose
+	dir.prepare()
 	stop := context.AfterFunc(ctx, func() { _ = report.SetReadDeadline(time.Now()) })
 	defer stop()
-	if _, err := io.Copy(io.Discard, report); err != nil && ctx.Err() != nil {
+	said, err := io.ReadAll(io.LimitReader(report, maxReport))
+	if err != nil && ctx.Err() != nil {
 		return Started{}, ctx.Err()
 	}
-	return l.launched(dir)
+	return l.launched(dir, string(bytes.TrimSpace(said)))
 }
 
-// supervise starts the supervisor with the lock and the passphrase, and
-// returns a pipe that is closed when there is something to see.
+// maxReport bounds what a supervisor can say when it fails.
+const maxReport = 2000
+
+// write puts the plan into command.json. It does so in place: nobody reads it
+// but the supervisor, which is not started before.
+func (p plan) write(file *os.File) error {
+	content, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	if err := file.Truncate(0); err != nil {
+		return err
+	}
+	_, err = file.WriteAt(content, 0)
+	return err
+}
+
+// prepare makes the files that the supervisor needs, while it is still coming
+// up. Faults are left to the supervisor, which makes what is missing.
+func (d directory) prepare() {
+	for _, name := range []string{stdoutFile, stderrFile, startedFile} {
+		if file, err := os.OpenFile(d.file(name), os.O_WRONLY|os.O_CREATE, 0o600); err == nil {
+			file.Close() // nothing was written
+		}
+	}
+}
+
+// supervise starts the supervisor with the lock and the passphrase. It returns
+// a pipe that ends when there is something to see, and holds what a supervisor
+// says that could not get so far.
 func (l *Local) supervise(dir directory, lock *os.File, passphrase secret.Value) (*os.File, error) {
 	if len(l.supervisor) == 0 {
 		return nil, errors.New("no supervisor command is set")
@@ -146,11 +177,6 @@ func (l *Local) supervise(dir directory, lock *os.File, passphrase secret.Value)
 		return nil, err
 	}
 	defer input.Close() // the supervisor has its own
-	log, err := os.OpenFile(dir.file(supervisorFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close() // nothing was written here
 	report, reporter, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -160,7 +186,7 @@ func (l *Local) supervise(dir directory, lock *os.File, passphrase secret.Value)
 	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Dir:   "/",
 		Env:   append(environment(os.Environ(), nil), "GOMAXPROCS=1"),
-		Files: []*os.File{input, reporter, log, lock},
+		Files: []*os.File{input, reporter, reporter, lock},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
@@ -189,17 +215,16 @@ func passphrasePipe(passphrase secret.Value) (*os.File, error) {
 }
 
 // launched reads what a supervisor that reported, or died, has left.
-func (l *Local) launched(dir directory) (Started, error) {
+func (l *Local) launched(dir directory, said string) (Started, error) {
 	var end ending
 	if _, err := dir.read(exitFile, &end); err != nil || end.failure() != nil {
 		return Started{}, errors.Join(err, end.failure())
 	}
-	if !dir.has(startingFile) {
-		said, _ := os.ReadFile(dir.file(supervisorFile))
-		if said = bytes.TrimSpace(said); len(said) == 0 {
-			said = []byte("the supervisor ended without a word")
+	if !dir.begun() {
+		if said == "" {
+			said = "the supervisor ended without a word"
 		}
-		return Started{}, &StartError{Doing: "supervise", Err: errors.New(string(said[:min(len(said), 1000)]))}
+		return Started{}, &StartError{Doing: "supervise", Err: errors.New(said)}
 	}
 	known, err := dir.identity()
 	for _, warning := range known.Warnings {

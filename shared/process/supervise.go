@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,8 +28,8 @@ const (
 // Supervise is the main function of a supervisor: it runs what command.json of
 // the job directory dir asks for, waits for its end, and writes that down. It
 // is started by [Local.Start] only, which hands it the lock as descriptor 3,
-// the passphrase, if there is one, as standard input, and as standard output
-// a pipe that is closed once the program runs. It returns the exit code of the
+// the passphrase, if there is one, as standard input, and for its own output a
+// pipe that is closed once the program runs. It returns the exit code of the
 // supervisor itself.
 //
 // Call it first thing in main: a job waits for it.
@@ -36,10 +37,6 @@ func Supervise(dir string) int {
 	// Priorities belong to a thread, and the program inherits them from the
 	// thread that starts it.
 	runtime.LockOSThread()
-	// Only the exit of the program ends a supervisor. Signals are caught and
-	// left, not ignored: ignoring would be inherited by the program.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM,
-		syscall.SIGQUIT, syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := supervise(directory(dir)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -53,38 +50,70 @@ func supervise(dir directory) error {
 	}
 	var order plan
 	if found, err := dir.read(commandFile, &order); err != nil || !found || len(order.Argv) == 0 {
-		return errors.Join(errors.New("command.json is missing or damaged"), err)
+		return errors.Join(fmt.Errorf("%s is missing or damaged", commandFile), err)
 	}
-	if dir.has(exitFile) {
-		return errors.New("this run is over")
-	}
-	end, err := dir.reserve()
-	if err != nil {
-		return fmt.Errorf("reserve space for the exit: %w", err)
+	if _, err := os.Lstat(dir.file(exitFile)); err == nil || dir.begun() {
+		return errors.New("this run has begun before")
 	}
 	outputs, err := dir.outputs()
 	if err != nil {
 		return fmt.Errorf("open output files: %w", err)
 	}
-	marker, err := os.OpenFile(dir.file(startingFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	marker, err := os.OpenFile(dir.file(startedFile), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("mark the start: %w", err)
 	}
-	marker.Close() // it is empty
+	if err := mark(marker, identity{}); err != nil {
+		return fmt.Errorf("mark the start: %w", err)
+	}
+	catch(ignored()...)
 	warnings := prioritise(order.Nice, order.IOPriority)
 	at := time.Now()
 	pid, failure := order.start(outputs)
 	if failure != nil {
-		return end.settle(dir, *failure)
+		return dir.settle(*failure)
 	}
 	if who, err := identify(pid, at.UTC()); err == nil {
 		who.Warnings = warnings
-		if err := dir.write(startedFile, who); err != nil { // it is found without, see search
-			fmt.Fprintln(os.Stderr, "write", startedFile, err)
-		}
+		_ = mark(marker, who) // it is found without, see search
 	}
+	marker.Close() // the next thing to fail would be exit.json
 	detach()
-	return end.settle(dir, wait(pid, at))
+	catch(signals...)
+	dir.reserve()
+	return dir.settle(wait(pid, at))
+}
+
+// signals are those that must not end a supervisor.
+var signals = []os.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT,
+	syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2,
+}
+
+// catch makes signals harmless. It catches and leaves them: an ignored signal
+// would be ignored in the program too, and borg would know no SIGINT. For the
+// same reason those that the agent was started without, as by nohup, are
+// caught before the program starts. The others wait until it runs, because
+// catching takes a millisecond.
+func catch(which ...os.Signal) {
+	if len(which) > 0 {
+		signal.Notify(make(chan os.Signal, 1), which...)
+	}
+}
+
+func ignored() []os.Signal {
+	return slices.DeleteFunc(slices.Clone(signals), func(s os.Signal) bool { return !signal.Ignored(s) })
+}
+
+// mark writes started.json in place: a reader may find it damaged for a moment,
+// and then knows as much as before.
+func mark(file *os.File, who identity) error {
+	content, err := json.Marshal(who)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(content, 0)
+	return err
 }
 
 // inheritLock checks that descriptor 3 is the lock of the directory, and held.
@@ -94,7 +123,7 @@ func (d directory) inheritLock() error {
 	if err := unix.Fstat(lockFD, &own); err != nil {
 		return errors.New("a supervisor is started by the agent, not by hand")
 	}
-	if err := unix.Stat(d.file(lockFile), &file); err != nil || own.Dev != file.Dev || own.Ino != file.Ino {
+	if err := unix.Stat(d.file(commandFile), &file); err != nil || own.Dev != file.Dev || own.Ino != file.Ino {
 		return fmt.Errorf("descriptor %d is not the lock of %s", lockFD, d)
 	}
 	// Taking the lock again succeeds only for who holds it.
@@ -121,11 +150,7 @@ func (d directory) outputs() ([]uintptr, error) {
 // /dev/null, the two outputs, and the passphrase's pipe if there is one.
 func (p plan) start(outputs []uintptr) (int, *ending) {
 	fail := func(doing string, err error) (int, *ending) {
-		errno, _ := errors.AsType[syscall.Errno](err)
-		if errno == 0 {
-			doing = fmt.Sprintf("%s: %v", doing, err)
-		}
-		return 0, &ending{Code: -1, StartError: doing, StartErrno: errno}
+		return 0, &ending{Code: -1, StartError: fmt.Sprintf("%s: %v", doing, err)}
 	}
 	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -141,12 +166,15 @@ func (p plan) start(outputs []uintptr) (int, *ending) {
 	program := p.Argv[0]
 	if !strings.Contains(program, "/") {
 		if program, err = exec.LookPath(program); err != nil {
-			return fail("find "+p.Argv[0]+" in PATH", syscall.ENOENT)
+			return 0, &ending{Code: -1, StartError: "find " + p.Argv[0] + " in PATH", StartErrno: syscall.ENOENT}
 		}
 	}
 	pid, err := syscall.ForkExec(program, p.Argv, &syscall.ProcAttr{
 		Dir: p.Dir, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return 0, &ending{Code: -1, StartError: "run " + program, StartErrno: errno}
+	}
 	if err != nil {
 		return fail("run "+program, err)
 	}
@@ -161,14 +189,14 @@ func (p plan) start(outputs []uintptr) (int, *ending) {
 // starter that the program runs.
 func detach() {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil { // closed is as good: nothing is read or written any more
-		unix.Close(unix.Stdin)
-		unix.Close(unix.Stdout)
-		return
+	for _, fd := range []int{unix.Stdin, unix.Stdout, unix.Stderr} {
+		if err != nil || unix.Dup3(null, fd, 0) != nil {
+			unix.Close(fd) // as good: nothing is read or written any more
+		}
 	}
-	unix.Dup3(null, unix.Stdin, 0)
-	unix.Dup3(null, unix.Stdout, 0)
-	unix.Close(null)
+	if err == nil {
+		unix.Close(null)
+	}
 }
 
 // wait waits for the program's end.
@@ -193,50 +221,52 @@ func wait(pid int, at time.Time) ending {
 	return end
 }
 
-// reserved is the file that becomes exit.json, with room on the disk: borg may
-// end because the disk is full, and that is to be told.
-type reserved struct{ file *os.File }
-
+// exitRoom is how much room exit.json gets beforehand, in bytes.
 const exitRoom = 4096
 
-func (d directory) reserve() (reserved, error) {
+// reserve makes room on the disk for exit.json: a backup may end because the
+// disk is full, and that has to be told. Without room it is tried in the end.
+func (d directory) reserve() {
 	file, err := os.OpenFile(d.file(exitFile+".new"), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
-		return reserved{}, err
+		return
 	}
-	err = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, exitRoom)
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-		return reserved{}, err
-	}
-	return reserved{file}, nil
+	_ = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, exitRoom)
+	file.Close() // nothing was written
 }
 
 // settle writes the exit down for good, and tries for a while if it must.
-func (r reserved) settle(dir directory, end ending) error {
+func (d directory) settle(end ending) error {
 	content, err := json.Marshal(end)
 	if err != nil {
 		return err
 	}
 	for try := 0; ; try++ {
-		if err = r.publish(dir, content); err == nil || try >= exitRetries {
+		if err = d.publish(content); err == nil || try >= exitRetries {
 			return err
 		}
 		time.Sleep(exitRetry)
 	}
 }
 
-func (r reserved) publish(dir directory, content []byte) error {
-	if _, err := r.file.WriteAt(content, 0); err != nil {
+// publish makes exit.json, whole and on the disk.
+func (d directory) publish(content []byte) error {
+	file, err := os.OpenFile(d.file(exitFile+".new"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
 		return err
 	}
-	if err := r.file.Sync(); err != nil {
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(r.file.Name(), dir.file(exitFile)); err != nil {
+	if err := os.Rename(file.Name(), d.file(exitFile)); err != nil {
 		return err
 	}
-	if parent, err := os.Open(string(dir)); err == nil {
-		_ = parent.Sync() // the exit is there; a crash of the machine may still lose it
+	if parent, err := os.Open(string(d)); err == nil {
+		_ = parent.Sync() // the exit is there; only a crash of the machine can lose it
 		parent.Close()    // read only: nothing to lose
 	}
 	return nil
