@@ -1,10 +1,10 @@
-// Package engine runs one attempt of one job, from its start, or from being
-// found again, to its last event.
+// Package engine runs one attempt of one job: from its start, or from being
+// found again, to its last event. It joins what borg is (package borg) to where
+// it runs (an [Executor]) and tells a [Recorder] what happens.
 package engine
 
 import (
 	"context"
-	"errors"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -15,7 +15,8 @@ import (
 )
 
 // Executor runs programs that outlive their follower: on this machine
-// (process.Local), or on another. Its methods are safe for concurrent use.
+// ([process.Local]), or on another. Its methods are safe for concurrent use.
+// Package enginetest holds the suite that every executor passes.
 type Executor interface {
 	// Start starts a program, once per command ID: for an ID that was started
 	// before it returns what was started then. A *process.StartError says that
@@ -30,7 +31,8 @@ type Executor interface {
 	// Signal sends a signal to the program and its children. It does nothing
 	// when the program is gone.
 	Signal(ctx context.Context, id string, s process.Signal) error
-	// Remove forgets a run that is over. Unknown ids are no error.
+	// Remove forgets a run that is over; it returns process.ErrRunning for one
+	// that is not. Unknown IDs are no error.
 	Remove(ctx context.Context, id string) error
 }
 
@@ -46,7 +48,8 @@ type Attempt struct {
 // ID names the attempt to the executor.
 func (a Attempt) ID() string { return a.Job.AttemptID(a.Number) }
 
-// Recorder takes what an attempt tells. Its methods are called by one goroutine.
+// Recorder takes what an attempt tells. Its methods are never called at the
+// same time.
 type Recorder interface {
 	// Record makes an event durable and numbers it (Seq is 0 here). at is how
 	// much output had been read when the event was made. An error means that
@@ -66,33 +69,64 @@ type Options struct {
 	Logger      hclog.Logger
 }
 
-// Engine runs attempts. It is safe for concurrent use.
-type Engine struct{ options Options }
-
-// New returns an Engine.
-func New(o Options) *Engine { return &Engine{options: o} }
-
-// Resume tells how much of an attempt has been recorded before.
-type Resume struct {
-	Offsets     process.Offsets // the largest `at` of any recorded event
-	StartedTold bool            // a started event is recorded
-	LogLines    int             // lines in all recorded log events together (not counting Omitted)
+// Engine runs attempts. It holds no state of them and is safe for concurrent
+// use.
+type Engine struct {
+	options Options
+	logger  hclog.Logger
 }
 
-// Run runs a new attempt to its finished event. When ctx ends, borg goes on,
-// nothing more is recorded, and ctx's error is returned: the attempt can be
-// resumed. Closing cancel ends borg.
+// New returns an Engine.
+func New(o Options) *Engine { return &Engine{options: o, logger: o.Logger.Named("engine")} }
+
+// Resume tells how much of an attempt has been recorded before. The zero value
+// stands for nothing.
+type Resume struct {
+	// Offsets are the largest `at` of any recorded event. They serve to notice
+	// output that has vanished since.
+	Offsets process.Offsets
+	// StartedTold says that a started event is recorded. Nothing is started
+	// then; when nothing is found either, the attempt was interrupted.
+	StartedTold bool
+	// LogLines counts the lines of all recorded log events (without Omitted).
+	// So many are not told again.
+	LogLines int
+}
+
+// Run runs a new attempt to its finished event. See [Engine.Resume].
 func (e *Engine) Run(ctx context.Context, a Attempt, rec Recorder, cancel <-chan struct{}) error {
 	return e.Resume(ctx, a, Resume{}, rec, cancel)
 }
 
-// Resume goes on with an attempt that may have been run before.
+// Resume brings an attempt, of which some may have been recorded before, to its
+// finished event, and returns nil when that is recorded. Borg is started if it
+// was not before, and found again if it was; what it has written is read again
+// from the beginning, and what was recorded is not recorded again.
+//
+// Events come in this order: at most one started, any number of log, one
+// finished. A log event holds at most a second of output; the first
+// job.LogHeadLines lines are told as they come, the last job.LogTailLines of
+// the others before the finished event.
+//
+// When cancel is closed, borg is signalled (see DESIGN.md for how), and the
+// attempt ends as cancelled when borg is gone, or as what it was when borg had
+// done its work by then. When ctx ends, borg goes on, nothing more is recorded,
+// and ctx's error is returned; that is the only error there is.
 func (e *Engine) Resume(ctx context.Context, a Attempt, from Resume, rec Recorder, cancel <-chan struct{}) error {
-	return errors.New("not yet")
+	r := &run{
+		Engine: e, attempt: a, from: from, recorder: rec, cancel: cancel,
+		parser: borg.NewParser(a.Task),
+		book:   newLogbook(from.LogLines),
+		pace:   pacer{emit: rec.Progress},
+		logger: e.logger.With("job", string(a.Job), "attempt", a.Number),
+	}
+	defer r.pace.stop()
+	defer r.book.stop()
+	return r.toTheEnd(ctx)
 }
 
-// Remove forgets an attempt's run, once its result is stored elsewhere. id is
-// Attempt.ID's.
+// Remove forgets what was run for an attempt, by [Attempt.ID], once its result
+// is stored elsewhere. Until then the directory is the only proof of it.
 func (e *Engine) Remove(ctx context.Context, id string) error {
 	return e.options.Executor.Remove(ctx, id)
 }
