@@ -1,0 +1,129 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// commands prints what a reader may type instead of clicking.
+type commands struct {
+	dataDir string
+	busURL  string
+	host    string // of the coordinator's HTTP listener, as the reader reached it
+}
+
+// command is one line to copy, and what it does.
+type command struct{ Label, Line string }
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// quote makes one word of a shell command.
+func quote(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+func shell(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = quote(word)
+	}
+	return strings.Join(quoted, " ")
+}
+
+// AddHost names a host and makes its credentials.
+func (c commands) AddHost(name string) string { return shell("borgfleet", "host", "add", name) }
+
+// RunAgent starts the agent of a host on the coordinator's own machine.
+func (c commands) RunAgent(name string) string {
+	return shell("borgfleet-agent", "run", "--host", name, "--data", "/var/lib/borgfleet-agent",
+		"--bus", c.busURL, "--credentials", c.dataDir+"/agents/"+name+"/agent.creds")
+}
+
+// AddRepository names a repository.
+func (c commands) AddRepository(name string) string {
+	return shell("borgfleet", "repo", "add", name, "--location", "/srv/borg/"+name, "--generate-passphrase")
+}
+
+// InitRepository creates it.
+func (c commands) InitRepository(name, host string) string {
+	return shell("borgfleet", "repo", "init", name, "--host", host)
+}
+
+// Backup submits a backup and watches it.
+func (c commands) Backup(host, repository string, paths []string) string {
+	return shell(append([]string{"borgfleet", "backup", "--host", host, "--repo", repository}, paths...)...)
+}
+
+// ExampleBackup is Backup of the given paths, or of an example.
+func (c commands) ExampleBackup(host, repository string, paths []string) string {
+	return c.Backup(host, repository, orExample(paths))
+}
+
+// ExamplePost is the same over HTTP.
+func (c commands) ExamplePost(host, repository string, paths []string) string {
+	return c.Post(job.Request{
+		Host: host, Kind: job.Backup, Repository: repository, Spec: encode(job.BackupSpec{Paths: orExample(paths)}),
+	})
+}
+
+func orExample(paths []string) []string {
+	if len(paths) == 0 {
+		return []string{"/etc"}
+	}
+	return paths
+}
+
+// Submit is the request that a job was submitted with, for the terminal.
+func (c commands) Submit(request job.Request) string {
+	return shell("borgfleet", "job", "submit", "--watch", requestJSON(request))
+}
+
+// Post submits a request over HTTP.
+func (c commands) Post(request job.Request) string {
+	return shell("curl", c.url("/jobs"), "--json", requestJSON(request))
+}
+
+// AboutJob is a command of the job family about one job.
+func (c commands) AboutJob(verb string, id job.ID) string {
+	return shell("borgfleet", "job", verb, string(id))
+}
+
+// PostJob does an action on a job over HTTP.
+func (c commands) PostJob(verb string, id job.ID) string {
+	return shell("curl", "-X", "POST", c.url("/jobs/"+string(id)+"/"+verb))
+}
+
+// GetJob reads a job over HTTP.
+func (c commands) GetJob(id job.ID) string { return shell("curl", c.url("/jobs/"+string(id))) }
+
+func (c commands) url(path string) string { return "http://" + c.host + "/api/v1" + path }
+
+// requestJSON is the request as people would type it: only what is set.
+func requestJSON(request job.Request) string { return string(encode(request)) }
+
+// requestOf is the request that would make j again.
+func requestOf(j job.Job) job.Request {
+	request := job.Request{Host: j.Host, Kind: j.Kind, Repository: j.Repository, Plan: j.Plan}
+	if spec := encode(j.Spec); j.Spec != nil && string(spec) != "{}" {
+		request.Spec = spec
+	}
+	return request
+}
+
+// encode is JSON without the escapes that are for HTML; plain values always encode.
+func encode(value any) json.RawMessage {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return json.RawMessage("{}")
+	}
+	return bytes.TrimSpace(out.Bytes())
+}

@@ -1,0 +1,185 @@
+package web_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+var noon = time.Date(2026, 11, 22, 14, 7, 22, 0, time.UTC)
+
+// Jobs of the rich world, by what is interesting about them.
+var (
+	runningBackup = id(40)
+	runningCheck  = id(39)
+	runningPrune  = id(38)
+	waitingBackup = id(37)
+	warnedBackup  = id(33)
+	prunedJob     = id(32)
+	cancelledJob  = id(31)
+	goodBackup    = id(30)
+	failedBackup  = id(29)
+	listJob       = id(28)
+	infoJob       = id(27)
+	checkedJob    = id(26)
+	compactedJob  = id(25)
+	initJob       = id(24)
+	expiredJob    = id(23)
+	sentJob       = id(22)
+	dryPruneJob   = id(21)
+)
+
+func empty() *world {
+	return &world{now: noon, status: fleet.Status{Summary: "No hosts yet"}, feed: feed.New()}
+}
+
+// rich is a fleet in which everything happens at once.
+func rich() *world {
+	w := &world{now: noon, feed: feed.New(), logs: map[job.ID]fleet.JobLog{}}
+	w.status.Summary = "2 of 4 hosts need attention"
+	w.status.Attention = []fleet.Attention{
+		{Kind: "failed", Host: "db2", Repository: "db-main", Job: failedBackup, Since: noon.Add(-11 * time.Hour), Message: "no space left in the repository", Hint: "1.2 GB free on store.example.net. Prune or compact `db-main`, or raise its quota, then retry."},
+		{Kind: "offline", Host: "laptop-anna", Since: noon.Add(-76 * time.Hour), Message: "offline for 3 d 4 h", Hint: "Is the agent running there? `systemctl status borgfleet-agent`"},
+	}
+	w.hosts = []fleet.HostView{
+		host("db1", "ssssssssssssss", 11*time.Hour), host("db2", "sssswsssssssff", 35*time.Hour),
+		host("laptop-anna", "sssssssss", 76*time.Hour), host("web1", "ssssssssssssss", 12*time.Hour),
+	}
+	w.hosts[2].Online, w.hosts[2].Since = false, noon.Add(-76*time.Hour)
+	w.hosts[3].Labels = map[string]string{"site": "berlin"}
+	w.hosts[3].LastBackup.Job, w.hosts[3].LastBackup.Repository = goodBackup, "web1-main"
+	w.repositories = richRepositories()
+	w.jobs = append(runningJobs(), endedJobs()...)
+	w.logs[runningBackup] = richLog()
+	return w
+}
+
+func host(name, runs string, ago time.Duration) fleet.HostView {
+	h := fleet.HostView{
+		Host: fleet.Host{Name: name, Mode: fleet.ModeAgent, CreatedAt: noon.AddDate(0, -3, 0), Facts: &fleet.Facts{
+			AgentVersion: "1.0.0", BorgVersion: "1.2.4", OS: "Debian GNU/Linux 12", Slots: 1, FreeBytes: 41_300_000_000,
+			StartedAt: noon.Add(-50 * time.Hour), SeenAt: noon.Add(-4 * time.Second),
+		}},
+		Online: true, Since: noon.Add(-50 * time.Hour),
+		LastBackup: &fleet.BackupSummary{
+			Job: goodBackup, Host: name, Repository: name + "-main", Archive: name + "-2026-11-22T02:00:00", State: job.Succeeded,
+			FinishedAt: noon.Add(-ago), OriginalSize: 402_000_000_000, DeduplicatedSize: 4_120_000_000, NFiles: 148_210, Duration: 131,
+		},
+	}
+	states := map[rune]job.State{'s': job.Succeeded, 'w': job.Warning, 'f': job.Failed}
+	for _, r := range runs {
+		h.Runs = append(h.Runs, states[r])
+	}
+	return h
+}
+
+func richRepositories() []fleet.RepositoryView {
+	repository := func(name, location string) fleet.RepositoryView {
+		return fleet.RepositoryView{
+			Repository: fleet.Repository{Repository: job.Repository{Name: name, Location: location, Encryption: job.RepokeyBlake2}, CreatedAt: noon.AddDate(0, -3, 0), HasPassphrase: true},
+			LastBackup: &fleet.BackupSummary{Job: goodBackup, Host: "web1", Repository: name, FinishedAt: noon.Add(-12 * time.Hour)},
+			Info:       &job.RepositoryInfo{UniqueCSize: 212_400_000_000, TotalSize: 4_120_000_000_000, UniqueChunks: 812_331, TotalChunks: 9_120_411},
+			InfoAt:     pointer(noon.Add(-2 * time.Hour)), LastCheck: pointer(noon.Add(-50 * time.Hour)), LastPrune: pointer(noon.Add(-12 * time.Hour)),
+		}
+	}
+	list := []fleet.RepositoryView{
+		repository("db-main", "ssh://backup@store.example.net/srv/borg/db"),
+		repository("nas", "/mnt/borg/nas"),
+		repository("web1-main", "ssh://backup@store.example.net:2222/srv/borg/web1"),
+	}
+	list[2].Busy, list[2].BusyJob = "backup of web1", runningBackup
+	list[1].Info, list[1].InfoAt, list[1].LastBackup, list[1].LastCheck = nil, nil, nil, nil
+	return list
+}
+
+func runningJobs() []job.Job {
+	running := func(id job.ID, kind job.Kind, host, repository string, spec job.Spec, p *job.Progress) job.Job {
+		return job.Job{
+			ID: id, Kind: kind, Host: host, Repository: repository, State: job.Running, Attempt: 1, MaxAttempts: 3, SubmittedBy: "operator:alice",
+			SubmittedAt: noon.Add(-2 * time.Minute), StartedAt: pointer(noon.Add(-111 * time.Second)), Spec: spec, Progress: p,
+			Attempts: []job.Attempt{{Number: 1, State: job.Running, SentAt: noon.Add(-112 * time.Second), StartedAt: pointer(noon.Add(-111 * time.Second))}},
+		}
+	}
+	backup := running(runningBackup, job.Backup, "web1", "web1-main",
+		job.BackupSpec{Paths: []string{"/etc", "/var/www", "/home/anna's files"}, Exclude: []string{"*.tmp"}, Compression: "zstd,3"},
+		&job.Progress{Phase: "create", NFiles: 148_210, OriginalSize: 31_400_000_000, CompressedSize: 12_900_000_000, DeduplicatedSize: 212_000_000,
+			Path: "var/www/shop/media/2026/11/hero-large.webp", Percent: pointer(72.0), Rate: pointer(int64(118_000_000)), ETASeconds: pointer(int64(100)), At: noon})
+	backup.Attempt = 2
+	backup.Attempts = []job.Attempt{
+		{Number: 1, State: job.Failed, SentAt: noon.Add(-7 * time.Minute), StartedAt: pointer(noon.Add(-440 * time.Second)), FinishedAt: pointer(noon.Add(-411 * time.Second)), Failure: job.Fail(job.ConnectionLost, "connection to store.example.net closed")},
+		{Number: 2, State: job.Running, SentAt: noon.Add(-112 * time.Second), StartedAt: pointer(noon.Add(-111 * time.Second))},
+	}
+	check := running(runningCheck, job.Check, "nas", "nas", job.CheckSpec{VerifyData: true},
+		&job.Progress{Phase: "check", OriginalSize: 402_000_000_000, Path: "segment 41207 of 132650", Percent: pointer(31.06), Rate: pointer(int64(231_000_000)), ETASeconds: pointer(int64(3840)), At: noon})
+	prune := running(runningPrune, job.Prune, "legacy", "legacy", job.PruneSpec{KeepDaily: 7},
+		&job.Progress{Phase: "prune", Path: "archive 2 of 17: legacy-2026-08-02T02:00", At: noon})
+	sent := running(sentJob, job.Info, "db1", "db-main", job.InfoSpec{}, nil)
+	sent.State, sent.StartedAt, sent.Attempts = job.Sent, nil, nil
+	waiting := running(waitingBackup, job.Backup, "web2", "web1-main", job.BackupSpec{Paths: []string{"/etc"}}, nil)
+	waiting.State, waiting.Reason, waiting.Attempt, waiting.StartedAt, waiting.Attempts = job.Queued, "repository web1-main is busy with job 0000A8 (backup of web1)", 0, nil, nil
+	return []job.Job{backup, check, prune, waiting, sent}
+}
+
+func ended(id job.ID, kind job.Kind, host string, state job.State, spec job.Spec) job.Job {
+	start := noon.Add(-40 * time.Minute)
+	end := start.Add(131 * time.Second)
+	return job.Job{
+		ID: id, Kind: kind, Host: host, Repository: "web1-main", State: state, Attempt: 1, MaxAttempts: 3, SubmittedBy: "operator:alice",
+		SubmittedAt: start.Add(-time.Second), StartedAt: &start, FinishedAt: &end, Spec: spec,
+		Attempts: []job.Attempt{{Number: 1, State: state, SentAt: start, StartedAt: &start, FinishedAt: &end}},
+	}
+}
+
+func endedJobs() []job.Job {
+	result := job.Result{
+		Archive: "mail-2026-11-22T13:27:22", ArchiveID: "9f0c3a", OriginalSize: 31_400_000_000, CompressedSize: 12_900_000_000,
+		DeduplicatedSize: 212_000_000, NFiles: 148_210, Duration: 131, BorgVersion: "1.2.4",
+	}
+	result.SetRatios()
+	backup := job.BackupSpec{Paths: []string{"/etc", "/srv"}, ExcludeCaches: true}
+	good := ended(goodBackup, job.Backup, "mail", job.Succeeded, backup)
+	good.Result = &result
+	warned := ended(warnedBackup, job.Backup, "build3", job.Warning, backup)
+	warnings := result
+	warnings.Warnings = []string{"/var/www/cache/index.lock: file changed while we backed it up", "/home/anna/.gvfs: stat: [Errno 13] Permission denied"}
+	warned.Result = &warnings
+	failed := ended(failedBackup, job.Backup, "db2", job.Failed, backup)
+	failed.Failure = job.Fail(job.DiskFull, "no space left in the repository").WithHint("Prune or compact `db-main`, or raise its quota, then retry.")
+	pruned := ended(prunedJob, job.Prune, "mail", job.Succeeded, job.PruneSpec{KeepDaily: 7, KeepWithin: "2d"})
+	pruned.Result = &job.Result{Kept: []string{"mail-2026-11-22", "mail-2026-11-21"}, Pruned: []string{"mail-2026-08-02"}, Duration: 6.2}
+	dry := ended(dryPruneJob, job.Prune, "mail", job.Succeeded, job.PruneSpec{KeepDaily: 7, DryRun: true})
+	dry.Result = &job.Result{Kept: []string{"mail-2026-11-22"}, Duration: 0.4}
+	cancelled := ended(cancelledJob, job.Backup, "nas", job.Cancelled, backup)
+	cancelled.Failure = job.Fail(job.CodeCancelled, "cancelled by operator:anna")
+	expired := ended(expiredJob, job.Backup, "laptop-anna", job.Expired, backup)
+	expired.StartedAt, expired.Attempts = nil, nil
+	list := ended(listJob, job.List, "web1", job.Succeeded, job.ListSpec{Prefix: "web1-"})
+	list.Result = &job.Result{Archives: []job.Archive{{Name: "web1-2026-11-21", Start: noon.AddDate(0, 0, -1), Hostname: "web1"}, {Name: "web1-2026-11-22", Start: noon}}, Duration: 1.2}
+	info := ended(infoJob, job.Info, "web1", job.Succeeded, job.InfoSpec{})
+	info.Result = &job.Result{Repository: richRepositories()[0].Info, Duration: 1.4}
+	checked := ended(checkedJob, job.Check, "web1", job.Succeeded, job.CheckSpec{MaxDuration: 3600})
+	checked.Result = &job.Result{Duration: 3605}
+	compacted := ended(compactedJob, job.Compact, "web1", job.Succeeded, job.CompactSpec{Threshold: 5})
+	compacted.Result = &job.Result{FreedBytes: pointer(int64(12_300_000_000)), Duration: 12}
+	created := ended(initJob, job.Init, "web1", job.Succeeded, job.InitSpec{Encryption: job.Repokey})
+	created.Result = &job.Result{Duration: 0.9}
+	return []job.Job{warned, pruned, cancelled, good, failed, list, info, checked, compacted, created, expired, dry}
+}
+
+func richLog() fleet.JobLog {
+	line := func(attempt int, ms int, level job.Level, format string, args ...any) fleet.LogEntry {
+		at := noon.Add(-111*time.Second + time.Duration(ms)*time.Millisecond)
+		return fleet.LogEntry{Attempt: attempt, Seq: ms, LogLine: job.LogLine{At: at, Level: level, Text: fmt.Sprintf(format, args...)}}
+	}
+	return fleet.JobLog{Lines: []fleet.LogEntry{
+		line(1, 1, job.LevelInfo, "accepted by web1"),
+		line(1, 2, job.LevelError, "Connection closed by remote host"),
+		line(2, 31, job.LevelInfo, "borg create --json --log-json --progress --compression zstd,3 …::web1-2026-11-22T14:05:31 /etc /var/www /home"),
+		line(2, 588, job.LevelInfo, "Creating archive at \"ssh://backup@store.example.net/srv/borg/web1::web1-2026-11-22T14:05:31\""),
+		line(2, 30_720, job.LevelWarning, "/var/www/shop/cache/index.lock: file changed while we backed it up"),
+		line(2, 69_151, job.LevelWarning, "/home/anna/.gvfs: stat: [Errno 13] Permission denied"),
+	}}
+}

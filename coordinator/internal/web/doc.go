@@ -1,0 +1,9 @@
+// Package web serves the pages that people read: the overview, hosts,
+// repositories, jobs and their logs. Pages are rendered here, complete without
+// any script. One small script makes them live: it replaces parts by element
+// id with fragments that the same templates have rendered, sent as
+// server-sent events (see [New] for what that asks of the server around it).
+//
+// Nothing here owns state. Reads and actions go through the small interfaces
+// declared in this package; changes arrive by the feed.
+package web

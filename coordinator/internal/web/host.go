@@ -1,0 +1,161 @@
+package web
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+const (
+	hostsPerPage = 100
+	jobsOnPage   = 12 // newest jobs on the page of a host or a repository
+)
+
+// hostsPage is the data of the list of hosts.
+type hostsPage struct {
+	clock
+	commands
+	Hosts  []hostRow
+	Total  int
+	Online int
+	Query  string // part of a name
+	Show   string // "", online, offline, attention
+	Next   string // address of the next page
+	First  string // address of the first, when this is not it
+}
+
+func (s *site) hosts(ctx context.Context, query url.Values, c commands) (*view, error) {
+	status, err := s.Status.Status(ctx)
+	if err != nil {
+		return nil, wrap("status", err)
+	}
+	page := &hostsPage{
+		clock: s.moment(), commands: c, Total: status.HostsTotal, Online: status.HostsOnline,
+		Query: query.Get("q"), Show: query.Get("show"),
+	}
+	page.choose(page.hosts(status), query.Get("after"))
+	return &view{
+		Title: "Hosts", Nav: "/hosts", Body: "hosts", Data: page,
+		Live: []string{"hosts-summary", "host-list"}, Cares: caresForState,
+	}, nil
+}
+
+// choose keeps the rows that the reader asked for: filtered, one page of them.
+func (p *hostsPage) choose(rows []hostRow, after string) {
+	for _, row := range rows {
+		if !strings.Contains(row.Name, p.Query) || !p.shows(row) || row.Name <= after {
+			continue
+		}
+		if len(p.Hosts) == hostsPerPage {
+			p.Next = p.address(p.Hosts[hostsPerPage-1].Name)
+			break
+		}
+		p.Hosts = append(p.Hosts, row)
+	}
+	if after != "" {
+		p.First = p.address("")
+	}
+}
+
+func (p *hostsPage) shows(row hostRow) bool {
+	switch p.Show {
+	case "online":
+		return row.Online
+	case "offline":
+		return !row.Online
+	case "attention":
+		return row.Trouble != nil || !row.Online
+	}
+	return true
+}
+
+func (p *hostsPage) address(after string) string {
+	return withQuery("/hosts", "q", p.Query, "show", p.Show, "after", after)
+}
+
+// withQuery is an address with those of the name and value pairs that are set.
+func withQuery(address string, pairs ...string) string {
+	values := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			values.Set(pairs[i], pairs[i+1])
+		}
+	}
+	if len(values) == 0 {
+		return address
+	}
+	return address + "?" + values.Encode()
+}
+
+// MoreHosts is for the list that this page shares with the overview.
+func (p *hostsPage) MoreHosts() int { return 0 }
+
+// hostPage is the data of one host's page.
+type hostPage struct {
+	hostRow
+	commands
+	Running []jobRow
+	Jobs    []jobRow
+	More    bool
+	Form    *backupForm
+}
+
+// host builds the page of a host. refused is the form as it was sent, when it
+// could not be accepted.
+func (s *site) host(ctx context.Context, name string, c commands, refused *backupForm) (*view, error) {
+	h, err := s.Hosts.Host(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	now := s.moment()
+	page := &hostPage{hostRow: hostRow{clock: now, HostView: h}, commands: c, Form: refused}
+	jobs, err := s.Jobs.Jobs(ctx, job.Filter{Host: name, Limit: jobsOnPage})
+	if err != nil {
+		return nil, wrap("jobs of "+name, err)
+	}
+	page.Jobs, page.More = now.jobs(jobs.Jobs), jobs.Cursor != ""
+	if page.Running, err = s.running(ctx, now, job.Filter{Host: name}); err != nil {
+		return nil, err
+	}
+	return &view{
+		Title: name, Nav: "/hosts", Body: "host", Data: page,
+		Live:     []string{"host-head", "host-facts", "host-running", "host-jobs"},
+		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Host == name || u.Type == feed.Missed) },
+		Progress: runningProgress("host-running", now, page.Running),
+		Fill: func(ctx context.Context) error {
+			form, err := s.fillBackupForm(ctx, h, page.Form)
+			page.Form = form
+			return err
+		},
+	}, nil
+}
+
+// running reads the jobs that a filter matches and that are on a host now.
+func (s *site) running(ctx context.Context, now clock, filter job.Filter) ([]jobRow, error) {
+	var rows []jobRow
+	for _, state := range []job.State{job.Running, job.Sent} {
+		filter.State = state
+		found, err := s.Jobs.Jobs(ctx, filter)
+		if err != nil {
+			return nil, wrap("running jobs", err)
+		}
+		rows = append(rows, now.jobs(found.Jobs)...)
+	}
+	return rows, nil
+}
+
+// Skewed reports whether the host's clock is off by enough to confuse readers.
+func (p *hostPage) Skewed() bool {
+	return p.Facts != nil && (p.Facts.ClockSkew > 2 || p.Facts.ClockSkew < -2)
+}
+
+// Skew says it.
+func (p *hostPage) Skew() string {
+	if p.Facts.ClockSkew < 0 {
+		return formatSeconds(-p.Facts.ClockSkew) + " behind"
+	}
+	return formatSeconds(p.Facts.ClockSkew) + " ahead"
+}

@@ -1,0 +1,161 @@
+package web
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// The overview shows this much of each list; the rest has pages of its own.
+const (
+	overviewHosts     = 20
+	overviewAttention = 12
+	overviewRunning   = 30
+	overviewQueued    = 10
+)
+
+// overviewPage is the data of the overview.
+type overviewPage struct {
+	clock
+	fleet.Status
+	commands
+	Attention     []attentionRow
+	MoreAttention int
+	Running       []jobRow
+	MoreRunning   int
+	Queued        []jobRow
+	MoreQueued    int
+	Recent        []jobRow
+	Hosts         []hostRow
+	MoreHosts     int
+	Start         *firstSteps // nil once there is a backup
+}
+
+func (s *site) overview(ctx context.Context, c commands) (*view, error) {
+	status, err := s.Status.Status(ctx)
+	if err != nil {
+		return nil, wrap("status", err)
+	}
+	page := &overviewPage{clock: s.moment(), Status: status, commands: c}
+	page.fill()
+	if page.Start, err = s.firstSteps(ctx, status, c); err != nil {
+		return nil, err
+	}
+	return &view{
+		Title: status.Summary, Nav: "/", Body: "overview", Data: page,
+		Live:     []string{"summary", "attention", "first-steps", "running", "overview-hosts", "waiting", "recent"},
+		Cares:    caresForState,
+		Progress: runningProgress("running", page.clock, page.Running),
+	}, nil
+}
+
+// caresForState reports whether an update changes stored state.
+func caresForState(u feed.Update) bool { return u.Type != feed.JobEvent && u.Type != feed.JobProgress }
+
+// fill sorts what the status tells into the parts of the page.
+func (p *overviewPage) fill() {
+	now := p.clock
+	for _, a := range cut(p.Status.Attention, overviewAttention, &p.MoreAttention) {
+		p.Attention = append(p.Attention, attentionRow{now, a})
+	}
+	p.Running = now.jobs(cut(p.Status.Running, overviewRunning, &p.MoreRunning))
+	p.Queued = now.jobs(cut(p.Status.Queued, overviewQueued, &p.MoreQueued))
+	p.Recent = now.jobs(p.Status.Recent)
+	rows := now.hosts(p.Status)
+	if len(rows) > overviewHosts { // too many to show: those first that have something to say
+		slices.SortStableFunc(rows, func(a, b hostRow) int { return a.rank() - b.rank() })
+	}
+	p.Hosts = cut(rows, overviewHosts, &p.MoreHosts)
+}
+
+// cut returns the first n of list and sets more to the number of the others.
+func cut[T any](list []T, n int, more *int) []T {
+	n = min(n, len(list))
+	*more = len(list) - n
+	return list[:n]
+}
+
+// Count is the number of jobs in a state.
+func (p *overviewPage) Count(state string) int { return p.Status.Jobs[job.State(state)] }
+
+// hosts makes rows, in the order of names, that know what runs on each host
+// and what is wrong with it.
+func (c clock) hosts(status fleet.Status) []hostRow {
+	busy, trouble := map[string]*job.Job{}, map[string]*fleet.Attention{}
+	for i, j := range status.Running {
+		if j.Kind == job.Backup {
+			busy[j.Host] = &status.Running[i]
+		}
+	}
+	for i, a := range status.Attention {
+		if trouble[a.Host] == nil && a.Kind != "offline" {
+			trouble[a.Host] = &status.Attention[i]
+		}
+	}
+	rows := make([]hostRow, len(status.Hosts))
+	for i, h := range status.Hosts {
+		rows[i] = hostRow{c, h, busy[h.Name], trouble[h.Name]}
+	}
+	slices.SortFunc(rows, func(a, b hostRow) int { return strings.Compare(a.Name, b.Name) })
+	return rows
+}
+
+// rank puts what needs a look before what does not.
+func (r hostRow) rank() int {
+	switch {
+	case r.Trouble != nil:
+		return 0
+	case !r.Online:
+		return 1
+	case r.Busy != nil:
+		return 2
+	}
+	return 3
+}
+
+// runningProgress updates rows of a table of running jobs in place.
+func runningProgress(part string, now clock, rows []jobRow) func(job.ID, *job.Progress) []fragment {
+	known := map[job.ID]job.Job{}
+	for _, row := range rows {
+		known[row.ID] = row.Job
+	}
+	return func(id job.ID, progress *job.Progress) []fragment {
+		j, ok := known[id]
+		if !ok {
+			return nil
+		}
+		j.Progress = progress
+		return []fragment{{ID: "run-" + string(id), Template: "running-row", Data: now.job(j), Part: part}}
+	}
+}
+
+// firstSteps guides from an empty coordinator to the first backup.
+type firstSteps struct {
+	commands
+	Host, Repository                 string // the first of each, or an example
+	HasHost, HasAgent, HasRepository bool
+}
+
+func (s *site) firstSteps(ctx context.Context, status fleet.Status, c commands) (*firstSteps, error) {
+	steps := &firstSteps{commands: c, Host: "web1", Repository: "main"}
+	for _, h := range status.Hosts {
+		if h.LastBackup != nil {
+			return nil, nil
+		}
+		if !steps.HasHost || (h.Online && !steps.HasAgent) {
+			steps.Host, steps.HasHost, steps.HasAgent = h.Name, true, h.Online
+		}
+	}
+	repositories, err := s.Repositories.Repositories(ctx)
+	if err != nil {
+		return nil, wrap("repositories", err)
+	}
+	if len(repositories) > 0 {
+		steps.Repository, steps.HasRepository = repositories[0].Name, true
+	}
+	return steps, nil
+}

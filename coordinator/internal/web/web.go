@@ -1,0 +1,212 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// StatusReader tells the whole in short. Safe for concurrent use.
+type StatusReader interface {
+	Status(ctx context.Context) (fleet.Status, error)
+}
+
+// JobReader reads jobs, with the live progress of those that run. Faults are
+// *job.Failure. Safe for concurrent use.
+type JobReader interface {
+	Job(ctx context.Context, id job.ID) (job.Job, error)
+	Jobs(ctx context.Context, filter job.Filter) (job.Page, error)
+	Log(ctx context.Context, id job.ID, after int) (fleet.JobLog, error)
+}
+
+// JobWriter acts on jobs in the name of by. Submit is idempotent by the
+// request's key; Retry makes a new job. Faults are *job.Failure. Safe for
+// concurrent use.
+type JobWriter interface {
+	Submit(ctx context.Context, by string, request job.Request) (job.Job, error)
+	Cancel(ctx context.Context, by string, id job.ID) (job.Job, error)
+	Retry(ctx context.Context, by string, id job.ID) (job.Job, error)
+}
+
+// HostReader reads hosts. Faults are *job.Failure. Safe for concurrent use.
+type HostReader interface {
+	Host(ctx context.Context, name string) (fleet.HostView, error)
+	Hosts(ctx context.Context) ([]fleet.HostView, error)
+}
+
+// RepositoryReader reads repositories. Faults are *job.Failure. Safe for
+// concurrent use.
+type RepositoryReader interface {
+	Repository(ctx context.Context, name string) (fleet.RepositoryView, error)
+	Repositories(ctx context.Context) ([]fleet.RepositoryView, error)
+}
+
+// Options is what the pages need. Everything but Now, Version and the two
+// places that stand in commands is required.
+type Options struct {
+	Status       StatusReader
+	Jobs         JobReader
+	Actions      JobWriter
+	Hosts        HostReader
+	Repositories RepositoryReader
+	Feed         *feed.Feed
+	Logger       hclog.Logger
+
+	Now     func() time.Time // nil means time.Now
+	Version string           // shown at the foot of each page
+	DataDir string           // of the coordinator; default /var/lib/borgfleet
+	BusURL  string           // where agents connect; default nats://127.0.0.1:4222
+}
+
+// by is in whose name the pages act, until people have identities.
+const by = "operator:page"
+
+// site is the handler's state. It does not change after New.
+type site struct {
+	Options
+	logger    hclog.Logger
+	templates *template.Template
+	assets    assets
+}
+
+// New returns the handler of all pages, to be mounted at "/".
+//
+// GET changes nothing; the handler relies on the server around it to refuse
+// POST from other origins (http.CrossOriginProtection). The live stream ends
+// with its request's context, so a server that shuts down must end those
+// contexts first (http.Server.BaseContext).
+func New(options Options) (http.Handler, error) {
+	if err := options.complete(); err != nil {
+		return nil, err
+	}
+	assets, err := loadAssets()
+	if err != nil {
+		return nil, err
+	}
+	templates, err := loadTemplates()
+	if err != nil {
+		return nil, err
+	}
+	s := &site{Options: options, logger: options.Logger.Named("web"), templates: templates, assets: assets}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /static/{file}", s.static)
+	mux.HandleFunc("GET /favicon.ico", s.favicon)
+	mux.HandleFunc("GET /live", s.live)
+	mux.HandleFunc("POST /hosts/{host}/backup", s.submitBackup)
+	mux.HandleFunc("POST /repositories/{repository}/run", s.submitCare)
+	mux.HandleFunc("POST /jobs/{id}/cancel", s.cancel)
+	mux.HandleFunc("POST /jobs/{id}/retry", s.retry)
+	mux.HandleFunc("/", s.page)
+	return secure(mux), nil
+}
+
+func (o *Options) complete() error {
+	if o.Status == nil || o.Jobs == nil || o.Actions == nil || o.Hosts == nil || o.Repositories == nil {
+		return errors.New("web: a reader or writer is missing in the options")
+	}
+	if o.Feed == nil || o.Logger == nil {
+		return errors.New("web: the feed or the logger is missing in the options")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.DataDir == "" {
+		o.DataDir = "/var/lib/borgfleet"
+	}
+	if o.BusURL == "" {
+		o.BusURL = "nats://127.0.0.1:4222"
+	}
+	return nil
+}
+
+// policy lets a page load what this handler serves and nothing else: no
+// foreign origin, nothing inline, no frame around it.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("Content-Security-Policy", policy)
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Referrer-Policy", "same-origin")
+		header.Set("Cache-Control", "no-cache")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// page serves every page that is read, and the pages that say that there is none.
+func (s *site) page(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		s.fault(w, r, http.StatusMethodNotAllowed, job.Fail(job.InvalidRequest, "This address does not take %s.", r.Method))
+		return
+	}
+	if parent, ok := actionParent(r.URL.Path); ok { // a reload of a form that was refused
+		http.Redirect(w, r, parent, http.StatusSeeOther)
+		return
+	}
+	build, ok := s.route(r.URL, r.Host)
+	if !ok {
+		s.fault(w, r, http.StatusNotFound, job.Fail(job.InvalidRequest, "There is no page at %s.", r.URL.Path).
+			WithHint("Start at the overview."))
+		return
+	}
+	v, err := build(r.Context())
+	if err != nil {
+		s.faultOf(w, r, err)
+		return
+	}
+	s.render(w, r, v)
+}
+
+// faultOf serves the page that tells err.
+func (s *site) faultOf(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // nobody is there to read it
+	}
+	failure := job.AsFailure(err)
+	status := failure.Code.HTTPStatus()
+	if status >= http.StatusInternalServerError {
+		s.logger.Error("cannot show page", "path", r.URL.Path, "err", err)
+	}
+	s.fault(w, r, status, failure)
+}
+
+func (s *site) fault(w http.ResponseWriter, r *http.Request, status int, failure *job.Failure) {
+	heading := "This page cannot be shown now"
+	switch status {
+	case http.StatusNotFound:
+		heading = "Not found"
+	case http.StatusMethodNotAllowed, http.StatusBadRequest:
+		heading = "Not understood"
+	}
+	s.render(w, r, &view{
+		Title: heading, Body: "fault", Status: status,
+		Data: struct {
+			Heading string
+			Failure *job.Failure
+		}{heading, failure},
+	})
+}
+
+// moment is the clock of one rendering.
+func (s *site) moment() clock { return clock{now: s.Now().UTC()} }
+
+// wrap says which page was being read when err came; failures stay as they are
+// for the reader.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("reading %s: %w", what, err)
+}
