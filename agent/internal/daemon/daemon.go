@@ -108,7 +108,7 @@ func (d *daemon) build() error {
 			Nice: c.Borg.Nice, IOClass: c.Borg.IONice, Executor: runs, Logger: d.Logger,
 		}),
 	})
-	tls, err := trust(c.Bus.CAFile)
+	tls, err := Trust(c.Bus.CAFile)
 	if err != nil {
 		return err
 	}

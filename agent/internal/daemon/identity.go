@@ -143,9 +143,9 @@ func hostID(path, host string) (string, error) {
 	return id, nil
 }
 
-// trust returns how the bus's certificate is checked; nil means by the system's
+// Trust returns how the bus's certificate is checked; nil means by the system's
 // authorities.
-func trust(caFile string) (*tls.Config, error) {
+func Trust(caFile string) (*tls.Config, error) {
 	if caFile == "" {
 		return nil, nil
 	}

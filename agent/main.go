@@ -1,0 +1,22 @@
+// Command borgfleet-agent runs borg on a source host, as its coordinator asks.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/borgfleet/borgfleet/agent/internal/cli"
+	"github.com/borgfleet/borgfleet/shared/process"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == cli.Supervise { // quick: it stands between an order and borg's start
+		os.Exit(process.Supervise(os.Args[2]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := cli.Main(ctx, os.Args[1:], cli.Streams{Out: os.Stdout, Err: os.Stderr})
+	stop()
+	os.Exit(code)
+}
