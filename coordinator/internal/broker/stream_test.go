@@ -1,0 +1,239 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+func TestTheConsumerStartsAfterWhatIsStored(t *testing.T) {
+	b := start(t, broker.Options{})
+	web1, _ := agent(t, b, "web1")
+	id := job.NewID(time.Now())
+	for seq := 1; seq <= 4; seq++ {
+		publish(t, web1, "web1", id, seq)
+	}
+	read(t, b, 0, 3) // delivered, and never acknowledged: the coordinator crashed
+	for _, test := range []struct {
+		name  string
+		after uint64
+		want  string
+	}{
+		{"nothing stored", 0, "1 2 3 4"},
+		{"some stored, some delivered", 2, "3 4"},
+		{"again", 2, "3 4"},
+		{"the stream is younger than the store", 77, "1 2 3 4"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			began := time.Now()
+			got := sequences(t, read(t, b, test.after, len(strings.Fields(test.want))))
+			if got != test.want {
+				t.Errorf("delivered %s, want %s", got, test.want)
+			}
+			if waited := time.Since(began); waited > patience/2 {
+				t.Errorf("delivered after %s: waited for an acknowledgement that cannot come", waited)
+			}
+		})
+	}
+}
+
+func TestTheConsumerIsKeptWhenItAgrees(t *testing.T) {
+	b := start(t, broker.Options{})
+	web1, _ := agent(t, b, "web1")
+	publish(t, web1, "web1", job.NewID(time.Now()), 1)
+	if err := read(t, b, 0, 1)[0].DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	made := func() time.Time {
+		consumer, err := b.Consumer(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return consumer.CachedInfo().Created
+	}
+	if first, second := made(), made(); !first.Equal(second) {
+		t.Error("made anew without need")
+	}
+}
+
+func TestAFullStreamRefusesEventsUntilStoredOnesAreRemoved(t *testing.T) {
+	b := start(t, broker.Options{StreamMaxBytes: 64 << 10})
+	web1, _ := agent(t, b, "web1")
+	id := job.NewID(time.Now())
+	send := func(seq int) string {
+		message := nats.NewMsg(bus.EventSubject("web1", id))
+		message.Header.Set(jetstream.MsgIDHeader, bus.EventID(job.Event{Job: id, Attempt: 1, Seq: seq}))
+		message.Data = bytes.Repeat([]byte("x"), 16<<10)
+		reply, err := web1.RequestMsg(message, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			Error struct {
+				Description string `json:"description"`
+			} `json:"error"`
+		}
+		if err := json.Unmarshal(reply.Data, &answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer.Error.Description
+	}
+	for seq := 1; seq <= 3; seq++ {
+		if refused := send(seq); refused != "" {
+			t.Fatalf("event %d refused: %s", seq, refused)
+		}
+	}
+	if refused := send(4); refused == "" {
+		t.Fatal("a full stream takes events")
+	}
+	if err := b.Trim(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := sequences(t, read(t, b, 0, 3)); got != "1 2 3" {
+		t.Fatalf("events that are not stored were removed: left %s", got)
+	}
+	for _, message := range read(t, b, 0, 3) {
+		if err := message.DoubleAck(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Trim(t.Context(), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if refused := send(4); refused == "" {
+		t.Fatal("events were removed although the stream is small")
+	}
+	if err := b.Trim(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if refused := send(4); refused != "" {
+		t.Errorf("refused after stored events were removed: %s", refused)
+	}
+	if refused := send(1); refused != "" {
+		t.Errorf("a repeat of a removed event: %s", refused)
+	}
+	if got := sequences(t, read(t, b, 3, 1)); got != "4" {
+		t.Errorf("left in the stream: %s", got)
+	}
+}
+
+func TestAnExternalCluster(t *testing.T) {
+	cluster := start(t, broker.Options{})
+	lent, err := cluster.Lend(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "bus")
+	b := start(t, broker.Options{Dir: dir, External: lent})
+	if err := b.Healthy(); err != nil {
+		t.Errorf("healthy: %v", err)
+	}
+	if b.System() == nil || b.AgentsAccount() != cluster.AgentsAccount() || b.URL() != cluster.URL() {
+		t.Errorf("system %v, account %s, URL %s", b.System(), b.AgentsAccount(), b.URL())
+	}
+	web1, _ := agent(t, b, "web1")
+	if ack := publish(t, web1, "web1", job.NewID(time.Now()), 1); ack.Sequence != 1 {
+		t.Errorf("confirmation %+v", ack)
+	}
+	if got := sequences(t, read(t, b, 0, 1)); got != "1" {
+		t.Errorf("read %s", got)
+	}
+	signer, err := b.Signer().PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.MintOperator("alice", bus.Viewer); err == nil {
+		t.Error("an operator was minted without the key for it")
+	}
+	_, key, err := b.MintAgent("web2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.RevokeAgent(key); err == nil || !strings.Contains(job.AsFailure(err).Hint, key) {
+		t.Errorf("revoking without the operator's key: %v", err)
+	}
+	b.Close()
+	lent.SystemCredentialsFile = ""
+	b = start(t, broker.Options{Dir: dir, External: lent})
+	if again, err := b.Signer().PublicKey(); err != nil || again != signer {
+		t.Errorf("signer is %s (%v), before it was %s", again, err, signer)
+	}
+	if b.System() != nil {
+		t.Error("a system connection without credentials for it")
+	}
+}
+
+func TestAnExternalClusterThatCannotBeUsed(t *testing.T) {
+	cluster := start(t, broker.Options{})
+	lend := func(change func(*broker.External)) *broker.External {
+		lent, err := cluster.Lend(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(lent)
+		return lent
+	}
+	other := start(t, broker.Options{})
+	foreign, err := other.Lend(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		external *broker.External
+		message  string
+	}{
+		"not there":           {lend(func(e *broker.External) { e.URLs = []string{"nats://127.0.0.1:1"} }), "no connection"},
+		"foreign credentials": {lend(func(e *broker.External) { e.CredentialsFile = foreign.CredentialsFile }), "no connection (stream)"},
+		"no credentials":      {lend(func(e *broker.External) { e.AgentsCredentialsFile = "/nowhere.creds" }), "/nowhere.creds"},
+		"no signing key":      {lend(func(e *broker.External) { e.SigningKeyFile = "/nowhere.nk" }), "/nowhere.nk"},
+		"credentials as key":  {lend(func(e *broker.External) { e.SigningKeyFile = e.CredentialsFile }), "signing key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			b, err := broker.Start(ctx, broker.Options{Dir: t.TempDir(), External: test.external, Logger: logger(t)})
+			if err == nil {
+				b.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), test.message) {
+				t.Errorf("start: %v, want %q", err, test.message)
+			}
+		})
+	}
+}
+
+func TestServersThatAreTooOldAreRefused(t *testing.T) {
+	for version, good := range map[string]bool{
+		"2.15.2": true, "2.14.3": true, "2.14.3-RC.1": true, "2.12.12": true, "3.0.0": true,
+		"2.14.2": false, "2.13.9": false, "2.12.11": false, "2.10.29": false, "1.4.1": false, "": false, "new": false,
+	} {
+		if err := broker.CheckServer(version); (err == nil) != good {
+			t.Errorf("%q: %v", version, err)
+		}
+	}
+}
+
+func BenchmarkFirstStart(b *testing.B) {
+	for b.Loop() {
+		start(b, broker.Options{}).Close()
+	}
+}
+
+func BenchmarkRestart(b *testing.B) {
+	dir := filepath.Join(b.TempDir(), "bus")
+	start(b, broker.Options{Dir: dir}).Close()
+	for b.Loop() {
+		start(b, broker.Options{Dir: dir}).Close()
+	}
+}
