@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,9 +32,8 @@ func (r *Registry) AddHost(_ context.Context, by, name string, labels map[string
 	}
 	r.changing.Lock()
 	defer r.changing.Unlock()
-	_, taken, err := r.store.Host(name)
-	if err != nil || taken { // its credentials must not be replaced
-		return fleet.HostView{}, "", failure(cmp.Or(err, store.ErrExists), job.UnknownHost, "host "+name)
+	if _, taken := r.roster.get(name); taken { // its credentials must not be replaced
+		return fleet.HostView{}, "", failure(store.ErrExists, job.UnknownHost, "host "+name)
 	}
 	credentials, publicKey, err := r.options.Minter.MintAgent(name)
 	if err != nil {
@@ -51,13 +49,14 @@ func (r *Registry) AddHost(_ context.Context, by, name string, labels map[string
 	if host.Labels == nil {
 		host.Labels = map[string]string{}
 	}
-	_, err = r.store.Apply(store.CreateHost(host), r.audit(by, "host.add", "host/"+name, "bus identity "+publicKey))
+	err = r.apply(store.CreateHost(host), r.audit(by, "host.add", "host/"+name, "bus identity "+publicKey))
 	if err != nil {
 		if !errors.Is(err, store.ErrAmbiguous) {
 			err = errors.Join(err, r.removeCredentials(name))
 		}
 		return fleet.HostView{}, "", failure(err, job.UnknownHost, "host "+name)
 	}
+	r.roster.put(host)
 	r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
 	r.logger.Info("host added", "host", name, "by", by)
 	view, err := r.viewHost(host)
@@ -88,13 +87,14 @@ func checkLabels(labels map[string]string) error {
 func (r *Registry) RemoveHost(_ context.Context, by, name string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
-	if _, err := r.host(name); err != nil {
-		return err
+	if _, ok := r.roster.get(name); !ok {
+		return unknownHost(name)
 	}
-	_, err := r.store.Apply(store.RequireNoOpenJobs(name, ""), store.DeleteHost(name), r.audit(by, "host.remove", "host/"+name, ""))
+	err := r.apply(store.RequireNoOpenJobs(name, ""), store.DeleteHost(name), r.audit(by, "host.remove", "host/"+name, ""))
 	if err != nil {
 		return failure(err, job.UnknownHost, "host "+name)
 	}
+	r.roster.remove(name)
 	r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
 	r.logger.Info("host removed", "host", name, "by", by)
 	if err := r.removeCredentials(name); err != nil {
@@ -103,33 +103,27 @@ func (r *Registry) RemoveHost(_ context.Context, by, name string) error {
 	return nil
 }
 
-func (r *Registry) host(name string) (fleet.Host, error) {
-	host, ok, err := r.store.Host(name)
-	if err != nil {
-		return host, fmt.Errorf("read host %s: %w", name, err)
-	}
-	if !ok {
-		return host, job.Fail(job.UnknownHost, "there is no host %q", name).
-			WithHint("borgfleet host list shows all; borgfleet host add makes one")
-	}
-	return host, nil
+func unknownHost(name string) *job.Failure {
+	return job.Fail(job.UnknownHost, "there is no host %q", name).WithHint("borgfleet host list shows all; borgfleet host add makes one")
 }
 
 // Host returns a host with its present state.
 func (r *Registry) Host(_ context.Context, name string) (fleet.HostView, error) {
-	host, err := r.host(name)
-	if err != nil {
-		return fleet.HostView{}, err
+	host, ok := r.roster.get(name)
+	if !ok {
+		return fleet.HostView{}, unknownHost(name)
 	}
 	return r.viewHost(host)
 }
 
+// HostByKey returns the host whose agent has this public key. It is quick.
+func (r *Registry) HostByKey(publicKey string) (host string, known bool) {
+	return r.roster.byKey(publicKey)
+}
+
 // Hosts returns every host with its present state, by name.
 func (r *Registry) Hosts(context.Context) ([]fleet.HostView, error) {
-	hosts, err := r.store.Hosts()
-	if err != nil {
-		return nil, fmt.Errorf("read hosts: %w", err)
-	}
+	hosts := r.roster.byName()
 	views := make([]fleet.HostView, 0, len(hosts))
 	for _, host := range hosts {
 		view, err := r.viewHost(host)

@@ -133,6 +133,7 @@ func TestHostShowsItsPresentState(t *testing.T) {
 		store.PutBackupSummary(backup("web1", "main", 2)), store.PutBackupSummary(backup("web1", "abc", 3)),
 		store.PutBackupSummary(backup("web1", "old", 1)), store.AppendRun("web1", job.Failed), store.AppendRun("web1", job.Succeeded),
 		store.SetHostFacts("db", fleet.Facts{SeenAt: start.Add(-time.Hour)}, "X"))
+	h.restart(t)
 
 	hosts, err := h.Hosts(t.Context())
 	if err != nil {
@@ -202,6 +203,7 @@ func BenchmarkHosts(b *testing.B) {
 		changes = append(changes, store.CreateJob(newJob(i, fmt.Sprint("host", i), "main", job.Running)))
 	}
 	h.apply(b, changes...)
+	h.restart(b)
 	for b.Loop() {
 		if _, err := h.Hosts(b.Context()); err != nil {
 			b.Fatal(err)

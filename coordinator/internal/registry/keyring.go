@@ -20,9 +20,8 @@ type Vault interface {
 	Decrypt(ciphertext []byte) (secret.Value, error)
 }
 
-// Keyring holds the repositories' passphrases. It is apart from [Registry] so
-// that who orders jobs can have it without what shows hosts. It is safe for
-// concurrent use.
+// Keyring holds the repositories' passphrases: encrypted in the store, by a key
+// that is not there. It is safe for concurrent use.
 type Keyring struct {
 	store *store.Store
 	vault Vault
@@ -31,27 +30,27 @@ type Keyring struct {
 // NewKeyring returns the keyring of what the store holds.
 func NewKeyring(s *store.Store, vault Vault) *Keyring { return &Keyring{store: s, vault: vault} }
 
-// Passphrase returns a repository's passphrase, and whether it has one. Hand it
-// to nothing but a sealing function. An unknown repository, a lost or a wrong
-// key file is a *job.Failure.
-func (k *Keyring) Passphrase(_ context.Context, name string) (secret.Value, bool, error) {
+// Passphrase returns a repository's passphrase, empty if it has none. Hand it to
+// nothing but a sealing function. An unknown repository and a wrong key file
+// are a *job.Failure.
+func (k *Keyring) Passphrase(_ context.Context, name string) (secret.Value, error) {
 	repository, err := readRepository(k.store, name)
 	if err != nil || !repository.HasPassphrase {
-		return secret.Value{}, false, err
+		return secret.Value{}, err
 	}
 	ciphertext, ok, err := k.store.Secret(secretName(name))
 	if err != nil {
-		return secret.Value{}, false, fmt.Errorf("read passphrase of repository %s: %w", name, err)
+		return secret.Value{}, fmt.Errorf("read passphrase of repository %s: %w", name, err)
 	}
 	if !ok {
-		return secret.Value{}, false, job.Fail(job.Internal, "the passphrase of repository %s is not stored", name).
+		return secret.Value{}, job.Fail(job.Internal, "the passphrase of repository %s is not stored", name).
 			WithHint("remove the repository here and add it again with its passphrase; its data is not touched")
 	}
 	value, err := k.vault.Decrypt(ciphertext)
 	if err != nil {
-		return secret.Value{}, false, fmt.Errorf("decrypt passphrase of repository %s: %w", name, err)
+		return secret.Value{}, fmt.Errorf("decrypt passphrase of repository %s: %w", name, err)
 	}
-	return value, true, nil
+	return value, nil
 }
 
 // put returns the change that stores a passphrase.

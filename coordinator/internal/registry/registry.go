@@ -1,13 +1,12 @@
 // Package registry adds and removes hosts and repositories, and shows each with
-// its present state. It is the owner of agents' credentials files and of stored
-// passphrases.
-//
-// It keeps nothing in memory: the store says what there is.
+// its present state. It is the owner of agents' credentials files, of stored
+// passphrases, and of what hosts say of themselves.
 package registry
 
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
@@ -46,15 +45,32 @@ type Registry struct {
 	options  Options
 	store    *store.Store
 	logger   hclog.Logger
-	changing sync.Mutex // held while something is added or removed
+	roster   *roster
+	flushed  atomic.Int64 // when facts were stored last; Unix nanoseconds
+	changing sync.Mutex   // held while something is added or removed
 }
 
 // New returns a registry of what the store holds.
-func New(options Options) *Registry {
+func New(options Options) (*Registry, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	return &Registry{options: options, store: options.Store, logger: options.Logger.Named("registry")}
+	r := &Registry{options: options, store: options.Store, logger: options.Logger.Named("registry"), roster: &roster{}}
+	r.flushed.Store(options.Now().UnixNano())
+	if err := r.roster.load(r.store); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// apply stores changes. After an ambiguous error memory is read again, so that
+// it says what the disk says.
+func (r *Registry) apply(changes ...store.Change) error {
+	_, err := r.store.Apply(changes...)
+	if errors.Is(err, store.ErrAmbiguous) {
+		err = errors.Join(err, r.roster.load(r.store))
+	}
+	return err
 }
 
 // audit makes the audit entry of a change that is done in the same transaction.

@@ -47,8 +47,10 @@ type house struct {
 	keyring  *registry.Keyring
 	minter   *minter
 	presence presence
+	feed     *feed.Feed
 	watcher  *feed.Watcher
 	data     string
+	now      time.Time
 }
 
 func newHouse(t testing.TB) *house {
@@ -69,14 +71,24 @@ func newHouse(t testing.TB) *house {
 	}
 	h := &house{
 		store: s, keyring: registry.NewKeyring(s, v), minter: &minter{}, presence: presence{},
-		watcher: updates.Watch(), data: data,
+		feed: updates, watcher: updates.Watch(), data: data, now: start,
 	}
-	h.Registry = registry.New(registry.Options{
-		Store: s, Keyring: h.keyring, Minter: h.minter, Presence: h.presence, Feed: updates,
-		CredentialsDir: filepath.Join(data, "agents"), SignerPublicKey: "USIGNER",
-		Now: func() time.Time { return start }, Logger: hclog.NewNullLogger(),
-	})
+	h.restart(t)
 	return h
+}
+
+// restart makes the registry anew of what is stored.
+func (h *house) restart(t testing.TB) {
+	t.Helper()
+	r, err := registry.New(registry.Options{
+		Store: h.store, Keyring: h.keyring, Minter: h.minter, Presence: h.presence, Feed: h.feed,
+		CredentialsDir: filepath.Join(h.data, "agents"), SignerPublicKey: "USIGNER",
+		Now: func() time.Time { return h.now }, Logger: hclog.NewNullLogger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Registry = r
 }
 
 func (h *house) apply(t testing.TB, changes ...store.Change) {

@@ -71,8 +71,7 @@ func (r *Registry) createRepository(by string, repository fleet.Repository, pass
 				WithHint("use that one: any number of hosts may back up to one repository")
 		}
 	}
-	_, err = r.store.Apply(changes...)
-	return failure(err, job.UnknownRepository, "repository "+repository.Name)
+	return failure(r.apply(changes...), job.UnknownRepository, "repository "+repository.Name)
 }
 
 // RemoveRepository forgets a repository and its passphrase; its data stays
@@ -84,7 +83,7 @@ func (r *Registry) RemoveRepository(_ context.Context, by, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.store.Apply(store.RequireNoOpenJobs("", name), store.DeleteRepository(name), r.options.Keyring.delete(name),
+	err = r.apply(store.RequireNoOpenJobs("", name), store.DeleteRepository(name), r.options.Keyring.delete(name),
 		r.audit(by, "repository.remove", "repository/"+name, repository.Location))
 	if err != nil {
 		return failure(err, job.UnknownRepository, "repository "+name)
@@ -92,6 +91,11 @@ func (r *Registry) RemoveRepository(_ context.Context, by, name string) error {
 	r.options.Feed.Publish(feed.Update{Type: feed.RepositoryChanged, Repository: name})
 	r.logger.Info("repository removed", "repo", name, "by", by)
 	return nil
+}
+
+// Passphrase returns a repository's passphrase, as [Keyring.Passphrase] does.
+func (r *Registry) Passphrase(ctx context.Context, name string) (secret.Value, error) {
+	return r.options.Keyring.Passphrase(ctx, name)
 }
 
 // Repository returns a repository with what is known of it.
