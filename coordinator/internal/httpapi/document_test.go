@@ -1,0 +1,404 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+type object = map[string]any
+
+func at(value any, path ...string) any {
+	for _, key := range path {
+		within, _ := value.(object)
+		value = within[key]
+	}
+	return value
+}
+
+func readDocument(t *testing.T, s *served) object {
+	t.Helper()
+	answer := s.do(request("GET", "/api/v1/openapi.json", ""))
+	if answer.Code != http.StatusOK {
+		t.Fatalf("status %d: %s", answer.Code, answer.Body)
+	}
+	return decode[object](t, answer.Body.Bytes())
+}
+
+// operations calls f for every operation of the document.
+func operations(document object, f func(name string, op object)) {
+	for path, methods := range at(document, "paths").(object) {
+		for method, op := range methods.(object) {
+			f(strings.ToUpper(method)+" "+path, op.(object))
+		}
+	}
+}
+
+func TestDocumentListsTheOperations(t *testing.T) {
+	document := readDocument(t, serve(t, nil))
+	if got := at(document, "openapi"); got != "3.1.0" {
+		t.Errorf("openapi %v", got)
+	}
+	if got := at(document["servers"].([]any)[0], "url"); got != "/api/v1" {
+		t.Errorf("server %v", got)
+	}
+	var got []string
+	ids := map[any]bool{}
+	operations(document, func(name string, op object) {
+		got = append(got, name)
+		ids[op["operationId"]] = true
+	})
+	slices.Sort(got)
+	want := []string{
+		"DELETE /hosts/{host}", "DELETE /repositories/{repo}", "GET /events", "GET /hosts", "GET /hosts/{host}",
+		"GET /jobs", "GET /jobs/{id}", "GET /jobs/{id}/log", "GET /repositories", "GET /repositories/{repo}", "GET /status",
+		"POST /hosts", "POST /jobs", "POST /jobs/{id}/cancel", "POST /jobs/{id}/retry", "POST /repositories",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("operations (-want +got):\n%s", diff)
+	}
+	if len(ids) != len(want) {
+		t.Errorf("operation ids are not unique: %v", ids)
+	}
+}
+
+func TestEveryOperationIsDocumented(t *testing.T) {
+	document := readDocument(t, serve(t, nil))
+	operations(document, func(name string, op object) {
+		if summary, _ := op["summary"].(string); summary == "" {
+			t.Errorf("%s has no summary", name)
+		}
+		if tags, _ := op["tags"].([]any); len(tags) != 1 {
+			t.Errorf("%s has tags %v", name, op["tags"])
+		}
+		for _, parameter := range asList(op["parameters"]) {
+			if text, _ := at(parameter, "description").(string); text == "" {
+				t.Errorf("%s: parameter %v has no description", name, at(parameter, "name"))
+			}
+		}
+		for status, response := range op["responses"].(object) {
+			content, _ := at(response, "content").(object)
+			if status == "204" {
+				continue
+			}
+			for kind, body := range content {
+				example, examples := at(body, "example"), at(body, "examples")
+				if example == nil && examples == nil {
+					t.Errorf("%s: answer %s has no example", name, status)
+				}
+				if isError := status >= "400"; isError != (kind == "application/problem+json") {
+					t.Errorf("%s: answer %s is %s", name, status, kind)
+				}
+			}
+			if len(content) == 0 {
+				t.Errorf("%s: answer %s has no content", name, status)
+			}
+		}
+		for _, status := range []string{"400", "403", "500", "503"} {
+			if at(op, "responses", status) == nil {
+				t.Errorf("%s does not document %s", name, status)
+			}
+		}
+		if body := op["requestBody"]; body != nil && (at(body, "content", "application/json", "example") == nil || at(op, "responses", "413") == nil) {
+			t.Errorf("%s: body without example or limit", name)
+		}
+	})
+}
+
+func asList(value any) []any {
+	items, _ := value.([]any)
+	return items
+}
+
+func TestEveryFieldIsDescribed(t *testing.T) {
+	document := readDocument(t, serve(t, nil))
+	used := map[string]bool{}
+	for name, schema := range at(document, "components", "schemas").(object) {
+		for field, property := range at(schema, "properties").(object) {
+			text, _ := at(property, "description").(string)
+			if text == "" {
+				t.Errorf("%s.%s has no description: add it to texts", name, field)
+			}
+			used[name+"."+field], used[field] = true, true
+		}
+	}
+	for key := range httpapi.Texts() {
+		if !used[key] {
+			t.Errorf("%s is described, but there is no such field", key)
+		}
+	}
+}
+
+// TestExamplesFitTheirSchemas also proves that the examples' Go values, which
+// are encoded as answers are, fit what the document promises.
+func TestExamplesFitTheirSchemas(t *testing.T) {
+	document := readDocument(t, serve(t, nil))
+	checked := 0
+	operations(document, func(name string, op object) {
+		bodies := []any{op["requestBody"]}
+		for _, response := range op["responses"].(object) {
+			bodies = append(bodies, response)
+		}
+		for _, body := range bodies {
+			content, _ := at(body, "content").(object)
+			for kind, media := range content {
+				if kind == "text/event-stream" {
+					continue
+				}
+				examples := []any{at(media, "example")}
+				if named, ok := at(media, "examples").(object); ok {
+					examples = nil
+					for _, example := range named {
+						examples = append(examples, at(example, "value"))
+					}
+				}
+				for _, example := range examples {
+					checked++
+					for _, fault := range conforms(document, at(media, "schema"), example, "") {
+						t.Errorf("%s: example%s", name, fault)
+					}
+				}
+			}
+		}
+	})
+	if checked < 60 {
+		t.Errorf("only %d examples", checked)
+	}
+}
+
+func TestAnswersFitTheirSchemas(t *testing.T) {
+	s := serve(t, nil)
+	s.put("web1", "main")
+	document := readDocument(t, s)
+	id := string(decode[job.Job](t, s.do(request("POST", "/api/v1/jobs", backupBody)).Body.Bytes()).ID)
+	for _, call := range []struct{ method, path, route, body string }{
+		{"GET", "/status", "/status", ""},
+		{"GET", "/hosts", "/hosts", ""},
+		{"GET", "/hosts/web1", "/hosts/{host}", ""},
+		{"POST", "/hosts", "/hosts", `{"name":"web2"}`},
+		{"GET", "/repositories", "/repositories", ""},
+		{"GET", "/repositories/main", "/repositories/{repo}", ""},
+		{"POST", "/repositories", "/repositories", `{"name":"r2","location":"/r2","generate_passphrase":true}`},
+		{"GET", "/jobs", "/jobs", ""},
+		{"GET", "/jobs/" + id, "/jobs/{id}", ""},
+		{"GET", "/jobs/" + id + "/log", "/jobs/{id}/log", ""},
+		{"POST", "/jobs/" + id + "/cancel", "/jobs/{id}/cancel", ""},
+		{"POST", "/jobs/" + id + "/retry", "/jobs/{id}/retry", ""},
+		{"GET", "/jobs/nope", "/jobs/{id}", ""},
+		{"POST", "/jobs", "/jobs", `{"x":1}`},
+	} {
+		answer := s.do(request(call.method, "/api/v1"+call.path, call.body))
+		media := strings.Split(answer.Header().Get("Content-Type"), ";")[0]
+		schema := at(document, "paths", call.route, strings.ToLower(call.method), "responses", fmt.Sprint(answer.Code), "content", media, "schema")
+		if schema == nil {
+			t.Errorf("%s %s: answer %d %s is not documented", call.method, call.path, answer.Code, media)
+			continue
+		}
+		for _, fault := range conforms(document, schema, decode[any](t, answer.Body.Bytes()), "") {
+			t.Errorf("%s %s%s", call.method, call.path, fault)
+		}
+	}
+}
+
+// TestSubmissionHasTheFieldsOfTheBus holds that a submission over HTTP takes
+// what one over the bus takes.
+func TestSubmissionHasTheFieldsOfTheBus(t *testing.T) {
+	names := func(of reflect.Type) (list []string) {
+		for _, field := range reflect.VisibleFields(of) {
+			list = append(list, field.Tag.Get("json"))
+		}
+		return list
+	}
+	if diff := cmp.Diff(names(reflect.TypeFor[job.Request]()), names(reflect.TypeFor[httpapi.SubmitJob]())); diff != "" {
+		t.Errorf("fields (-bus +HTTP):\n%s", diff)
+	}
+}
+
+func TestDocumentedWordsAreTheRealOnes(t *testing.T) {
+	document := readDocument(t, serve(t, nil))
+	enum := func(name string) (words []string) {
+		for _, parameter := range asList(at(document, "paths", "/jobs", "get", "parameters")) {
+			if at(parameter, "name") == name {
+				for _, word := range asList(at(parameter, "schema", "enum")) {
+					words = append(words, fmt.Sprint(word))
+				}
+			}
+		}
+		return words
+	}
+	if diff := cmp.Diff(texts(job.States()), enum("state")); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(texts(job.Kinds()), enum("kind")); diff != "" {
+		t.Errorf("kinds (-want +got):\n%s", diff)
+	}
+	var modes, specs []string
+	for _, mode := range asList(at(document, "components", "schemas", "NewRepository", "properties", "encryption", "enum")) {
+		modes = append(modes, fmt.Sprint(mode))
+	}
+	if diff := cmp.Diff(texts(job.Encryptions()), modes); diff != "" {
+		t.Errorf("encryption modes (-want +got):\n%s", diff)
+	}
+	for _, spec := range asList(at(document, "components", "schemas", "SubmitJob", "properties", "spec", "anyOf")) {
+		specs = append(specs, strings.TrimPrefix(fmt.Sprint(at(spec, "$ref")), "#/components/schemas/"))
+	}
+	if diff := cmp.Diff([]string{"InitSpec", "BackupSpec", "ListSpec", "InfoSpec", "PruneSpec", "CompactSpec", "CheckSpec"}, specs); diff != "" {
+		t.Errorf("specs (-want +got):\n%s", diff)
+	}
+	if len(specs) != len(job.Runnable()) {
+		t.Errorf("%d specs for %d kinds", len(specs), len(job.Runnable()))
+	}
+}
+
+func texts[T ~string](words []T) (list []string) {
+	for _, word := range words {
+		list = append(list, string(word))
+	}
+	return list
+}
+
+func TestDocsPageShowsEveryOperation(t *testing.T) {
+	s := serve(t, nil)
+	answer := s.do(request("GET", "/api/v1/docs", ""))
+	page := answer.Body.String()
+	if answer.Code != http.StatusOK || !strings.HasPrefix(answer.Header().Get("Content-Type"), "text/html") {
+		t.Fatalf("status %d, %s", answer.Code, answer.Header().Get("Content-Type"))
+	}
+	operations(readDocument(t, s), func(name string, op object) {
+		if !strings.Contains(page, fmt.Sprintf(`<article id=%q>`, op["operationId"])) {
+			t.Errorf("%s is not on the page", name)
+		}
+	})
+	for _, outside := range []string{"<script", "http://", "https://", "<style", " style="} {
+		if strings.Contains(page, outside) {
+			t.Errorf("the page contains %q", outside)
+		}
+	}
+	if style := s.do(request("GET", "/api/v1/docs.css", "")); style.Code != http.StatusOK || style.Header().Get("Content-Type") != "text/css; charset=utf-8" {
+		t.Errorf("style: %d %s", style.Code, style.Header().Get("Content-Type"))
+	}
+}
+
+func TestDocumentHasNoDanglingReferences(t *testing.T) {
+	document := readDocument(t, serve(t, nil))
+	var walk func(value any)
+	walk = func(value any) {
+		switch v := value.(type) {
+		case object:
+			if ref, ok := v["$ref"].(string); ok && resolve(document, ref) == nil {
+				t.Errorf("%s leads nowhere", ref)
+			}
+			for _, inner := range v {
+				walk(inner)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(inner)
+			}
+		}
+	}
+	walk(document)
+}
+
+func resolve(document object, ref string) any {
+	return at(document, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
+}
+
+// conforms checks a value against a schema: the part of JSON Schema that the
+// document uses.
+func conforms(document object, schema, value any, path string) (faults []string) {
+	s, _ := schema.(object)
+	if s == nil {
+		return []string{path + ": no schema"}
+	}
+	if ref, ok := s["$ref"].(string); ok {
+		return conforms(document, resolve(document, ref), value, path)
+	}
+	if choices, ok := s["anyOf"].([]any); ok {
+		for _, choice := range choices {
+			if len(conforms(document, choice, value, path)) == 0 {
+				return nil
+			}
+		}
+		return []string{fmt.Sprintf("%s: %v fits none of the choices", path, value)}
+	}
+	if !fitsType(s["type"], value) {
+		return []string{fmt.Sprintf("%s: %v is not %v", path, value, s["type"])}
+	}
+	if words, ok := s["enum"].([]any); ok && !slices.Contains(words, value) {
+		faults = append(faults, fmt.Sprintf("%s: %v is none of %v", path, value, words))
+	}
+	switch v := value.(type) {
+	case object:
+		faults = append(faults, conformsObject(document, s, v, path)...)
+	case []any:
+		for i, item := range v {
+			faults = append(faults, conforms(document, s["items"], item, fmt.Sprintf("%s[%d]", path, i))...)
+		}
+	}
+	return faults
+}
+
+func conformsObject(document, s, value object, path string) (faults []string) {
+	for _, name := range asList(s["required"]) {
+		if _, ok := value[name.(string)]; !ok {
+			faults = append(faults, fmt.Sprintf("%s.%v: is missing", path, name))
+		}
+	}
+	for name, inner := range value {
+		schema := at(s, "properties", name)
+		if schema == nil {
+			schema, _ = s["additionalProperties"].(object)
+			if schema, _ := schema.(object); schema == nil {
+				faults = append(faults, fmt.Sprintf("%s.%s: is not documented", path, name))
+				continue
+			}
+		}
+		faults = append(faults, conforms(document, schema, inner, path+"."+name)...)
+	}
+	return faults
+}
+
+func fitsType(types, value any) bool {
+	list, ok := types.([]any)
+	if !ok {
+		list = []any{types}
+	}
+	for _, one := range list {
+		number, isNumber := value.(float64)
+		_, isString := value.(string)
+		_, isBool := value.(bool)
+		_, isObject := value.(object)
+		_, isList := value.([]any)
+		fits := map[any]bool{
+			"null": value == nil, "string": isString, "boolean": isBool, "object": isObject, "array": isList,
+			"number": isNumber, "integer": isNumber && number == float64(int64(number)),
+		}
+		if fits[one] {
+			return true
+		}
+	}
+	return false
+}
+
+func TestEventSchemaNamesEveryType(t *testing.T) {
+	document := readDocument(t, serve(t, nil))
+	data, err := json.Marshal(at(document, "paths", "/events", "get", "responses", "200", "content", "text/event-stream", "schema"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"snapshot", "job", "progress", "event", "host", "repository", "missed"} {
+		if !strings.Contains(string(data), fmt.Sprintf(`{"const":%q`, name)) {
+			t.Errorf("event %q is not documented", name)
+		}
+	}
+}
