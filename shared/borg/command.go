@@ -29,7 +29,8 @@ type Task struct {
 // Command returns borg's whole argument vector, beginning with the binary, and
 // the variables to add to its environment. Neither holds a secret. Values that
 // come from a user always follow "=" or "--", so that none is taken for an
-// option. The error is a fault of the caller: a task that no job can have.
+// option. The error is a *job.Failure where the user can do something about it,
+// else a fault of the caller: a task that no job can have.
 func Command(task Task, env Environment) (argv, environ []string, err error) {
 	options, target, err := arguments(task)
 	if err != nil {
@@ -75,9 +76,9 @@ func common(task Task, env Environment) []string {
 
 // arguments returns the options of the task's own command, and what follows "--".
 func arguments(task Task) (options, target []string, err error) {
-	repository := literal(task.Repository.Location)
-	if repository == "" {
-		return nil, nil, errors.New("no repository location")
+	repository := task.Repository.Location
+	if err := checkLocation(task.Repository); err != nil {
+		return nil, nil, err
 	}
 	if task.Spec == nil || task.Spec.Kind() != task.Kind {
 		return nil, nil, fmt.Errorf("the spec is %T", task.Spec)
@@ -110,6 +111,20 @@ func arguments(task Task) (options, target []string, err error) {
 		err = fmt.Errorf("the spec %T cannot be run", spec)
 	}
 	return options, target, err
+}
+
+// checkLocation refuses a location that borg cannot use. It fills in
+// placeholders in a location more than once, so that no escape survives.
+func checkLocation(repository job.Repository) error {
+	switch {
+	case repository.Location == "":
+		return errors.New("no repository location")
+	case strings.ContainsAny(repository.Location, "{}"):
+		return job.Fail(job.InvalidSpec, "the location of repository %s has braces in it, which borg takes for placeholders", repository.Name).
+			WithHint("give it a location without { and }")
+	default:
+		return nil
+	}
 }
 
 func initOptions(spec job.InitSpec, repository job.Repository) ([]string, error) {

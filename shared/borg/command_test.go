@@ -47,9 +47,6 @@ func TestCommand(t *testing.T) {
 		"prune with every rule": {
 			spec: job.PruneSpec{KeepWithin: "2d", KeepLast: 1, KeepHourly: 2, KeepDaily: 3, KeepWeekly: 4, KeepMonthly: 5, KeepYearly: 6, Prefix: "db-", DryRun: true},
 			want: "borg prune --log-json --lock-wait=60 --list --progress '--glob-archives=db-*' --dry-run --keep-within=2d --keep-last=1 --keep-hourly=2 --keep-daily=3 --keep-weekly=4 --keep-monthly=5 --keep-yearly=6 -- /srv/lab/repo"},
-		"location with braces": {spec: job.CheckSpec{RepositoryOnly: true},
-			edit: func(task *borg.Task, _ *borg.Environment) { task.Repository.Location = "/srv/{x}" },
-			want: "borg check --log-json --lock-wait=60 --progress --verbose --repository-only -- '/srv/{{x}}'"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -73,6 +70,7 @@ func TestCommandRefusesWhatNoJobCanBe(t *testing.T) {
 		"no spec":                func(task *borg.Task) { task.Spec = nil },
 		"spec of another kind":   func(task *borg.Task) { task.Kind = job.Check },
 		"no location":            func(task *borg.Task) { task.Repository.Location = "" },
+		"location with braces":   func(task *borg.Task) { task.Repository.Location = "/srv/{hostname}" },
 		"no archive name":        func(task *borg.Task) { task.Archive = "" },
 		"no paths":               func(task *borg.Task) { task.Spec = job.BackupSpec{} },
 		"prune without rules":    func(task *borg.Task) { task.Kind, task.Spec = job.Prune, job.PruneSpec{} },

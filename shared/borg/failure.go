@@ -11,27 +11,6 @@ import (
 // maxSaidBytes bounds borg's own words inside a failure's sentence.
 const maxSaidBytes = 300
 
-// NotStarted returns the failure of an attempt whose borg could not be
-// started, for example because there is none; reason is the system's error.
-func NotStarted(task Task, env Environment, reason string) *job.Failure {
-	binary := env.Binary
-	if binary == "" {
-		binary = "borg"
-	}
-	said := oneLine(reason)
-	switch {
-	case strings.Contains(said, "permission denied"):
-		return job.Fail(job.PermissionDenied, "%s on %s could not be started: %s", binary, task.Host, said).
-			WithHint("make %s executable for the agent's user", binary)
-	case strings.Contains(said, "argument list too long"):
-		return job.Fail(job.InvalidSpec, "the job has more paths and patterns than a command line can hold").
-			WithHint("name directories instead of single files")
-	default:
-		return job.Fail(job.BorgMissing, "%s could not be started on %s: %s", binary, task.Host, said).
-			WithHint("install borg 1.2 or 1.4 (Debian: apt install borgbackup), or set borg.binary in the agent's configuration")
-	}
-}
-
 // failure explains a nonzero exit code that is no warning.
 func (p *Parser) failure(exit Exit) *job.Failure {
 	f := &p.facts

@@ -225,26 +225,6 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-func TestNotStarted(t *testing.T) {
-	tests := map[string]struct {
-		reason string
-		code   job.Code
-	}{
-		"absent":      {"fork/exec /usr/bin/borg: no such file or directory", job.BorgMissing},
-		"not in PATH": {`exec: "borg": executable file not found in $PATH`, job.BorgMissing},
-		"forbidden":   {"fork/exec /usr/bin/borg: permission denied", job.PermissionDenied},
-		"too long":    {"fork/exec /usr/bin/borg: argument list too long", job.InvalidSpec},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			failure := borg.NotStarted(baseTask(neutralRoot, job.ListSpec{}), borg.Environment{}, test.reason)
-			if failure.Code != test.code || failure.Hint == "" || !strings.Contains(failure.Message, "borg") && test.code != job.InvalidSpec {
-				t.Errorf("%+v", failure)
-			}
-		})
-	}
-}
-
 // No failure may carry a password that somebody wrote into a location.
 func TestFailuresHideURLPasswords(t *testing.T) {
 	task := baseTask(neutralRoot, job.ListSpec{})
