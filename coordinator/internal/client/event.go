@@ -126,8 +126,8 @@ func pause(ctx context.Context, wait time.Duration) bool {
 
 // follow reads one connection to its end.
 func (c *Client) follow(ctx context.Context, filter EventFilter, handle func(Event) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	query := url.Values{}
 	if filter.Job != "" {
 		query.Set("job", string(filter.Job))
@@ -140,14 +140,20 @@ func (c *Client) follow(ctx context.Context, filter EventFilter, handle func(Eve
 		return err
 	}
 	request.Header.Set("Accept", "text/event-stream, application/problem+json")
-	silence := time.AfterFunc(c.idleLimit, cancel)
+	silence := time.AfterFunc(c.idleLimit, func() {
+		cancel(&UnreachableError{URL: c.base, Err: fmt.Errorf("silent for %s", c.idleLimit)})
+	})
 	defer silence.Stop()
 	response, err := c.send(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close() // nothing to lose
-	return readEvents(response.Body, func() { silence.Reset(c.idleLimit) }, handle)
+	err = readEvents(response.Body, func() { silence.Reset(c.idleLimit) }, handle)
+	if ctx.Err() != nil && !errors.Is(err, errEnough) {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // readEvents parses a stream of server-sent events. heard is called for every

@@ -198,6 +198,9 @@ func TestAnswersFitTheirSchemas(t *testing.T) {
 	} {
 		answer := s.do(request(call.method, "/api/v1"+call.path, call.body))
 		media := strings.Split(answer.Header().Get("Content-Type"), ";")[0]
+		if bad := call.path == "/jobs/nope" || call.body == `{"x":1}`; bad != (answer.Code >= 300) {
+			t.Errorf("%s %s: status %d: %s", call.method, call.path, answer.Code, answer.Body)
+		}
 		schema := at(document, "paths", call.route, strings.ToLower(call.method), "responses", fmt.Sprint(answer.Code), "content", media, "schema")
 		if schema == nil {
 			t.Errorf("%s %s: answer %d %s is not documented", call.method, call.path, answer.Code, media)
@@ -220,6 +223,40 @@ func TestSubmissionHasTheFieldsOfTheBus(t *testing.T) {
 	}
 	if diff := cmp.Diff(names(reflect.TypeFor[job.Request]()), names(reflect.TypeFor[httpapi.SubmitJob]())); diff != "" {
 		t.Errorf("fields (-bus +HTTP):\n%s", diff)
+	}
+}
+
+// TestParametersAreTheContracts also holds that huma saw every parameter: it
+// passes over embedded types that are not exported.
+func TestParametersAreTheContracts(t *testing.T) {
+	document := readDocument(t, serve(t, nil))
+	want := map[string][]string{
+		"GET /jobs":                   {"cursor", "host", "kind", "limit", "plan", "repository", "since", "state"},
+		"POST /jobs":                  {"Idempotency-Key"},
+		"GET /jobs/{id}":              {"id"},
+		"GET /jobs/{id}/log":          {"after", "id"},
+		"POST /jobs/{id}/cancel":      {"id"},
+		"POST /jobs/{id}/retry":       {"id"},
+		"GET /hosts":                  {"cursor", "limit"},
+		"GET /hosts/{host}":           {"host"},
+		"DELETE /hosts/{host}":        {"host"},
+		"GET /repositories":           {"cursor", "limit"},
+		"GET /repositories/{repo}":    {"repo"},
+		"DELETE /repositories/{repo}": {"repo"},
+		"GET /events":                 {"host", "job"},
+	}
+	got := map[string][]string{}
+	operations(document, func(name string, op object) {
+		for _, parameter := range asList(op["parameters"]) {
+			got[name] = append(got[name], fmt.Sprint(at(parameter, "name")))
+		}
+		slices.Sort(got[name])
+		if got[name] == nil {
+			delete(got, name)
+		}
+	})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("parameters (-want +got):\n%s", diff)
 	}
 }
 

@@ -10,7 +10,9 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-type pageInput struct {
+// PageQuery is what every list takes. It is exported because huma passes over
+// embedded types that are not.
+type PageQuery struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"how many at most"`
 	Cursor string `query:"cursor" maxLength:"200" doc:"from the page before, for the next one"`
 }
@@ -83,7 +85,7 @@ func (a *API) registerHosts() {
 	huma.Register(a.huma, remove.huma(a.registry()), a.removeHost)
 }
 
-func (a *API) listHosts(ctx context.Context, in *pageInput) (*hostsOutput, error) {
+func (a *API) listHosts(ctx context.Context, in *PageQuery) (*hostsOutput, error) {
 	hosts, err := a.options.Hosts.Hosts(ctx)
 	if err != nil {
 		return nil, a.problem(ctx, err)

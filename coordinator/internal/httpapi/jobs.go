@@ -29,7 +29,9 @@ type SubmitJob struct {
 	IdempotencyKey string   `json:"idempotency_key,omitempty" maxLength:"200" doc:"the same key gets the same job, so that a request may be repeated"`
 }
 
-type jobInput struct {
+// JobPath is the part of the path that names a job. It is exported because huma
+// passes over embedded types that are not.
+type JobPath struct {
 	ID string `path:"id" pattern:"^[0-7][0-9A-HJKMNP-TV-Z]{25}$" patternDescription:"a job id of 26 characters, such as 01JD9X7Q2M4T6W8Y0ABCDEFGHJ" example:"01JD9X7Q2M4T6W8Y0ABCDEFGHJ" doc:"the job's id"`
 }
 
@@ -41,7 +43,7 @@ type submittedOutput struct {
 }
 
 type jobsInput struct {
-	pageInput
+	PageQuery
 	Host       string    `query:"host" maxLength:"200" doc:"only of this host"`
 	Repository string    `query:"repository" maxLength:"200" doc:"only on this repository"`
 	Plan       string    `query:"plan" maxLength:"200" doc:"only of this plan"`
@@ -53,7 +55,7 @@ type jobsInput struct {
 type jobsOutput struct{ Body job.Page }
 
 type logInput struct {
-	jobInput
+	JobPath
 	After int `query:"after" minimum:"0" doc:"0 for the beginning, or next of the answer before"`
 }
 
@@ -109,7 +111,7 @@ func (a *API) registerJobActions() {
 		answer:      exampleJob(),
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is over: succeeded", Hint: "there is nothing to cancel"}},
 	}
-	huma.Register(a.huma, cancel.huma(a.registry()), func(ctx context.Context, in *jobInput) (*jobOutput, error) {
+	huma.Register(a.huma, cancel.huma(a.registry()), func(ctx context.Context, in *JobPath) (*jobOutput, error) {
 		cancelled, err := a.options.Jobs.Cancel(ctx, Submitter, job.ID(in.ID))
 		if err != nil {
 			return nil, a.problem(ctx, err)
@@ -123,7 +125,7 @@ func (a *API) registerJobActions() {
 		answer:      exampleJob(),
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is not over: running", Hint: "cancel it first, or wait"}},
 	}
-	huma.Register(a.huma, retry.huma(a.registry()), func(ctx context.Context, in *jobInput) (*submittedOutput, error) {
+	huma.Register(a.huma, retry.huma(a.registry()), func(ctx context.Context, in *JobPath) (*submittedOutput, error) {
 		fresh, err := a.options.Jobs.Retry(ctx, Submitter, job.ID(in.ID))
 		if err != nil {
 			return nil, a.problem(ctx, err)
@@ -168,7 +170,7 @@ func (a *API) listJobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) 
 	return &jobsOutput{Body: page}, nil
 }
 
-func (a *API) getJob(ctx context.Context, in *jobInput) (*jobOutput, error) {
+func (a *API) getJob(ctx context.Context, in *JobPath) (*jobOutput, error) {
 	found, err := a.options.Jobs.Job(ctx, job.ID(in.ID))
 	if err != nil {
 		return nil, a.problem(ctx, err)

@@ -85,7 +85,7 @@ func (a *API) registerRepositories() {
 	huma.Register(a.huma, remove.huma(a.registry()), a.removeRepository)
 }
 
-func (a *API) listRepositories(ctx context.Context, in *pageInput) (*repositoriesOutput, error) {
+func (a *API) listRepositories(ctx context.Context, in *PageQuery) (*repositoriesOutput, error) {
 	repositories, err := a.options.Repositories.Repositories(ctx)
 	if err != nil {
 		return nil, a.problem(ctx, err)
