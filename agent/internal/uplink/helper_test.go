@@ -1,0 +1,269 @@
+package uplink_test
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/borgfleet/borgfleet/agent/internal/attempt"
+	"github.com/borgfleet/borgfleet/agent/internal/journal"
+	"github.com/borgfleet/borgfleet/agent/internal/uplink"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+const (
+	host    = "web1"
+	patient = 20 * time.Second
+)
+
+// eventually waits until ok, or fails the test.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patient)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not within %s: %s", patient, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// startServer runs a NATS server with JetStream; port -1 picks a free one.
+func startServer(t *testing.T, dir string, port int) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(patient) {
+		t.Fatal("the server does not start")
+	}
+	t.Cleanup(func() { stopServer(s) })
+	return s
+}
+
+func stopServer(s *server.Server) {
+	s.Shutdown()
+	s.WaitForShutdown()
+}
+
+// handler is the agent's other half: it applies verdicts to the journal and
+// notes what it is asked.
+type handler struct {
+	journal *journal.Journal
+	mu      sync.Mutex
+	orders  int
+	cancels []bus.Cancel
+}
+
+func (h *handler) Order(_ context.Context, envelope bus.Envelope) (bus.OrderReply, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.orders++
+	return bus.OrderReply{Accepted: len(envelope.Body) > 0, Stamp: bus.Stamp{Journal: "J", Revision: 7}}, nil
+}
+
+func (h *handler) Cancel(_ context.Context, c bus.Cancel) (bus.CancelReply, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cancels = append(h.cancels, c)
+	return bus.CancelReply{Stamp: bus.Stamp{Journal: "J", Revision: 8}}, nil
+}
+
+func (h *handler) Settle(_ context.Context, verdicts []bus.Verdict) error {
+	_, err := h.journal.Settle(verdicts)
+	return err
+}
+
+func (h *handler) orderCount() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.orders
+}
+
+// fixture is an uplink between a real journal and a real server.
+type fixture struct {
+	t        *testing.T
+	server   *server.Server
+	dir      string
+	journal  *journal.Journal
+	handler  *handler
+	uplink   *uplink.Uplink
+	changes  chan struct{}
+	progress chan bus.Progress
+	conn     *nats.Conn // the coordinator's
+}
+
+func newFixture(t *testing.T, timing uplink.Timing) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dir: t.TempDir(), changes: make(chan struct{}, 1), progress: make(chan bus.Progress)}
+	f.server = startServer(t, f.dir, -1)
+	store, err := journal.Open(journal.Options{Path: filepath.Join(t.TempDir(), "journal.db"), Logger: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	f.journal, f.handler = store, &handler{journal: store}
+	f.conn = f.connect("coordinator")
+	hello, err := f.conn.SubscribeSync(bus.HelloSubject(host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.uplink = uplink.New(uplink.Options{
+		Host: host, URLs: []string{f.server.ClientURL()}, Journal: store, Handler: f.handler,
+		Identity: func() bus.Hello { return bus.Hello{AgentVersion: "test", Slots: 2} },
+		Changes:  f.changes, Progress: f.progress, Logger: hclog.NewNullLogger(), Timing: timing,
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- f.uplink.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	if _, err := hello.NextMsg(patient); err != nil { // which follows the agent's subscriptions
+		t.Fatalf("the first hello: %v", err)
+	}
+	if err := hello.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f *fixture) connect(name string) *nats.Conn {
+	f.t.Helper()
+	conn, err := bus.Connect([]string{f.server.ClientURL()}, bus.ConnectOptions{Name: name})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(conn.Close)
+	eventually(f.t, name+" connects", conn.IsConnected)
+	return conn
+}
+
+// makeStream makes the stream of events.
+func (f *fixture) makeStream() jetstream.Stream {
+	f.t.Helper()
+	js, err := jetstream.New(f.conn)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	stream, err := js.CreateStream(f.t.Context(), jetstream.StreamConfig{
+		Name: "EVENTS", Subjects: []string{bus.AllEvents}, Duplicates: time.Minute})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return stream
+}
+
+// told returns the events in the stream, in its order.
+func (f *fixture) told(stream jetstream.Stream) []bus.Event {
+	f.t.Helper()
+	info, err := stream.Info(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var events []bus.Event
+	for seq := info.State.FirstSeq; seq <= info.State.LastSeq && info.State.Msgs > 0; seq++ {
+		msg, err := stream.GetMsg(f.t.Context(), seq)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		var event bus.Event
+		if err := json.Unmarshal(msg.Data, &event); err != nil {
+			f.t.Fatal(err)
+		}
+		if id := msg.Header.Get(nats.MsgIdHdr); id != bus.EventID(event.Event) {
+			f.t.Errorf("event %s has the message id %q", bus.EventID(event.Event), id)
+		}
+		events = append(events, event)
+	}
+	return events
+}
+
+// answerHellos plays the coordinator: verdict decides on each attempt. It
+// returns the hellos that come.
+func (f *fixture) answerHellos(verdict func(bus.HostAttempt) bus.Verdict) <-chan bus.Hello {
+	f.t.Helper()
+	hellos := make(chan bus.Hello, 256)
+	subscription, err := f.conn.Subscribe(bus.HelloSubject(host), func(msg *nats.Msg) {
+		var hello bus.Hello
+		if err := json.Unmarshal(msg.Data, &hello); err != nil {
+			f.t.Errorf("hello: %v", err)
+		}
+		reply := bus.HelloReply{At: time.Now()}
+		for _, said := range hello.Attempts {
+			reply.Verdicts = append(reply.Verdicts, verdict(said))
+		}
+		data, err := json.Marshal(reply)
+		if err == nil {
+			err = msg.Respond(data)
+		}
+		if err != nil {
+			f.t.Errorf("answer hello: %v", err)
+		}
+		hellos <- hello
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = subscription.Unsubscribe() })
+	if err := f.conn.Flush(); err != nil {
+		f.t.Fatal(err)
+	}
+	return hellos
+}
+
+// accept journals an order and tells the uplink.
+func (f *fixture) accept() attempt.Key {
+	f.t.Helper()
+	order := bus.Order{Host: host, Job: job.NewID(time.Now()), Attempt: 1, ExpiresAt: time.Now().Add(time.Minute)}
+	first := job.Event{Host: host, Type: job.EventAccepted, State: job.Running, At: time.Now()}
+	if _, _, err := f.journal.Accept(order, nil, first); err != nil {
+		f.t.Fatal(err)
+	}
+	f.changed()
+	return attempt.KeyOf(order)
+}
+
+func (f *fixture) record(key attempt.Key, types ...job.EventType) {
+	f.t.Helper()
+	for _, kind := range types {
+		if err := f.journal.Record(key, attempt.Mark{}, job.Event{Host: host, Type: kind, At: time.Now()}); err != nil {
+			f.t.Fatal(err)
+		}
+		f.changed()
+	}
+}
+
+func (f *fixture) changed() {
+	select {
+	case f.changes <- struct{}{}:
+	default:
+	}
+}
+
+func (f *fixture) snapshot() attempt.Snapshot {
+	f.t.Helper()
+	snapshot, err := f.journal.Snapshot()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return snapshot
+}
