@@ -1,0 +1,435 @@
+package engine_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/borgfleet/borgfleet/shared/borg"
+	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/process"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// superviseArgument makes the test binary a supervisor.
+const superviseArgument = "-supervise"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == superviseArgument {
+		os.Exit(process.Supervise(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+// passphrase is unlikely to be found anywhere by chance.
+const passphrase = "Tr0ub4dor-and-3-horses"
+
+// lab is a real borg with a repository.
+type lab struct {
+	*engine.Engine
+	local *process.Local
+	root  string // of the job directories
+	data  string // to back up
+	task  borg.Task
+	pass  secret.Value
+	next  int
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	l := &lab{root: filepath.Join(dir, "jobs"), data: filepath.Join(dir, "data"), pass: secret.FromString(passphrase)}
+	if err := os.Mkdir(l.data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.local = process.NewLocal(process.Options{
+		Root: l.root, Supervisor: []string{self, superviseArgument}, Logger: hclog.NewNullLogger(),
+	})
+	l.Engine = engine.New(engine.Options{
+		Environment: borg.Environment{BaseDir: filepath.Join(dir, "borg"), HostID: "test"},
+		Nice:        1, IOClass: "best-effort:7", Executor: l.local, Logger: hclog.NewNullLogger(),
+	})
+	l.task = borg.Task{Host: "web1", Encrypted: true, Version: testVersion, Repository: job.Repository{
+		Name: "main", Location: filepath.Join(dir, "repository"), Encryption: job.RepokeyBlake2,
+	}}
+	return l
+}
+
+// attempt returns a new attempt, and sees to it that its borg ends with the test.
+func (l *lab) attempt(t *testing.T, spec job.Spec) engine.Attempt {
+	t.Helper()
+	l.next++
+	task := l.task
+	task.Kind, task.Spec = spec.Kind(), spec
+	if task.Kind == job.Backup {
+		task.Archive = fmt.Sprint("web1-", l.next)
+	}
+	a := engine.Attempt{Job: job.NewID(time.Now()), Number: 1, Host: "web1", Task: task, Passphrase: l.pass}
+	t.Cleanup(func() { enginetest.End(t, l.local, a.ID()) })
+	return a
+}
+
+// must runs an attempt that has to succeed.
+func (l *lab) must(t *testing.T, spec job.Spec) job.Result {
+	t.Helper()
+	rec := newRecorder()
+	if err := l.Run(t.Context(), l.attempt(t, spec), rec, nil); err != nil {
+		t.Fatal(err)
+	}
+	end := rec.finished(t)
+	if end.State != job.Succeeded {
+		t.Fatalf("%s ended as %s: %v\n%s", spec.Kind(), end.State, end.Failure, strings.Join(rec.log(), "\n"))
+	}
+	return *end.Result
+}
+
+// fill makes a file of random bytes, which borg cannot make small.
+func (l *lab) fill(t *testing.T, name string, size int64) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(l.data, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := make([]byte, 1<<20)
+	for ; size > 0; size -= int64(len(content)) {
+		_, _ = rand.Read(content) // never fails
+		if _, err := file.Write(content[:min(size, int64(len(content)))]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// slowBytes is enough for a slow backup to take some seconds.
+const slowBytes = 6 << 20
+
+// slow is a backup that gets through about a megabyte a second.
+func (l *lab) slow() job.BackupSpec {
+	return job.BackupSpec{Paths: []string{l.data}, Compression: "lzma,9"}
+}
+
+func (l *lab) archives(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, archive := range l.must(t, job.ListSpec{}).Archives {
+		names = append(names, archive.Name)
+	}
+	return names
+}
+
+// pids reads who runs an attempt: borg, and its supervisor.
+func (l *lab) pids(t *testing.T, a engine.Attempt) (program, supervisor int) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(l.root, a.ID(), "started.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var started struct {
+		PID int `json:"pid"`
+	}
+	if err := json.Unmarshal(content, &started); err != nil {
+		t.Fatal(err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", started.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(status[strings.LastIndexByte(string(status), ')')+1:]))
+	supervisor, err = strconv.Atoi(fields[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return started.PID, supervisor
+}
+
+// watched is a recorder that tells when the first progress came.
+type watched struct {
+	*recorder
+	once  sync.Once
+	moves chan struct{}
+}
+
+func newWatched() *watched { return &watched{recorder: newRecorder(), moves: make(chan struct{})} }
+
+func (w *watched) Progress(p job.Progress) {
+	w.recorder.Progress(p)
+	if p.OriginalSize > 0 {
+		w.once.Do(func() { close(w.moves) })
+	}
+}
+
+// begin runs an attempt in the background until borg moves. The function
+// returned waits for its end.
+func (l *lab) begin(t *testing.T, ctx context.Context, a engine.Attempt, w *watched, cancel <-chan struct{}) func() error {
+	t.Helper()
+	over := make(chan error, 1)
+	go func() { over <- l.Run(ctx, a, w, cancel) }()
+	select {
+	case <-w.moves:
+	case err := <-over:
+		t.Fatalf("the attempt ended before it moved: %v %+v", err, w.events)
+	case <-time.After(time.Minute):
+		t.Fatal("borg does not move")
+	}
+	return func() error { return <-over }
+}
+
+func TestRealBackup(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", 3<<20)
+	l.must(t, job.InitSpec{})
+	result := l.must(t, job.BackupSpec{Paths: []string{l.data}})
+	if result.OriginalSize < 3<<20 || result.NFiles != 1 || result.Archive != "web1-2" || result.Duration <= 0 {
+		t.Errorf("result %+v", result)
+	}
+	if names := l.archives(t); len(names) != 1 || names[0] != "web1-2" {
+		t.Errorf("archives %q", names)
+	}
+	again := l.must(t, job.BackupSpec{Paths: []string{l.data}})
+	if again.DeduplicatedSize*100 > result.DeduplicatedSize {
+		t.Errorf("the second backup stored %d bytes, the first %d", again.DeduplicatedSize, result.DeduplicatedSize)
+	}
+}
+
+func TestRealFailures(t *testing.T) {
+	l := newLab(t)
+	l.must(t, job.InitSpec{})
+	run := func(l *lab) job.Failure {
+		rec := newRecorder()
+		if err := l.Run(t.Context(), l.attempt(t, job.ListSpec{}), rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		end := rec.finished(t)
+		if end.State != job.Failed || end.Failure == nil {
+			t.Fatalf("ended as %s", end.State)
+		}
+		return *end.Failure
+	}
+	wrong := *l
+	wrong.pass = secret.FromString("wrong")
+	if f := run(&wrong); f.Code != job.PassphraseWrong {
+		t.Errorf("wrong passphrase: %+v", f)
+	}
+	gone := *l
+	gone.task.Repository.Location += "-gone"
+	if f := run(&gone); f.Code != job.RepositoryMissing {
+		t.Errorf("missing repository: %+v", f)
+	}
+	bare := *l
+	bare.Engine = engine.New(engine.Options{
+		Environment: borg.Environment{Binary: "/nonexistent/borg"}, Executor: l.local, Logger: hclog.NewNullLogger(),
+	})
+	if f := run(&bare); f.Code != job.BorgMissing || !strings.Contains(f.Message, "/nonexistent/borg") {
+		t.Errorf("missing borg: %+v", f)
+	}
+}
+
+func TestRealCancel(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", 200<<20)
+	l.must(t, job.InitSpec{})
+	a, w, cancel := l.attempt(t, l.slow()), newWatched(), make(chan struct{})
+	wait := l.begin(t, t.Context(), a, w, cancel)
+	begun := time.Now()
+	close(cancel)
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	end := w.finished(t)
+	if end.State != job.Cancelled || end.Failure.Code != job.CodeCancelled {
+		t.Errorf("ended as %s with %+v", end.State, end.Failure)
+	}
+	if took := time.Since(begun); took < time.Second || took > 9*time.Second {
+		t.Errorf("the end came after %v, want it from the second SIGINT", took)
+	}
+	if names := l.archives(t); len(names) != 0 { // and the lock is free
+		t.Errorf("archives %q", names)
+	}
+}
+
+// TestRealCancelAtOnce signals borg while Python is still coming up.
+func TestRealCancelAtOnce(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", 1<<20)
+	l.must(t, job.InitSpec{})
+	for _, delay := range []time.Duration{0, 20, 60, 120, 200, 300} {
+		a, rec, cancel := l.attempt(t, job.BackupSpec{Paths: []string{l.data}}), newRecorder(), make(chan struct{})
+		over := make(chan error, 1)
+		go func() { over <- l.Run(t.Context(), a, rec, cancel) }()
+		enginetest.Until(t, "the start of borg", func() bool {
+			content, err := os.ReadFile(filepath.Join(l.root, a.ID(), "started.json"))
+			return err == nil && strings.Contains(string(content), "boot_id")
+		})
+		time.AfterFunc(delay*time.Millisecond, func() { close(cancel) })
+		if err := <-over; err != nil {
+			t.Fatal(err)
+		}
+		end := rec.finished(t)
+		done := end.State == job.Succeeded && end.Result.Archive == a.Task.Archive
+		if end.State != job.Cancelled && !done {
+			t.Errorf("cancelled after %v ms: ended as %s, %+v\n%s", int(delay), end.State, end.Failure, strings.Join(rec.log(), "\n"))
+		}
+	}
+}
+
+func TestFollowerIsReplaced(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", slowBytes)
+	l.must(t, job.InitSpec{})
+	a, w := l.attempt(t, l.slow()), newWatched()
+	ctx, stop := context.WithCancel(t.Context())
+	wait := l.begin(t, ctx, a, w, nil)
+	before, _ := l.pids(t, a)
+	stop()
+	if err := wait(); !errors.Is(err, context.Canceled) {
+		t.Fatalf("run: %v, want the context's end", err)
+	}
+	if err := syscall.Kill(before, 0); err != nil {
+		t.Fatalf("borg did not outlive its follower: %v", err)
+	}
+	if err := l.Resume(t.Context(), a, w.resume(), w, nil); err != nil {
+		t.Fatal(err)
+	}
+	if end := w.finished(t); end.State != job.Succeeded || end.Result.OriginalSize < slowBytes {
+		t.Errorf("ended as %s with %+v", end.State, end.Result)
+	}
+	if strings.Count(w.types(), "started") != 1 || strings.Count(w.types(), "finished") != 1 || w.events[0].PID != before {
+		t.Errorf("told %q", w.types())
+	}
+	if names := l.archives(t); len(names) != 1 {
+		t.Errorf("archives %q", names)
+	}
+}
+
+func TestSupervisorIsKilled(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", slowBytes)
+	l.must(t, job.InitSpec{})
+	a, w := l.attempt(t, l.slow()), newWatched()
+	wait := l.begin(t, t.Context(), a, w, nil)
+	program, supervisor := l.pids(t, a)
+	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	enginetest.Until(t, "the supervisor's end", func() bool { return gone(supervisor) })
+	if gone(program) {
+		t.Fatal("borg died with its supervisor")
+	}
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !gone(program) {
+		t.Error("the attempt ended before borg")
+	}
+	end := w.finished(t)
+	if end.State != job.Failed || end.Failure.Code != job.Interrupted || !end.Failure.Retryable {
+		t.Errorf("ended as %s with %+v", end.State, end.Failure)
+	}
+	if names := l.archives(t); len(names) != 1 { // it went on to its end
+		t.Errorf("archives %q", names)
+	}
+}
+
+// gone reports whether a process has ended, be it waited for or not.
+func gone(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(status), ") Z ")
+}
+
+// TestPassphraseIsNowhere looks for the passphrase where others could see it
+// while borg works, and in everything that is left behind.
+func TestPassphraseIsNowhere(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", slowBytes)
+	l.must(t, job.InitSpec{})
+	a, w := l.attempt(t, l.slow()), newWatched()
+	wait := l.begin(t, t.Context(), a, w, nil)
+	program, supervisor := l.pids(t, a)
+	for _, pid := range []int{program, supervisor} {
+		for _, name := range []string{"cmdline", "environ"} {
+			if content, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name)); err != nil || len(content) == 0 {
+				t.Errorf("read %s of %d: %v", name, pid, err)
+			}
+		}
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/[ce][mn][dv]*")
+	if err != nil || len(processes) < 4 {
+		t.Fatalf("found %q, %v", processes, err)
+	}
+	for _, path := range processes {
+		if name := filepath.Base(path); name == "cmdline" || name == "environ" {
+			refuse(t, path)
+		}
+	}
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	files := 0
+	err = filepath.WalkDir(filepath.Dir(l.root), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() && entry.Name() != "file" {
+			files++
+			refuse(t, path)
+		}
+		return err
+	})
+	if err != nil || files < 10 {
+		t.Errorf("walked over %d files: %v", files, err)
+	}
+	if told, err := json.Marshal(w.events); err != nil || strings.Contains(string(told), passphrase) {
+		t.Errorf("the passphrase is in an event (%v)", err)
+	}
+}
+
+func refuse(t *testing.T, path string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err == nil && strings.Contains(string(content), passphrase) {
+		t.Errorf("the passphrase is in %s", path)
+	}
+}
+
+func TestBorgRunsWithPriorities(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", slowBytes)
+	l.must(t, job.InitSpec{})
+	a, w, cancel := l.attempt(t, l.slow()), newWatched(), make(chan struct{})
+	wait := l.begin(t, t.Context(), a, w, cancel)
+	program, _ := l.pids(t, a)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fields := strings.Fields(string(status[strings.LastIndexByte(string(status), ')')+1:])); fields[16] != "1" {
+		t.Errorf("nice is %s, want 1", fields[16])
+	}
+	said, err := exec.Command("ionice", "-p", strconv.Itoa(program)).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(said)) != "best-effort: prio 7" {
+		t.Errorf("ionice says %q, %v", said, err)
+	}
+	close(cancel)
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+}

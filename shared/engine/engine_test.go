@@ -1,0 +1,431 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/borgfleet/borgfleet/shared/borg"
+	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/process"
+)
+
+func TestEventsOfOneAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &scripted{pieces: []piece{
+			{at: 100 * time.Millisecond, stderr: line("one")},
+			{at: 200 * time.Millisecond, stderr: line("two")},
+			{at: 1500 * time.Millisecond, stderr: line("three")},
+			{at: 2900 * time.Millisecond, stderr: strings.TrimSuffix(line("torn"), "\n")},
+		}, ends: 2950 * time.Millisecond}
+		rec := newRecorder()
+		a := compaction()
+		if err := newEngine(x).Run(t.Context(), a, rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		command, _, _ := borg.Command(a.Task, borg.Environment{})
+		type told struct {
+			Type  job.EventType
+			After time.Duration
+			Lines []string
+		}
+		var got []told
+		total := 0
+		for _, e := range rec.events {
+			one := told{Type: e.Type, After: e.after}
+			for _, l := range e.Lines {
+				one.Lines = append(one.Lines, l.Text)
+			}
+			got = append(got, one)
+			if e.Job != a.Job || e.Attempt != 2 || e.Host != "web1" || e.At.IsZero() || e.At.Location() != time.UTC {
+				t.Errorf("event %+v is not addressed", e.Event)
+			}
+		}
+		for _, p := range x.pieces {
+			total += len(p.stderr)
+		}
+		want := []told{
+			{job.EventStarted, 0, nil},
+			{job.EventLog, time.Second, []string{borg.Redact(command), "one", "two"}},
+			{job.EventLog, 2500 * time.Millisecond, []string{"three"}},
+			{job.EventLog, 2950 * time.Millisecond, []string{"torn"}},
+			{job.EventFinished, 2950 * time.Millisecond, nil},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		if rec.events[0].PID != 4711 || rec.events[0].State != job.Running {
+			t.Errorf("started is %+v", rec.events[0].Event)
+		}
+		end := rec.finished(t)
+		if end.State != job.Succeeded || end.Result == nil || end.Result.Duration != 2.95 {
+			t.Errorf("finished is %+v, %+v", end, end.Result)
+		}
+		if at := rec.events[len(rec.events)-1].at; at.Stderr != int64(total) {
+			t.Errorf("finished at %+v, want %d bytes", at, total)
+		}
+	})
+}
+
+func TestProgressPace(t *testing.T) {
+	for name, test := range map[string]struct {
+		comes []time.Duration
+		goes  []time.Duration
+	}{
+		"first at once":               {[]time.Duration{1000}, []time.Duration{1000}},
+		"late one waits for 700 ms":   {[]time.Duration{1000, 1200, 1300}, []time.Duration{1000, 1700}},
+		"next after 500 ms at once":   {[]time.Duration{1000, 1200, 1400, 1600}, []time.Duration{1000, 1600}},
+		"slow ones go as they come":   {[]time.Duration{1000, 1800, 2600}, []time.Duration{1000, 1800, 2600}},
+		"borg's own pace of 5 Hz":     {[]time.Duration{0, 200, 400, 600, 800, 1000, 1200, 1400, 1600, 1800}, []time.Duration{0, 600, 1200, 1800}},
+		"what waits at the end stays": {[]time.Duration{4000, 4900, 4950}, []time.Duration{4000, 4900}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := &scripted{ends: 5 * time.Second}
+				for i, ms := range test.comes {
+					x.pieces = append(x.pieces, piece{at: ms * time.Millisecond, stderr: progressAt(i + 1)})
+				}
+				rec := newRecorder()
+				if err := newEngine(x).Run(t.Context(), backup(), rec, nil); err != nil {
+					t.Fatal(err)
+				}
+				for i := range test.goes {
+					test.goes[i] *= time.Millisecond
+				}
+				if diff := cmp.Diff(test.goes, rec.progress); diff != "" {
+					t.Errorf("progress went (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestNewestProgressOfAChunkGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &scripted{pieces: []piece{{stderr: progressAt(1) + progressAt(2) + progressAt(3)}}, ends: time.Minute}
+		rec := newRecorder()
+		if err := newEngine(x).Run(t.Context(), backup(), rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		if len(rec.progress) != 1 || rec.newest.NFiles != 3 {
+			t.Errorf("%d went, the last with %d files; want one with 3", len(rec.progress), rec.newest.NFiles)
+		}
+	})
+}
+
+// chatter is a script of n log lines, ten a second.
+func chatter(n int) *scripted {
+	x := &scripted{ends: time.Duration(n+1) * 100 * time.Millisecond}
+	for i := range n {
+		x.pieces = append(x.pieces, piece{at: time.Duration(i) * 100 * time.Millisecond, stderr: line(fmt.Sprint("line ", i+1))})
+	}
+	return x
+}
+
+func TestLogHeadAndTail(t *testing.T) {
+	for _, n := range []int{0, 1, 399, 400, 401, 599, 600, 1000} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := newRecorder()
+				if err := newEngine(chatter(n)).Run(t.Context(), compaction(), rec, nil); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(wantLog(n), rec.log()[1:], cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("log (-want +got):\n%s", diff)
+				}
+				for _, e := range rec.events[1:] {
+					if e.Type == job.EventLog && len(e.Lines) > 12 && e.after < time.Duration(n)*100*time.Millisecond {
+						t.Errorf("a log event holds %d lines, of more than a second", len(e.Lines))
+					}
+				}
+			})
+		})
+	}
+}
+
+// wantLog is what is told of n lines, after the command.
+func wantLog(n int) []string {
+	head := min(n, job.LogHeadLines-1)
+	tail := min(n-head, job.LogTailLines)
+	var want []string
+	for i := range n {
+		if i == head && n > head+tail {
+			want = append(want, fmt.Sprintf("(%d omitted)", n-head-tail))
+		}
+		if i < head || i >= n-tail {
+			want = append(want, fmt.Sprint("line ", i+1))
+		}
+	}
+	return want
+}
+
+func TestLogEventsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &scripted{ends: time.Second}
+		for i := range 300 {
+			x.pieces = append(x.pieces, piece{stderr: line(fmt.Sprint(i) + strings.Repeat("<", 4000))})
+		}
+		rec := newRecorder()
+		if err := newEngine(x).Run(t.Context(), compaction(), rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range rec.events {
+			size := 0
+			for _, l := range e.Lines {
+				size += 6 * strings.Count(l.Text, "<") // as JSON
+			}
+			if size > 300<<10 {
+				t.Errorf("a log event has %d bytes", size)
+			}
+		}
+		if got := len(rec.log()); got != 301 {
+			t.Errorf("told %d lines, want 301", got)
+		}
+	})
+}
+
+// TestResumeAfterAnyEvent stops an attempt after each of its events in turn,
+// resumes it, and wants the same told in all.
+func TestResumeAfterAnyEvent(t *testing.T) {
+	whole := func(t *testing.T) *recorder {
+		rec := newRecorder()
+		if err := newEngine(fatChatter()).Run(t.Context(), compaction(), rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		return rec
+	}
+	events := 0
+	synctest.Test(t, func(t *testing.T) { events = len(whole(t).events) })
+	if events < 6 {
+		t.Fatalf("there are only %d events to stop at", events)
+	}
+	for stop := range events {
+		t.Run(fmt.Sprint(stop), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				want := whole(t)
+				x := fatChatter()
+				ctx, cancel := context.WithCancel(t.Context())
+				rec := newRecorder()
+				rec.limit, rec.stop = stop, cancel
+				if err := newEngine(x).Run(ctx, compaction(), rec, nil); !errors.Is(err, context.Canceled) {
+					t.Fatalf("run: %v, want the context's end", err)
+				}
+				rec.limit = -1
+				if err := newEngine(x).Resume(t.Context(), compaction(), rec.resume(), rec, nil); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want.log(), rec.log()); diff != "" {
+					t.Errorf("log (-want +got):\n%s", diff)
+				}
+				if n := strings.Count(rec.types(), "started"); n != 1 {
+					t.Errorf("started was told %d times", n)
+				}
+				if n := strings.Count(rec.types(), "finished"); n != 1 || rec.finished(t).State != job.Succeeded {
+					t.Errorf("finished was told %d times: %+v", n, rec.finished(t))
+				}
+				if len(x.sent) > 0 {
+					t.Errorf("signals were sent: %q", x.sent)
+				}
+			})
+		})
+	}
+}
+
+// fatChatter has long lines, so that the tail needs several events.
+func fatChatter() *scripted {
+	x := &scripted{ends: 3 * time.Second}
+	for i := range 900 {
+		x.pieces = append(x.pieces, piece{at: time.Duration(i) * time.Millisecond, stderr: line(fmt.Sprint(i) + strings.Repeat("-", 3000))})
+	}
+	return x
+}
+
+func TestLinkFaultsAreFollowedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := chatter(50)
+		x.breaks = []int{0, 3, 0, 0, 17}
+		x.startErr = []error{errors.New("link is down"), nil}
+		rec := newRecorder()
+		rec.fails = 3
+		if err := newEngine(x).Run(t.Context(), compaction(), rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(wantLog(50), rec.log()[1:]); diff != "" {
+			t.Errorf("log (-want +got):\n%s", diff)
+		}
+		if len(x.breaks) > 0 || x.starts != 2 {
+			t.Errorf("%d link faults were not met, %d starts", len(x.breaks), x.starts)
+		}
+	})
+}
+
+func TestCancelLadder(t *testing.T) {
+	never := func(int, process.Signal) (process.Exit, bool) { return process.Exit{}, false }
+	killed := func(_ int, s process.Signal) (process.Exit, bool) {
+		return process.Exit{Code: -1, Signal: int(syscall.SIGKILL)}, s == process.Kill
+	}
+	second := func(n int, _ process.Signal) (process.Exit, bool) { return process.Exit{Code: 130}, n == 1 }
+	for name, test := range map[string]struct {
+		attempt  engine.Attempt
+		onSignal func(int, process.Signal) (process.Exit, bool)
+		exit     process.Exit
+		ends     time.Duration
+		sent     []string
+		state    job.State
+		after    time.Duration
+	}{
+		"backup to the kill": {
+			backup(), killed, process.Exit{}, time.Hour,
+			[]string{"5s interrupt", "6s interrupt", "15s terminate", "35s kill"}, job.Cancelled, 35 * time.Second,
+		},
+		"backup obeys the second": {
+			backup(), second, process.Exit{}, time.Hour,
+			[]string{"5s interrupt", "6s interrupt"}, job.Cancelled, 6 * time.Second,
+		},
+		"compact to the kill": {
+			compaction(), killed, process.Exit{}, time.Hour,
+			[]string{"5s terminate", "15s terminate", "35s kill"}, job.Cancelled, 35 * time.Second,
+		},
+		"done before the signal works": {
+			compaction(), never, process.Exit{Code: 0}, 8 * time.Second,
+			[]string{"5s terminate"}, job.Succeeded, 8 * time.Second,
+		},
+		"cancelled while failing": {
+			compaction(), never, process.Exit{Code: 2}, 8 * time.Second,
+			[]string{"5s terminate"}, job.Cancelled, 8 * time.Second,
+		},
+		"lost while cancelled": {
+			compaction(), never, process.Exit{Code: -1, Lost: true}, 8 * time.Second,
+			[]string{"5s terminate"}, job.Cancelled, 8 * time.Second,
+		},
+		"unkillable for a while": {
+			compaction(), never, process.Exit{Code: 2}, 100 * time.Second,
+			[]string{"5s terminate", "15s terminate", "35s kill", "1m5s kill", "1m35s kill"}, job.Cancelled, 100 * time.Second,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := &scripted{onSignal: test.onSignal, exit: test.exit, ends: test.ends}
+				rec, cancel := newRecorder(), make(chan struct{})
+				time.AfterFunc(5*time.Second, func() { close(cancel) })
+				if err := newEngine(x).Run(t.Context(), test.attempt, rec, cancel); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(test.sent, x.sent); diff != "" {
+					t.Errorf("signals (-want +got):\n%s", diff)
+				}
+				end := rec.finished(t)
+				if end.State != test.state || rec.events[len(rec.events)-1].after != test.after {
+					t.Errorf("finished as %s after %v, want %s after %v", end.State, rec.events[len(rec.events)-1].after, test.state, test.after)
+				}
+				if (end.Failure != nil) != (test.state == job.Cancelled) || end.Failure != nil && end.Failure.Code != job.CodeCancelled {
+					t.Errorf("failure %+v", end.Failure)
+				}
+			})
+		})
+	}
+}
+
+func TestCancelledBeforeTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cancel := make(chan struct{})
+		close(cancel)
+		x, rec := &scripted{}, newRecorder()
+		if err := newEngine(x).Run(t.Context(), backup(), rec, cancel); err != nil {
+			t.Fatal(err)
+		}
+		if end := rec.finished(t); end.State != job.Cancelled || end.Failure.Code != job.CodeCancelled || x.starts > 0 {
+			t.Errorf("finished %+v after %d starts", end, x.starts)
+		}
+	})
+}
+
+// TestCancelledInTheJournalGap is a restart between the start of borg and the
+// record of it, with a cancellation that came meanwhile.
+func TestCancelledInTheJournalGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &scripted{ends: time.Hour, onSignal: func(int, process.Signal) (process.Exit, bool) {
+			return process.Exit{Code: -1, Signal: int(syscall.SIGTERM)}, true
+		}}
+		if _, err := x.Start(t.Context(), process.Command{}, compaction().Passphrase); err != nil {
+			t.Fatal(err)
+		}
+		cancel := make(chan struct{})
+		close(cancel)
+		rec := newRecorder()
+		if err := newEngine(x).Resume(t.Context(), compaction(), engine.Resume{}, rec, cancel); err != nil {
+			t.Fatal(err)
+		}
+		if end := rec.finished(t); end.State != job.Cancelled || !slices.Equal(x.sent, []string{"0s terminate"}) {
+			t.Errorf("finished %+v after %q", end, x.sent)
+		}
+	})
+}
+
+func TestFailures(t *testing.T) {
+	program := func(errno syscall.Errno) error {
+		return &process.StartError{Doing: "run /usr/bin/borg", Err: errno, Program: true}
+	}
+	around := func(err error) error { return &process.StartError{Doing: "make job directory /d", Err: err} }
+	unknown := compaction()
+	unknown.Task.Repository.Location = ""
+	for name, test := range map[string]struct {
+		attempt engine.Attempt
+		x       *scripted
+		from    engine.Resume
+		code    job.Code
+		says    string
+	}{
+		"no borg":            {compaction(), &scripted{startErr: []error{program(syscall.ENOENT)}}, engine.Resume{}, job.BorgMissing, "there is no borg on web1"},
+		"foreign borg":       {compaction(), &scripted{startErr: []error{program(syscall.ENOEXEC)}}, engine.Resume{}, job.BorgMissing, "not a program"},
+		"forbidden borg":     {compaction(), &scripted{startErr: []error{program(syscall.EACCES)}}, engine.Resume{}, job.PermissionDenied, "may not be run"},
+		"full disk":          {compaction(), &scripted{startErr: []error{around(syscall.ENOSPC)}}, engine.Resume{}, job.DiskFull, "job directory /d"},
+		"read-only disk":     {compaction(), &scripted{startErr: []error{around(syscall.EROFS)}}, engine.Resume{}, job.PermissionDenied, "read-only"},
+		"no such directory":  {compaction(), &scripted{startErr: []error{around(syscall.ENOENT)}}, engine.Resume{}, job.Internal, "job directory /d"},
+		"bad task":           {unknown, &scripted{}, engine.Resume{}, job.Internal, "no repository location"},
+		"lost":               {compaction(), &scripted{exit: process.Exit{Code: -1, Lost: true}}, engine.Resume{}, job.Interrupted, "nobody saw"},
+		"lost directory":     {compaction(), &scripted{}, engine.Resume{StartedTold: true}, job.Interrupted, "nobody saw"},
+		"failed start found": {compaction(), &scripted{exit: process.Exit{Code: -1, StartError: "run borg", StartErrno: syscall.ENOENT}}, engine.Resume{}, job.BorgMissing, "there is no borg"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rec := newRecorder()
+				if err := newEngine(test.x).Resume(t.Context(), test.attempt, test.from, rec, nil); err != nil {
+					t.Fatal(err)
+				}
+				end := rec.finished(t)
+				if end.State != job.Failed || end.Failure == nil || end.Failure.Code != test.code ||
+					!strings.Contains(end.Failure.Message, test.says) || end.Failure.Hint == "" {
+					t.Errorf("finished %s with %+v, want %s and %q", end.State, end.Failure, test.code, test.says)
+				}
+				if end.Failure.Retryable != (test.code == job.Interrupted) {
+					t.Errorf("retryable is %v", end.Failure.Retryable)
+				}
+			})
+		})
+	}
+}
+
+func TestContextEndLeavesBorg(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, rec := chatter(100), newRecorder()
+		ctx, stop := context.WithTimeout(t.Context(), 3200*time.Millisecond)
+		defer stop()
+		if err := newEngine(x).Run(ctx, compaction(), rec, make(chan struct{})); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("run: %v, want the context's end", err)
+		}
+		if rec.types() != "started log log log" && rec.types() != "started log log" || len(x.sent) > 0 {
+			t.Errorf("told %q, sent %q", rec.types(), x.sent)
+		}
+	})
+}
