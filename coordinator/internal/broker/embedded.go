@@ -120,6 +120,8 @@ func (b *Broker) serverOptions(options Options) (*server.Options, error) {
 }
 
 // runServer returns when the server accepts clients, or says why it does not.
+// Opening a large stream takes a while, and is not cut short by ctx: the server
+// must not be shut down before it has started.
 func (b *Broker) runServer(ctx context.Context, settings *server.Options) error {
 	instance, err := server.NewServer(settings)
 	if err != nil {
@@ -128,15 +130,8 @@ func (b *Broker) runServer(ctx context.Context, settings *server.Options) error 
 	log := &serverLog{logger: b.logger.Named("nats"), fatal: make(chan string, 1)}
 	instance.SetLoggerV2(log, false, false, false)
 	b.server = instance
-	started := make(chan struct{})
-	b.background.Go(func() {
-		instance.Start()
-		close(started)
-	})
-	select {
-	case <-started:
-	case <-ctx.Done():
-		instance.Shutdown() // lets Start come to its end
+	instance.Start()
+	if ctx.Err() != nil {
 		return fmt.Errorf("start embedded NATS server: %w", ctx.Err())
 	}
 	select {
