@@ -43,6 +43,7 @@ type Options struct {
 	MaxStreams   int           // event streams at a time; 0 means 512
 	Keepalive    time.Duration // comment on a silent event stream; 0 means 15 s
 	WriteTimeout time.Duration // for each write to an event stream; 0 means 10 s
+	BodyTimeout  time.Duration // for reading a request's body; 0 means 30 s
 }
 
 // API serves everything on its mux, behind its guard. It is safe for concurrent
@@ -103,6 +104,9 @@ func (o *Options) check() error {
 	if o.WriteTimeout <= 0 {
 		o.WriteTimeout = 10 * time.Second
 	}
+	if o.BodyTimeout <= 0 {
+		o.BodyTimeout = 30 * time.Second
+	}
 	return nil
 }
 
@@ -114,6 +118,7 @@ func config() huma.Config {
 	c := huma.DefaultConfig("borgfleet", build.Current().Version)
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.CreateHooks = nil
+	c.Components.Schemas = huma.NewMapRegistry(schemaPrefix, schemaName)
 	c.RejectUnknownQueryParameters = true
 	c.Formats = map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()}
 	return c

@@ -29,7 +29,7 @@ func (a *API) registerDocument() error {
 	document.Info.Description = documentDescription
 	document.Info.License = &huma.License{Name: "MIT", Identifier: "MIT"}
 	document.Tags = []*huma.Tag{
-		{Name: tagStatus, Description: "The whole in short."},
+		{Name: tagStatus, Description: "How everything is."},
 		{Name: tagHosts, Description: "Machines with data."},
 		{Name: tagRepositories, Description: "Borg repositories."},
 		{Name: tagJobs, Description: "Pieces of work, each for one host and one repository."},

@@ -63,7 +63,7 @@ func (a *API) registerEvents() {
 		id: "watch-events", method: http.MethodGet, path: "/events", tag: tagEvents, status: http.StatusOK,
 		summary: "Follow what happens", description: eventsDescription,
 		failures: []job.Failure{unknownJob(), unknownHost()},
-	}.huma(a.registry())
+	}.huma(a)
 	op.Responses["200"].Content = map[string]*huma.MediaType{"text/event-stream": {
 		Schema:  eventSchema(a.registry()),
 		Example: "id: 2\nevent: host\ndata: {\"host\":\"web1\"}\n\n",

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -90,28 +89,7 @@ func (a *API) begin(w http.ResponseWriter, r *http.Request) *call {
 	c := &call{ResponseWriter: w, api: a, began: time.Now()}
 	ctx, cancel := context.WithCancel(r.Context())
 	c.cancel, c.request = cancel, r.WithContext(ctx)
-	if r.Body != nil && r.Body != http.NoBody {
-		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(time.Now().Add(bodyReadTimeout)) // not supported by a test's recorder
-		c.request.Body = &body{ReadCloser: r.Body, control: control}
-	}
 	return c
-}
-
-// body clears the deadline of reading once all is read: the server would
-// otherwise take it for the client's leaving, and end the request's context.
-type body struct {
-	io.ReadCloser
-	control *http.ResponseController
-}
-
-// Read implements io.Reader.
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		_ = b.control.SetReadDeadline(time.Time{}) // as above
-	}
-	return n, err
 }
 
 // Unwrap is for http.ResponseController.

@@ -153,32 +153,38 @@ func TestPagesShareTheGuard(t *testing.T) {
 	checkProblem(t, s.do(request("GET", "/api/v1/nothing", "")), http.StatusNotFound, job.InvalidRequest)
 }
 
-func TestSlowHandlerKeepsItsContextAfterTheBody(t *testing.T) {
-	started, release := make(chan context.Context, 1), make(chan struct{})
-	s := serve(t, func(o *httpapi.Options) {
-		o.Mux.HandleFunc("POST /slow", func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			started <- r.Context()
-			<-release
-			if r.Context().Err() != nil {
-				w.WriteHeader(http.StatusTeapot)
-			}
-		})
-	})
-	result := make(chan string, 1)
-	go func() {
-		response, err := http.Post(s.url+"/slow", "application/json", strings.NewReader("{}"))
-		if err != nil {
-			result <- err.Error()
-			return
+// TestStreamOutlivesTheTimeForReading: the server's limit for reading a request
+// must not count while a stream is answered.
+func TestStreamOutlivesTheTimeForReading(t *testing.T) {
+	s := serve(t, func(o *httpapi.Options) { o.Keepalive = 10 * time.Millisecond })
+	server := httptest.NewUnstartedServer(s.api)
+	server.Config.ReadTimeout = 20 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	defer server.CloseClientConnections()
+	stream := openStream(t, server.URL+"/api/v1/events")
+	for comments := 0; comments < 20; { // ten times the limit
+		line, ok := stream.line(t)
+		if !ok {
+			t.Fatal("the stream was cut")
 		}
-		_ = response.Body.Close()
-		result <- response.Status
-	}()
-	<-started
-	close(release)
-	if got := <-result; got != "200 OK" {
-		t.Errorf("answer %s", got)
+		if strings.HasPrefix(line, ":") {
+			comments++
+		}
+	}
+}
+
+func TestBodyThatDoesNotComeIsGivenUp(t *testing.T) {
+	s := serve(t, func(o *httpapi.Options) { o.BodyTimeout = 20 * time.Millisecond })
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close() // only read from
+	_, _ = fmt.Fprint(connection, "POST /api/v1/hosts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
+	buffer := make([]byte, 12)
+	if _, err := io.ReadFull(connection, buffer); err != nil || string(buffer) != "HTTP/1.1 408" {
+		t.Errorf("answer %q, %v", buffer, err)
 	}
 }
 

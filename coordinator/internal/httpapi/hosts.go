@@ -61,12 +61,12 @@ func (a *API) registerHosts() {
 		id: "list-hosts", method: http.MethodGet, path: "/hosts", tag: tagHosts, status: http.StatusOK,
 		summary: "List hosts by name", answer: HostPage{Hosts: []fleet.HostView{exampleHost()}},
 	}
-	huma.Register(a.huma, list.huma(a.registry()), a.listHosts)
+	huma.Register(a.huma, list.huma(a), a.listHosts)
 	get := operation{
 		id: "get-host", method: http.MethodGet, path: "/hosts/{host}", tag: tagHosts, status: http.StatusOK,
 		summary: "Show a host", answer: exampleHost(), failures: []job.Failure{unknownHost()},
 	}
-	huma.Register(a.huma, get.huma(a.registry()), a.getHost)
+	huma.Register(a.huma, get.huma(a), a.getHost)
 	add := operation{
 		id: "add-host", method: http.MethodPost, path: "/hosts", tag: tagHosts, status: http.StatusCreated,
 		summary:     "Add a host",
@@ -75,14 +75,14 @@ func (a *API) registerHosts() {
 		answer:      AddedHost{HostView: exampleHost(), CredentialsDir: "/var/lib/borgfleet/agents/web1"},
 		failures:    []job.Failure{{Code: job.Conflict, Message: `there is already a host "web1"`, Hint: "choose another name"}},
 	}
-	huma.Register(a.huma, add.huma(a.registry()), a.addHost)
+	huma.Register(a.huma, add.huma(a), a.addHost)
 	remove := operation{
 		id: "remove-host", method: http.MethodDelete, path: "/hosts/{host}", tag: tagHosts, status: http.StatusNoContent,
 		summary:     "Remove a host",
 		description: "A host with open jobs is not removed. Its archives stay.",
 		failures:    []job.Failure{unknownHost(), {Code: job.Conflict, Message: `host "web1" has open jobs`, Hint: "cancel them, or wait for them"}},
 	}
-	huma.Register(a.huma, remove.huma(a.registry()), a.removeHost)
+	huma.Register(a.huma, remove.huma(a), a.removeHost)
 }
 
 func (a *API) listHosts(ctx context.Context, in *PageQuery) (*hostsOutput, error) {

@@ -70,7 +70,7 @@ func (a *API) registerJobs() {
 		id: "list-jobs", method: http.MethodGet, path: "/jobs", tag: tagJobs, status: http.StatusOK,
 		summary: "List jobs, newest first", answer: job.Page{Jobs: []job.Job{exampleJob()}},
 	}
-	huma.Register(a.huma, list.huma(a.registry()), a.listJobs)
+	huma.Register(a.huma, list.huma(a), a.listJobs)
 	submit := operation{
 		id: "submit-job", method: http.MethodPost, path: "/jobs", tag: tagJobs, status: http.StatusCreated,
 		summary:     "Submit a job",
@@ -87,19 +87,19 @@ func (a *API) registerJobs() {
 			{Code: job.Conflict, Message: "this idempotency key belongs to another request", Hint: "use a fresh key"},
 		},
 	}
-	huma.Register(a.huma, submit.huma(a.registry()), a.submitJob)
+	huma.Register(a.huma, submit.huma(a), a.submitJob)
 	get := operation{
 		id: "get-job", method: http.MethodGet, path: "/jobs/{id}", tag: tagJobs, status: http.StatusOK,
 		summary: "Show a job", answer: exampleJob(), failures: []job.Failure{unknownJob()},
 	}
-	huma.Register(a.huma, get.huma(a.registry()), a.getJob)
+	huma.Register(a.huma, get.huma(a), a.getJob)
 	log := operation{
 		id: "get-job-log", method: http.MethodGet, path: "/jobs/{id}/log", tag: tagJobs, status: http.StatusOK,
 		summary:     "Read a job's log",
 		description: "One answer is bounded: ask again with after set to next, until complete is true. While the job runs, ask again later, or follow /events?job=.",
 		answer:      exampleLog(), failures: []job.Failure{unknownJob()},
 	}
-	huma.Register(a.huma, log.huma(a.registry()), a.getLog)
+	huma.Register(a.huma, log.huma(a), a.getLog)
 	a.registerJobActions()
 }
 
@@ -111,7 +111,7 @@ func (a *API) registerJobActions() {
 		answer:      exampleJob(),
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is over: succeeded", Hint: "there is nothing to cancel"}},
 	}
-	huma.Register(a.huma, cancel.huma(a.registry()), func(ctx context.Context, in *JobPath) (*jobOutput, error) {
+	huma.Register(a.huma, cancel.huma(a), func(ctx context.Context, in *JobPath) (*jobOutput, error) {
 		cancelled, err := a.options.Jobs.Cancel(ctx, Submitter, job.ID(in.ID))
 		if err != nil {
 			return nil, a.problem(ctx, err)
@@ -125,7 +125,7 @@ func (a *API) registerJobActions() {
 		answer:      exampleJob(),
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is not over: running", Hint: "cancel it first, or wait"}},
 	}
-	huma.Register(a.huma, retry.huma(a.registry()), func(ctx context.Context, in *JobPath) (*submittedOutput, error) {
+	huma.Register(a.huma, retry.huma(a), func(ctx context.Context, in *JobPath) (*submittedOutput, error) {
 		fresh, err := a.options.Jobs.Retry(ctx, Submitter, job.ID(in.ID))
 		if err != nil {
 			return nil, a.problem(ctx, err)

@@ -32,14 +32,12 @@ type operation struct {
 
 // huma returns the operation as huma wants it. Its errors are documented here,
 // as huma would document statuses that this API does not use.
-func (o operation) huma(registry huma.Registry) huma.Operation {
+func (o operation) huma(a *API) huma.Operation {
 	op := huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Tags: []string{o.tag},
 		Summary: o.summary, Description: o.description, DefaultStatus: o.status,
 		MaxBodyBytes: MaxBodyBytes + 1, // huma refuses a body of the limit itself
-		// The guard's deadline for reading holds; huma's would stay after the
-		// body, and end the request.
-		BodyReadTimeout: bodyReadTimeout,
+		BodyReadTimeout: a.options.BodyTimeout,
 		Responses:       map[string]*huma.Response{},
 	}
 	success := &huma.Response{Description: http.StatusText(o.status)}
@@ -50,7 +48,7 @@ func (o operation) huma(registry huma.Registry) huma.Operation {
 	if o.request != nil {
 		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": {Example: o.request}}}
 	}
-	o.documentFailures(&op, registry)
+	o.documentFailures(&op, a.registry())
 	return op
 }
 

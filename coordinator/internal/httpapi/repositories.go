@@ -60,12 +60,12 @@ func (a *API) registerRepositories() {
 		id: "list-repositories", method: http.MethodGet, path: "/repositories", tag: tagRepositories, status: http.StatusOK,
 		summary: "List repositories by name", answer: RepositoryPage{Repositories: []fleet.RepositoryView{exampleRepository()}},
 	}
-	huma.Register(a.huma, list.huma(a.registry()), a.listRepositories)
+	huma.Register(a.huma, list.huma(a), a.listRepositories)
 	get := operation{
 		id: "get-repository", method: http.MethodGet, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusOK,
 		summary: "Show a repository", answer: exampleRepository(), failures: []job.Failure{unknownRepository()},
 	}
-	huma.Register(a.huma, get.huma(a.registry()), a.getRepository)
+	huma.Register(a.huma, get.huma(a), a.getRepository)
 	passphrase := "correct horse battery staple"
 	add := operation{
 		id: "add-repository", method: http.MethodPost, path: "/repositories", tag: tagRepositories, status: http.StatusCreated,
@@ -75,14 +75,14 @@ func (a *API) registerRepositories() {
 		answer:      AddedRepository{RepositoryView: exampleRepository()},
 		failures:    []job.Failure{{Code: job.Conflict, Message: `there is already a repository "web1-main"`, Hint: "choose another name"}},
 	}
-	huma.Register(a.huma, add.huma(a.registry()), a.addRepository)
+	huma.Register(a.huma, add.huma(a), a.addRepository)
 	remove := operation{
 		id: "remove-repository", method: http.MethodDelete, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusNoContent,
 		summary:     "Forget a repository",
 		description: "A repository with open jobs is not removed. What is on its disk stays; its passphrase is forgotten.",
 		failures:    []job.Failure{unknownRepository(), {Code: job.Conflict, Message: `repository "web1-main" has open jobs`, Hint: "cancel them, or wait for them"}},
 	}
-	huma.Register(a.huma, remove.huma(a.registry()), a.removeRepository)
+	huma.Register(a.huma, remove.huma(a), a.removeRepository)
 }
 
 func (a *API) listRepositories(ctx context.Context, in *PageQuery) (*repositoriesOutput, error) {

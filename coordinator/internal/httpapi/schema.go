@@ -72,7 +72,28 @@ func refine(registry huma.Registry) {
 
 const schemaPrefix = "#/components/schemas/"
 
+// schemaName names a schema by its type, without its package.
+func schemaName(t reflect.Type, hint string) string {
+	switch t {
+	case reflect.TypeFor[job.Page]():
+		return "JobPage"
+	case reflect.TypeFor[job.Event]():
+		return "JobEvent"
+	default:
+		return huma.DefaultSchemaNamer(t, hint)
+	}
+}
+
+// strict reports whether a schema is of something that is taken in, where an
+// unknown field is refused. What is given out may get more fields.
+func strict(name string) bool {
+	return name == "SubmitJob" || name == "NewHost" || name == "NewRepository" || strings.HasSuffix(name, "Spec")
+}
+
 func refineObject(name string, schema *huma.Schema, object reflect.Type) {
+	if !strict(name) {
+		schema.AdditionalProperties = nil
+	}
 	for _, field := range reflect.VisibleFields(object) {
 		jsonName, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		property := schema.Properties[jsonName]

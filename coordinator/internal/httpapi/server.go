@@ -9,12 +9,12 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Limits of the HTTP server. There is none for writing, and none for reading a
-// whole request: either would cut event streams, which are open for days. The
-// guard bounds the reading of bodies, and streams bound each write.
+// Limits of the HTTP server. There is none for writing: event streams are open
+// for days, and bound each write themselves. The one for reading ends with the
+// request's body, so it does not cut them.
 const (
 	readHeaderTimeout = 10 * time.Second
-	bodyReadTimeout   = 30 * time.Second
+	readTimeout       = 60 * time.Second
 	idleTimeout       = 120 * time.Second
 	maxHeaderBytes    = 64 << 10
 )
@@ -33,6 +33,7 @@ func NewServer(handler http.Handler, logger hclog.Logger) *http.Server {
 		Handler:           handler,
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          logger.Named("http").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),

@@ -18,7 +18,7 @@ func (a *API) registerStatus() {
 		description: "Hosts with their presence, what runs, what waits and why, what ended lately, and what needs a person.",
 		answer:      exampleStatus(),
 	}
-	huma.Register(a.huma, op.huma(a.registry()), func(ctx context.Context, _ *struct{}) (*statusOutput, error) {
+	huma.Register(a.huma, op.huma(a), func(ctx context.Context, _ *struct{}) (*statusOutput, error) {
 		status, err := a.options.Statuses.Status(ctx)
 		if err != nil {
 			return nil, a.problem(ctx, err)
