@@ -36,7 +36,7 @@ func (o operation) huma(a *API) huma.Operation {
 	op := huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Tags: []string{o.tag},
 		Summary: o.summary, Description: o.description, DefaultStatus: o.status,
-		MaxBodyBytes: MaxBodyBytes + 1, // huma refuses a body of the limit itself
+		MaxBodyBytes:    MaxBodyBytes + 1, // huma refuses a body of the limit itself
 		BodyReadTimeout: a.options.BodyTimeout,
 		Responses:       map[string]*huma.Response{},
 	}
