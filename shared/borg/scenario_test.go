@@ -25,7 +25,7 @@ type scenario struct {
 	prepare   func(l *lab)     // after a repository was made, unless fresh
 	fresh     bool             // make no repository
 	edit      func(*borg.Task) // change the task before it runs
-	signals   []os.Signal      // sent at the first progress of files
+	signals   []os.Signal      // sent one by one, each as borg tells progress of files
 	cancelled bool
 	state     job.State
 	code      job.Code
@@ -89,7 +89,7 @@ func (s scenario) play(t *testing.T) (*lab, borg.Task, recording) {
 	}
 	signals := slices.Clone(s.signals)
 	r := l.run(task, func(process *os.Process, chunk []byte) {
-		for bytes.Contains(chunk, []byte(`"nfiles": `)) && len(signals) > 0 {
+		if bytes.Contains(chunk, []byte(`"nfiles": `)) && len(signals) > 0 {
 			if err := process.Signal(signals[0]); err != nil {
 				t.Error(err)
 			}
@@ -101,8 +101,7 @@ func (s scenario) play(t *testing.T) (*lab, borg.Task, recording) {
 }
 
 func scenarios() []scenario {
-	all := slices.Concat(goodScenarios(), faultScenarios(), connectionScenarios(), signalScenarios())
-	return all
+	return slices.Concat(goodScenarios(), faultScenarios(), connectionScenarios(), signalScenarios())
 }
 
 func goodScenarios() []scenario {
