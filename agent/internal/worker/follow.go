@@ -17,20 +17,16 @@ var errNoEnd = errors.New("no finished event was recorded")
 
 const maxRetry = 30 * time.Second
 
-// follow sees one attempt through. found says that it has a job directory, so
-// that borg may have been started for it.
-func (w *Worker) follow(ctx context.Context, record attempt.Record, found bool) {
+// follow sees one attempt through. begun says that borg may have been started
+// for it, and that it has its slot.
+func (w *Worker) follow(ctx context.Context, record attempt.Record, begun bool) {
 	defer w.drop(record.Key)
-	begun := found || record.Mark.StartedTold
 	wish := w.end(record.Key)
 	if record.Cancelled {
 		wish.want()
 	}
 	rec := &recorder{worker: w, key: record.Key, mark: record.Mark}
-	switch {
-	case begun:
-		w.slots.force()
-	case !w.slots.take(ctx, wish.wanted):
+	if !begun && !w.slots.take(ctx, wish.wanted) {
 		if ctx.Err() == nil {
 			w.insist(ctx, rec, func() error { return rec.Record(ctx, w.cancelled(), process.Offsets{}) })
 		}

@@ -164,9 +164,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	var followers sync.WaitGroup
 	defer followers.Wait()
 	running := map[attempt.Key]bool{}
+	begun := func(r attempt.Record) bool { return r.Mark.StartedTold || known[r.Key] }
+	for _, record := range open {
+		if begun(record) {
+			w.slots.force() // before one that waits can take its place
+		}
+	}
 	for _, record := range open {
 		running[record.Key] = true
-		followers.Go(func() { w.follow(ctx, record, known[record.Key]) })
+		followers.Go(func() { w.follow(ctx, record, begun(record)) })
 	}
 	for {
 		select {

@@ -1,0 +1,84 @@
+package worker
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// These tests look inside, since events of this size are hard to come by.
+
+func TestFitSpreadsLogLines(t *testing.T) {
+	e := job.Event{Type: job.EventLog, Omitted: 7}
+	for i := range 400 {
+		e.Lines = append(e.Lines, job.LogLine{Text: fmt.Sprintf("%03d %s", i, strings.Repeat("x", job.MaxLogLineBytes-4))})
+	}
+	parts := fit(e)
+	next, omitted := 0, 0
+	for _, part := range parts {
+		if size(part) > maxEventBytes {
+			t.Errorf("a part has %d bytes", size(part))
+		}
+		omitted += part.Omitted
+		for _, line := range part.Lines {
+			if !strings.HasPrefix(line.Text, fmt.Sprintf("%03d ", next)) {
+				t.Fatalf("line %d is %.10s", next, line.Text)
+			}
+			next++
+		}
+	}
+	if next != 400 || omitted != 7 || parts[0].Omitted != 7 {
+		t.Errorf("%d lines, %d omitted, %d of them in the first part", next, omitted, parts[0].Omitted)
+	}
+}
+
+func TestFitShortensResults(t *testing.T) {
+	long := strings.Repeat("x", 4000)
+	fill := func(n int) []string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = fmt.Sprintf("%d %s", i, long)
+		}
+		return list
+	}
+	archives := make([]job.Archive, 400)
+	for i := range archives {
+		archives[i] = job.Archive{Name: fmt.Sprint(i), Comment: long}
+	}
+	tests := map[string]struct {
+		result job.Result
+		check  func(job.Result) bool
+	}{
+		"archives": {job.Result{Archives: archives}, func(r job.Result) bool {
+			return r.Archives[len(r.Archives)-1].Name == "399" && len(r.Archives)+r.ArchivesOmitted == 400
+		}},
+		"warnings": {job.Result{Warnings: fill(300)}, func(r job.Result) bool {
+			return strings.HasPrefix(r.Warnings[0], "0 ") && len(r.Warnings)+r.WarningsOmitted == 300
+		}},
+		"prune": {job.Result{Kept: fill(200), Pruned: fill(200)}, func(r job.Result) bool {
+			return len(r.Kept) > 0 && len(r.Pruned) > 0
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			before := test.result
+			parts := fit(job.Event{Type: job.EventFinished, State: job.Succeeded, Result: &test.result})
+			if len(parts) != 1 || size(parts[0]) > maxEventBytes || !test.check(*parts[0].Result) {
+				t.Errorf("%d parts, %d bytes, result of %d archives, %d warnings", len(parts), size(parts[0]),
+					len(parts[0].Result.Archives), len(parts[0].Result.Warnings))
+			}
+			if len(before.Archives) != len(test.result.Archives) || len(before.Warnings) != len(test.result.Warnings) {
+				t.Error("the engine's own result was changed")
+			}
+		})
+	}
+}
+
+func TestFitLeavesSmallEventsAlone(t *testing.T) {
+	parts := fit(job.Event{Type: job.EventStarted})
+	if len(parts) != 1 || parts[0].Type != job.EventStarted {
+		t.Errorf("became %+v", parts)
+	}
+}
