@@ -64,6 +64,10 @@ func (e ending) exit() Exit {
 	}
 }
 
+// whole reports whether this tells anything: an empty object must not pass for
+// a success.
+func (e ending) whole() bool { return !e.EndedAt.IsZero() || e.StartError != "" }
+
 // failure is why nothing was started, or nil.
 func (e ending) failure() error {
 	switch {
@@ -135,6 +139,16 @@ func (d directory) read(name string, into any) (bool, error) {
 		return false, fmt.Errorf("read job directory: %w", err)
 	}
 	return json.Unmarshal(data, into) == nil, nil
+}
+
+// ending reads exit.json.
+func (d directory) ending() (ending, bool, error) {
+	var end ending
+	found, err := d.read(exitFile, &end)
+	if err != nil || !found || !end.whole() {
+		return ending{}, false, err
+	}
+	return end, true, nil
 }
 
 // cause drops path and operation of a file error, which the caller words

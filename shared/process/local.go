@@ -57,8 +57,7 @@ func (p phase) over() bool { return p == lost || p == ended }
 
 // look finds out where a run stands. ending is set when it has ended.
 func (d directory) look() (phase, ending, error) {
-	var end ending
-	if found, err := d.read(exitFile, &end); err != nil || found {
+	if end, found, err := d.ending(); err != nil || found {
 		return ended, end, err
 	}
 	held, err := d.locked()
@@ -69,7 +68,7 @@ func (d directory) look() (phase, ending, error) {
 		return supervised, ending{}, nil
 	}
 	// The supervisor writes the exit before it lets the lock go, so look again.
-	if found, err := d.read(exitFile, &end); err != nil || found {
+	if end, found, err := d.ending(); err != nil || found {
 		return ended, end, err
 	}
 	if !d.begun() {

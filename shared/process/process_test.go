@@ -3,6 +3,7 @@ package process_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,14 +18,40 @@ import (
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-// superviseArgument makes the test binary a supervisor.
-const superviseArgument = "-supervise"
+// Arguments that make the test binary a supervisor, and an agent.
+const (
+	superviseArgument = "-supervise"
+	agentArgument     = "-agent"
+)
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == superviseArgument {
 		os.Exit(process.Supervise(os.Args[2]))
 	}
+	if len(os.Args) == 4 && os.Args[1] == agentArgument {
+		os.Exit(agent(os.Args[2], os.Args[3]))
+	}
 	os.Exit(m.Run())
+}
+
+// agent starts job.1, prints its process id, and follows it.
+func agent(root, setting string) int {
+	self, err := os.Executable()
+	if err != nil {
+		return 1
+	}
+	l := process.NewLocal(process.Options{
+		Root: root, Supervisor: []string{self, superviseArgument}, Logger: hclog.NewNullLogger(),
+	})
+	command := enginetest.Shell("job.1", waiting)
+	command.Env = []string{setting}
+	started, err := l.Start(context.Background(), command, secret.Value{})
+	if err != nil {
+		return 1
+	}
+	fmt.Println(started.PID)
+	_, _ = l.Follow(context.Background(), "job.1", process.Offsets{}, func(process.Chunk) error { return nil })
+	return 0
 }
 
 func local(t testing.TB, root string) *process.Local {

@@ -216,8 +216,8 @@ func passphrasePipe(passphrase secret.Value) (*os.File, error) {
 
 // launched reads what a supervisor that reported, or died, has left.
 func (l *Local) launched(dir directory, said string) (Started, error) {
-	var end ending
-	if _, err := dir.read(exitFile, &end); err != nil || end.failure() != nil {
+	end, _, err := dir.ending()
+	if err != nil || end.failure() != nil {
 		return Started{}, errors.Join(err, end.failure())
 	}
 	if !dir.begun() {
