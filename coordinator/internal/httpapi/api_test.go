@@ -168,6 +168,22 @@ func checkProblem(t *testing.T, answer *httptest.ResponseRecorder, status int, c
 	}
 }
 
+func TestBodyOfAnotherType(t *testing.T) {
+	s := serve(t, nil)
+	r := request("POST", "/api/v1/hosts", `{"name":"web1"}`)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded") // what curl -d says
+	answer := s.do(r)
+	checkProblem(t, answer, http.StatusUnsupportedMediaType, job.InvalidRequest)
+	if problem := decode[httpapi.Problem](t, answer.Body.Bytes()); !strings.Contains(problem.Hint, "Content-Type: application/json") {
+		t.Errorf("hint %q", problem.Hint)
+	}
+	r = request("POST", "/api/v1/hosts", `{"name":"web1"}`)
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	if answer := s.do(r); answer.Code != http.StatusCreated {
+		t.Errorf("with a charset: %d", answer.Code)
+	}
+}
+
 func TestAllFaultsAreListed(t *testing.T) {
 	s := serve(t, nil)
 	answer := s.do(request("POST", "/api/v1/jobs", `{"max_attempts":-1,"priority":"high","x":1}`))

@@ -108,8 +108,16 @@ func TestEveryOperationIsDocumented(t *testing.T) {
 				t.Errorf("%s does not document %s", name, status)
 			}
 		}
-		if body := op["requestBody"]; body != nil && (at(body, "content", "application/json", "example") == nil || at(op, "responses", "413") == nil) {
-			t.Errorf("%s: body without example or limit", name)
+		if op["requestBody"] == nil {
+			return
+		}
+		if at(op, "requestBody", "content", "application/json", "example") == nil {
+			t.Errorf("%s: body without example", name)
+		}
+		for _, status := range []string{"408", "413", "415"} {
+			if at(op, "responses", status) == nil {
+				t.Errorf("%s does not document %s", name, status)
+			}
 		}
 	})
 }

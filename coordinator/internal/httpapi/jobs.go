@@ -107,7 +107,7 @@ func (a *API) registerJobActions() {
 	cancel := operation{
 		id: "cancel-job", method: http.MethodPost, path: "/jobs/{id}/cancel", tag: tagJobs, status: http.StatusOK,
 		summary:     "Cancel a job",
-		description: "A queued job is cancelled at once. A running one is asked to end, and is cancelled when its process is gone: until then cancel_requested is true.",
+		description: "A queued job is cancelled at once. A running one is asked to end, and is cancelled when its process is gone: until then cancel_requested is true. Cancelling again changes nothing.",
 		answer:      exampleJob(),
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is over: succeeded", Hint: "there is nothing to cancel"}},
 	}

@@ -57,6 +57,9 @@ type Metrics struct {
 // that takes a day.
 var durationBuckets = []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400}
 
+// latencyBuckets tell an answer from memory, from the disk, and a slow one.
+var latencyBuckets = []float64{0.005, 0.025, 0.1, 0.5, 2.5, 10}
+
 // NewMetrics returns metrics that count from now on, as soon as Run runs.
 func NewMetrics(options MetricsOptions) *Metrics {
 	m := &Metrics{
@@ -69,7 +72,7 @@ func NewMetrics(options MetricsOptions) *Metrics {
 		stored:     counter("borgfleet_backup_deduplicated_bytes_total", "Bytes that finished backups added to their repositories.", "host", "repository"),
 		missed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "borgfleet_metrics_gaps_total", Help: "Times that the metrics were too slow and may have missed finished jobs."}),
 		requests:   counter("borgfleet_http_requests_total", "HTTP requests answered.", "method", "route", "code"),
-		latency:    histogram("borgfleet_http_request_duration_seconds", "Time to answer an HTTP request, without event streams.", prometheus.DefBuckets, "method", "route"),
+		latency:    histogram("borgfleet_http_request_duration_seconds", "Time to answer an HTTP request, without event streams.", latencyBuckets, "method", "route"),
 		streams:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "borgfleet_http_event_streams", Help: "Event streams that are open."}),
 	}
 	watchers := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -68,17 +68,22 @@ func (o operation) commonFailures() []job.Failure {
 
 func (o operation) documentFailures(op *huma.Operation, registry huma.Registry) {
 	schema := registry.Schema(reflect.TypeFor[Problem](), true, "Problem")
-	for _, failure := range append(o.commonFailures(), o.failures...) {
-		status := failure.Code.HTTPStatus()
-		key := strconv.Itoa(status)
+	document := func(problem *Problem) {
+		key := strconv.Itoa(problem.Status)
 		if op.Responses[key] == nil {
 			op.Responses[key] = &huma.Response{
-				Description: http.StatusText(status),
+				Description: problem.Title,
 				Content:     map[string]*huma.MediaType{problemType: {Schema: schema, Examples: map[string]*huma.Example{}}},
 			}
 		}
-		op.Responses[key].Content[problemType].Examples[string(failure.Code)] = &huma.Example{
-			Summary: string(failure.Code), Value: newProblem(status, &failure),
-		}
+		code := string(problem.Code)
+		op.Responses[key].Content[problemType].Examples[code] = &huma.Example{Summary: code, Value: problem}
+	}
+	for _, failure := range append(o.commonFailures(), o.failures...) {
+		document(newProblem(failure.Code.HTTPStatus(), &failure))
+	}
+	if o.request != nil {
+		document(notJSON())
+		document(newProblem(http.StatusRequestTimeout, job.Fail(job.InvalidRequest, "request body read timeout")))
 	}
 }

@@ -66,6 +66,8 @@ func requestProblem(status int, message string, errs ...error) huma.StatusError 
 	switch {
 	case status == http.StatusRequestEntityTooLarge:
 		return newProblem(status, job.Fail(job.TooLarge, "the request's body is larger than %d bytes", MaxBodyBytes))
+	case status == http.StatusUnsupportedMediaType:
+		return notJSON()
 	case status == http.StatusUnprocessableEntity:
 		status = http.StatusBadRequest // 422 is kept for specs, which the bus tells apart as well
 	case status >= http.StatusInternalServerError:
@@ -77,6 +79,11 @@ func requestProblem(status int, message string, errs ...error) huma.StatusError 
 		problem.Detail = sentence(problem.Errors)
 	}
 	return problem
+}
+
+func notJSON() *Problem {
+	return newProblem(http.StatusUnsupportedMediaType, job.Fail(job.InvalidRequest, "the request's body is not declared to be JSON").
+		WithHint("send the header Content-Type: application/json"))
 }
 
 func faults(errs []error) []Fault {
