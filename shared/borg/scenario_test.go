@@ -175,12 +175,14 @@ func connectionScenarios() []scenario {
 	ssh := func(body string) func(*lab) {
 		return func(l *lab) { l.env.RSH = l.script("ssh", body) }
 	}
+	// Borg reads what ssh said only as long as the connection is open, hence
+	// the sleep before the scripts end.
 	list := func(name string, code job.Code, body string) scenario {
 		return scenario{name: name, spec: job.ListSpec{}, remote: true, fresh: true, state: job.Failed, code: code, prepare: ssh(body)}
 	}
 	return []scenario{
-		list("ssh-refused", job.HostUnreachable, `exec ssh -oBatchMode=yes -p 1 root@127.0.0.1`),
-		list("ssh-no-borg", job.BorgMissing, `echo "bash: line 1: borg: command not found" >&2; sleep 0.2; exit 127`),
+		list("ssh-refused", job.HostUnreachable, `ssh -oBatchMode=yes -p 1 root@127.0.0.1 true; sleep 1; exit 255`),
+		list("ssh-no-borg", job.BorgMissing, `echo "bash: line 1: borg: command not found" >&2; sleep 1; exit 127`),
 		list("ssh-silent", job.ConnectionLost, `exit 255`),
 		list("ssh-greeting", job.ConnectionLost, `echo "Welcome to the server"; cat`),
 		list("ssh-path-not-allowed", job.PermissionDenied, `exec borg serve --restrict-to-path /nonexistent`),
