@@ -267,3 +267,13 @@ func (l *jobLogs) plain() ([]job.ID, error) {
 	}
 	return ids, nil
 }
+
+// remove deletes the log of a job that is dropped from the history.
+func (l *jobLogs) remove(id job.ID) error {
+	for _, path := range []string{l.path(id), l.path(id) + ".zst"} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove log: %w", err)
+		}
+	}
+	return nil
+}

@@ -12,14 +12,15 @@ import (
 // hellos at rest.
 const silence = 3 * bus.HelloIdle
 
-// presence knows which hosts are there. Connect and disconnect notices of the
+// Presence knows which hosts are there. Connect and disconnect notices of the
 // bus give it at once; hellos confirm it, and their absence ends it. After a
 // start of the coordinator nobody is there until heard of. It is safe for
 // concurrent use.
-type presence struct {
-	now   func() time.Time
-	mu    sync.Mutex
-	hosts map[string]*whereabouts
+type Presence struct {
+	now     func() time.Time
+	started time.Time
+	mu      sync.Mutex
+	hosts   map[string]*whereabouts
 }
 
 type whereabouts struct {
@@ -28,24 +29,29 @@ type whereabouts struct {
 	ready       bool      // has said hello since it came, so that it takes orders
 	since       time.Time // of online
 	heard       time.Time
+	unheard     bool // nothing since the coordinator's start; since is from before
 }
 
-func newPresence(now func() time.Time) *presence {
-	return &presence{now: now, hosts: map[string]*whereabouts{}}
+// NewPresence returns a Presence that knows no host. A nil now is time.Now.
+func NewPresence(now func() time.Time) *Presence {
+	if now == nil {
+		now = time.Now
+	}
+	return &Presence{now: now, started: now(), hosts: map[string]*whereabouts{}}
 }
 
 // seed gives a host, which has not been heard of since the start, the time at
 // which it was last seen.
-func (p *presence) seed(host string, seen time.Time) {
+func (p *Presence) seed(host string, seen time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.hosts[host] == nil {
-		p.hosts[host] = &whereabouts{since: seen}
+		p.hosts[host] = &whereabouts{since: seen, unheard: true}
 	}
 }
 
 // connected notes a connection. It reports whether the host came online.
-func (p *presence) connected(host string) bool {
+func (p *Presence) connected(host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.of(host)
@@ -56,7 +62,7 @@ func (p *presence) connected(host string) bool {
 
 // disconnected notes the end of a connection. A host may have two for a
 // moment, when the server has not yet noticed that the old one is dead.
-func (p *presence) disconnected(host string) bool {
+func (p *Presence) disconnected(host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.of(host)
@@ -64,9 +70,9 @@ func (p *presence) disconnected(host string) bool {
 	return w.connections == 0 && w.become(false, p.now())
 }
 
-// heard notes a hello. It reports whether the host came online by it, and
+// hello notes a hello. It reports whether the host came online by it, and
 // whether it may take orders only now.
-func (p *presence) hello(host string) (came, nowReady bool) {
+func (p *Presence) hello(host string) (came, nowReady bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.of(host)
@@ -79,7 +85,7 @@ func (p *presence) hello(host string) (came, nowReady bool) {
 }
 
 // away notes that nobody listens for the host.
-func (p *presence) away(host string) bool {
+func (p *Presence) away(host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.of(host)
@@ -87,19 +93,15 @@ func (p *presence) away(host string) bool {
 	return w.become(false, p.now())
 }
 
-// forget drops a host that was removed.
-func (p *presence) forget(host string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.hosts, host)
-}
-
 // expire takes hosts offline that have been silent for too long. It returns
-// them, and when to look again (zero: nobody is online).
-func (p *presence) expire() (gone []string, next time.Time) {
+// them, and when to look again (zero: never).
+func (p *Presence) expire() (gone []string, next time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
+	if grace := p.started.Add(silence); grace.After(now) {
+		next = grace
+	}
 	for name, w := range p.hosts {
 		if !w.online {
 			continue
@@ -116,9 +118,9 @@ func (p *presence) expire() (gone []string, next time.Time) {
 	return gone, next
 }
 
-// online reports whether a host is there, and since when it is or is not; the
+// Online reports whether a host is there, and since when it is or is not; the
 // zero time says that it was never seen.
-func (p *presence) online(host string) (bool, time.Time) {
+func (p *Presence) Online(host string) (bool, time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w := p.hosts[host]; w != nil {
@@ -128,13 +130,15 @@ func (p *presence) online(host string) (bool, time.Time) {
 }
 
 // absence returns why nothing can be sent to a host, or "".
-func (p *presence) absence(host string) string {
+func (p *Presence) absence(host string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.hosts[host]
 	switch {
 	case w == nil || (!w.online && w.since.IsZero()):
 		return fmt.Sprintf("host %s has never connected", host)
+	case w.unheard && p.now().Sub(p.started) < silence:
+		return fmt.Sprintf("host %s has not said hello since the coordinator started", host)
 	case !w.online:
 		return offlineReason(host, w.since, p.now())
 	case !w.ready:
@@ -143,11 +147,29 @@ func (p *presence) absence(host string) string {
 	return ""
 }
 
+// offline returns the reason for a job that runs on a host that is away, ""
+// when the host is there. After a start, hosts get time to be heard of: known
+// is false until then.
+func (p *Presence) offline(host string) (reason string, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.hosts[host]
+	switch {
+	case w == nil:
+		return "", true
+	case w.unheard && p.now().Sub(p.started) < silence:
+		return "", false
+	case w.online:
+		return "", true
+	}
+	return offlineReason(host, w.since, p.now()), true
+}
+
 func offlineReason(host string, since, now time.Time) string {
 	return fmt.Sprintf("host %s offline since %s", host, clock(since, now))
 }
 
-func (p *presence) of(host string) *whereabouts {
+func (p *Presence) of(host string) *whereabouts {
 	if p.hosts[host] == nil {
 		p.hosts[host] = &whereabouts{}
 	}
@@ -155,6 +177,7 @@ func (p *presence) of(host string) *whereabouts {
 }
 
 func (w *whereabouts) become(online bool, at time.Time) bool {
+	w.unheard = w.unheard && !online
 	if w.online == online {
 		return false
 	}

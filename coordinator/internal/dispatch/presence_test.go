@@ -12,35 +12,39 @@ func TestPresence(t *testing.T) {
 		absence string
 	}
 	tests := map[string]struct {
-		steps func(p *presence)
+		steps func(p *Presence)
 		want  check
 	}{
 		"never seen": {
-			steps: func(*presence) {},
+			steps: func(*Presence) {},
 			want:  check{false, "host web1 has never connected"},
 		},
 		"seen before the coordinator's start": {
-			steps: func(p *presence) { p.seed("web1", time.Now().Add(-time.Hour)) },
+			steps: func(p *Presence) { p.seed("web1", time.Now().Add(-time.Hour)) },
+			want:  check{false, "host web1 has not said hello since the coordinator started"},
+		},
+		"seen before the coordinator's start, and not in time after it": {
+			steps: func(p *Presence) { p.seed("web1", time.Now().Add(-time.Hour)); time.Sleep(silence) },
 			want:  check{false, "host web1 offline since 1999-12-31 23:00:00 UTC"},
 		},
 		"connected, hello to come": {
-			steps: func(p *presence) { p.connected("web1") },
+			steps: func(p *Presence) { p.connected("web1") },
 			want:  check{true, "host web1 has just connected and not said hello yet"},
 		},
 		"hello": {
-			steps: func(p *presence) { p.connected("web1"); p.hello("web1") },
+			steps: func(p *Presence) { p.connected("web1"); p.hello("web1") },
 			want:  check{true, ""},
 		},
 		"hello without a notice": {
-			steps: func(p *presence) { p.hello("web1") },
+			steps: func(p *Presence) { p.hello("web1") },
 			want:  check{true, ""},
 		},
 		"gone": {
-			steps: func(p *presence) { p.hello("web1"); time.Sleep(time.Second); p.disconnected("web1") },
+			steps: func(p *Presence) { p.hello("web1"); time.Sleep(time.Second); p.disconnected("web1") },
 			want:  check{false, "host web1 offline since 00:00:01 UTC"},
 		},
 		"the old connection ends after the new one began": {
-			steps: func(p *presence) {
+			steps: func(p *Presence) {
 				p.connected("web1")
 				p.hello("web1")
 				p.connected("web1")
@@ -50,28 +54,28 @@ func TestPresence(t *testing.T) {
 			want: check{true, ""},
 		},
 		"reconnected, must say hello again": {
-			steps: func(p *presence) { p.hello("web1"); p.disconnected("web1"); p.connected("web1") },
+			steps: func(p *Presence) { p.hello("web1"); p.disconnected("web1"); p.connected("web1") },
 			want:  check{true, "host web1 has just connected and not said hello yet"},
 		},
 		"nobody listened": {
-			steps: func(p *presence) { p.connected("web1"); p.connected("web1"); p.hello("web1"); p.away("web1") },
+			steps: func(p *Presence) { p.connected("web1"); p.connected("web1"); p.hello("web1"); p.away("web1") },
 			want:  check{false, "host web1 offline since 00:00:00 UTC"},
 		},
 		"silent for too long": {
-			steps: func(p *presence) { p.hello("web1"); time.Sleep(silence); p.expire() },
+			steps: func(p *Presence) { p.hello("web1"); time.Sleep(silence); p.expire() },
 			want:  check{false, "host web1 offline since 00:01:30 UTC"},
 		},
 		"not yet silent for too long": {
-			steps: func(p *presence) { p.hello("web1"); time.Sleep(silence - 1); p.expire() },
+			steps: func(p *Presence) { p.hello("web1"); time.Sleep(silence - 1); p.expire() },
 			want:  check{true, ""},
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPresence(time.Now)
+				p := NewPresence(time.Now)
 				test.steps(p)
-				online, _ := p.online("web1")
+				online, _ := p.Online("web1")
 				if got := (check{online, p.absence("web1")}); got != test.want {
 					t.Errorf("got %+v, want %+v", got, test.want)
 				}

@@ -1,0 +1,212 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// batch collects changes of jobs that become one transaction. It is used under
+// the service's write lock, from begin to commit.
+type batch struct {
+	s       *Service
+	entries map[job.ID]*entry // own copies
+	order   []job.ID
+	put     map[job.ID]bool // the job's record changes, not only its attempt's
+	created map[job.ID]bool
+	changes []store.Change
+	records map[string]store.RepositoryRecord
+	events  []job.Event
+	hosts   map[string]bool // to be read again by watchers
+	repos   map[string]bool
+	done    []job.Job // jobs that became terminal
+}
+
+// begin starts a batch. It first reads again what an earlier write left
+// uncertain, and fails if that cannot be done.
+func (s *Service) begin() (*batch, error) {
+	if err := s.resolve(); err != nil {
+		return nil, err
+	}
+	return &batch{
+		s: s, entries: map[job.ID]*entry{}, put: map[job.ID]bool{}, created: map[job.ID]bool{},
+		records: map[string]store.RepositoryRecord{}, hosts: map[string]bool{}, repos: map[string]bool{},
+	}, nil
+}
+
+// get returns a copy of an open job's entry that the batch may change, nil if
+// the job is not open.
+func (b *batch) get(id job.ID) *entry {
+	if e := b.entries[id]; e != nil {
+		return e
+	}
+	known := b.s.index.get(id)
+	if known == nil {
+		return nil
+	}
+	e := *known
+	return &e
+}
+
+// set puts a changed entry into the batch. With whole, the job's own record is
+// written, not only its attempt's.
+func (b *batch) set(e *entry, whole bool) {
+	id := e.job.ID
+	if b.entries[id] == nil {
+		b.order = append(b.order, id)
+	}
+	b.entries[id] = e
+	b.put[id] = b.put[id] || whole
+}
+
+// create puts a new job into the batch.
+func (b *batch) create(e *entry) {
+	b.set(e, true)
+	b.created[e.job.ID] = true
+}
+
+// tell adds an event for watchers.
+func (b *batch) tell(e job.Event) { b.events = append(b.events, e) }
+
+// also adds changes that belong to no job.
+func (b *batch) also(changes ...store.Change) { b.changes = append(b.changes, changes...) }
+
+func (b *batch) empty() bool { return len(b.order) == 0 && len(b.changes) == 0 && len(b.records) == 0 }
+
+// list turns the batch into changes of the store.
+func (b *batch) list() []store.Change {
+	var changes []store.Change
+	for _, id := range b.order {
+		e := b.entries[id]
+		if b.created[id] {
+			changes = append(changes, store.CreateJob(e.job))
+		} else if b.put[id] {
+			changes = append(changes, store.PutJob(e.job))
+		}
+		if known := b.s.index.get(id); known != nil && known.attempt.Attempt != 0 &&
+			(known.attempt.Attempt != e.attempt.Attempt || e.attempt.Finished) {
+			changes = append(changes, store.DeleteAttemptState(id, known.attempt.Attempt))
+		}
+		if e.attempt.Attempt != 0 && !e.attempt.Finished {
+			changes = append(changes, store.PutAttemptState(e.attempt))
+		}
+	}
+	for name, record := range b.records {
+		changes = append(changes, store.PutRepositoryRecord(name, record))
+	}
+	return append(changes, b.changes...)
+}
+
+// commit stores the batch, then changes memory, then tells watchers. When the
+// outcome of the write is unknown, the jobs are read again before anything
+// else happens.
+func (b *batch) commit() error {
+	for _, id := range b.order {
+		if e := b.entries[id]; e.job.State.Terminal() {
+			if err := b.consequences(e.job); err != nil {
+				return err
+			}
+		}
+	}
+	if b.empty() {
+		return nil
+	}
+	if _, err := b.s.apply(b.list()...); err != nil {
+		if errors.Is(err, store.ErrAmbiguous) {
+			for _, id := range b.order {
+				b.s.uncertain[id] = true
+			}
+			err = errors.Join(err, b.s.resolve())
+			b.s.stir()
+		}
+		return err
+	}
+	for _, id := range b.order {
+		b.install(id)
+	}
+	b.s.jobsOver(b.done)
+	b.publish()
+	return nil
+}
+
+func (b *batch) install(id job.ID) {
+	e := b.entries[id]
+	if e.attempt.Finished {
+		e.attempt = store.AttemptState{}
+	}
+	if !e.held() {
+		b.s.forgetProgress(id)
+	}
+	if e.job.State.Terminal() {
+		b.done = append(b.done, e.job)
+	}
+	b.s.index.set(e)
+}
+
+func (b *batch) publish() {
+	f := b.s.options.Feed
+	for i := range b.events {
+		event := b.events[i]
+		f.Publish(feed.Update{Type: feed.JobEvent, Event: &event, Host: event.Host, Repository: b.repository(event.Job)})
+	}
+	for _, id := range b.order {
+		if e := b.entries[id]; b.put[id] {
+			j := b.s.withProgress(e.job)
+			f.Publish(feed.Update{Type: feed.JobChanged, Job: &j, Host: j.Host, Repository: j.Repository})
+		}
+	}
+	for name := range b.hosts {
+		f.Publish(feed.Update{Type: feed.HostChanged, Host: name})
+	}
+	for name := range b.repos {
+		f.Publish(feed.Update{Type: feed.RepositoryChanged, Repository: name})
+	}
+}
+
+func (b *batch) repository(id job.ID) string {
+	if e := b.entries[id]; e != nil {
+		return e.job.Repository
+	}
+	return ""
+}
+
+// resolve reads jobs again whose last write may or may not have been stored.
+func (s *Service) resolve() error {
+	for id := range s.uncertain {
+		j, found, err := s.options.Store.Job(id)
+		if err != nil {
+			return fmt.Errorf("read job %s again: %w", id, err)
+		}
+		if !found {
+			s.index.drop(id)
+		} else if err := s.reload(j); err != nil {
+			return err
+		}
+		delete(s.uncertain, id)
+	}
+	return nil
+}
+
+// reload puts a job as it is stored into memory.
+func (s *Service) reload(j job.Job) error {
+	state, _, err := s.options.Store.AttemptState(j.ID, j.Attempt)
+	if err != nil {
+		return fmt.Errorf("read attempt of job %s: %w", j.ID, err)
+	}
+	repository, _, err := s.options.Store.Repository(j.Repository)
+	if err != nil {
+		return fmt.Errorf("read repository of job %s: %w", j.ID, err)
+	}
+	j.Attempts = slices.Clip(j.Attempts)
+	e := &entry{job: j, encrypted: repository.HasPassphrase, maybe: j.State == job.Sent}
+	if e.held() {
+		e.attempt = state
+		e.attempt.Job, e.attempt.Attempt, e.attempt.Host = j.ID, j.Attempt, j.Host
+	}
+	s.index.set(e)
+	return nil
+}

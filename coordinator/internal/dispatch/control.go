@@ -1,0 +1,109 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Cancel asks to end a job. One that waits is cancelled at once; of one that a
+// host has, the wish is stored, told to the host, and repeated until the host
+// says that the process is gone. Cancelling twice is no error; cancelling what
+// has ended otherwise is.
+func (s *Service) Cancel(_ context.Context, by string, id job.ID) (job.Job, error) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	b, err := s.begin()
+	if err != nil {
+		return job.Job{}, s.failure("cancel job", err)
+	}
+	e := b.get(id)
+	if e == nil {
+		return s.cancelOver(id)
+	}
+	if e.job.CancelRequested {
+		return s.withProgress(e.job), nil
+	}
+	b.also(s.audit(by, "job.cancel", e.job, ""))
+	if e.held() {
+		e.job.CancelRequested = true
+	} else {
+		s.cancelQueued(b, e)
+	}
+	b.set(e, true)
+	if err := b.commit(); err != nil {
+		return job.Job{}, s.failure("cancel job", err)
+	}
+	s.logger.Info("job cancelled", "job", id, "host", e.job.Host, "by", by)
+	if e.held() {
+		host, attempt := e.job.Host, e.job.Attempt
+		s.later(func(ctx context.Context) { _ = s.tellCancel(ctx, host, id, attempt) }) // hellos repeat it
+	}
+	s.stir()
+	return s.withProgress(e.job), nil
+}
+
+// cancelOver answers for a job that is not open.
+func (s *Service) cancelOver(id job.ID) (job.Job, error) {
+	j, err := s.stored(id)
+	if err != nil {
+		return job.Job{}, err
+	}
+	if j.State == job.Cancelled {
+		return j, nil
+	}
+	return job.Job{}, job.Fail(job.Conflict, "job %s is over: it has the state %s", id, j.State).
+		WithHint("there is nothing left to cancel")
+}
+
+// cancelQueued ends a job in place of which no attempt runs.
+func (s *Service) cancelQueued(b *batch, e *entry) {
+	now := s.now()
+	e.cancelledInPlace(now)
+	told := s.own(e, now)
+	told.Type, told.State, told.Failure = job.EventCancelled, job.Cancelled, e.job.Failure
+	b.tell(told)
+}
+
+// tellCancel tells a host to end an attempt.
+func (s *Service) tellCancel(ctx context.Context, host string, id job.ID, attempt int) error {
+	limited, done := context.WithTimeout(ctx, bus.RequestTimeout)
+	defer done()
+	_, err := s.options.Link.Cancel(limited, host, bus.Cancel{Job: id, Attempt: attempt})
+	if errors.Is(err, fleet.ErrHostAway) && s.presence.away(host) {
+		s.hostChanged(host)
+	}
+	if err != nil {
+		s.logger.Warn("cancellation not answered; it is repeated with the next hello", "job", id, "host", host, "err", err)
+	}
+	return err
+}
+
+// Retry submits a new job with the request of one that is over.
+func (s *Service) Retry(_ context.Context, by string, id job.ID) (job.Job, error) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	old, err := s.stored(id)
+	if err != nil {
+		return job.Job{}, err
+	}
+	if !old.State.Terminal() {
+		return job.Job{}, job.Fail(job.Conflict, "job %s is not over: it is %s", id, old.State).WithHint("cancel it first, or wait")
+	}
+	if err := s.checkHost(old.Host); err != nil {
+		return job.Job{}, s.failure("retry job", err)
+	}
+	encrypted, err := s.checkRepository(old.Repository)
+	if err != nil {
+		return job.Job{}, s.failure("retry job", err)
+	}
+	now := s.now()
+	return s.submit(by, "job.retry", &entry{encrypted: encrypted, job: job.Job{
+		ID: job.NewID(now), Kind: old.Kind, Host: old.Host, Repository: old.Repository, Plan: old.Plan, State: job.Queued,
+		MaxAttempts: old.MaxAttempts, Priority: old.Priority,
+		SubmittedBy: by, SubmittedAt: now, Spec: old.Spec, Attempts: []job.Attempt{},
+	}}, "")
+}

@@ -1,0 +1,59 @@
+package dispatch
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// entry is an open job as memory knows it. Entries in the index are never
+// changed: a change makes a copy, stores it, and puts it in the place of the
+// old one.
+type entry struct {
+	job       job.Job            // as stored; its Progress is kept elsewhere
+	attempt   store.AttemptState // of the current attempt; zero while there is none
+	encrypted bool               // its orders carry a sealed passphrase
+
+	// What follows is lost with the process, and means after a restart what its
+	// zero value says, except that then every sent order may have arrived.
+	outstanding bool      // a request about it is on its way
+	maybe       bool      // the order may have reached the host
+	holdUntil   time.Time // not to be tried before, for a reason of our own
+	hold        string    // that reason
+}
+
+func (e *entry) ticket() ticket {
+	return ticket{ID: e.job.ID, Kind: e.job.Kind, Host: e.job.Host, Repository: e.job.Repository}
+}
+
+// held reports whether the job holds its lease and a slot.
+func (e *entry) held() bool { return e.job.State == job.Sent || e.job.State == job.Running }
+
+func (e *entry) waiting() waiting {
+	w := waiting{ticket: e.ticket(), Encrypted: e.encrypted, NotBefore: e.holdUntil, Pause: e.hold}
+	if at := e.job.RetryAt; at != nil && at.After(w.NotBefore) {
+		w.NotBefore, w.Pause = *at, fmt.Sprintf("retry %d of %d", e.job.Attempt+1, e.job.MaxAttempts)
+	}
+	return w
+}
+
+// before orders the queue: priority, then age.
+func before(a, b *entry) int {
+	return cmp.Or(
+		cmp.Compare(b.job.Priority, a.job.Priority),
+		a.job.SubmittedAt.Compare(b.job.SubmittedAt),
+		cmp.Compare(a.job.ID, b.job.ID),
+	)
+}
+
+// current returns the job's current attempt in its list, nil if the list does
+// not hold it.
+func (e *entry) current() *job.Attempt {
+	if n := len(e.job.Attempts); n > 0 && e.job.Attempts[n-1].Number == e.job.Attempt {
+		return &e.job.Attempts[n-1]
+	}
+	return nil
+}

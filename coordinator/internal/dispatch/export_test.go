@@ -1,0 +1,8 @@
+package dispatch
+
+import "github.com/borgfleet/borgfleet/coordinator/internal/store"
+
+// WrapApply puts a layer between the service and its store, for faults.
+func (s *Service) WrapApply(wrap func(inner func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error)) {
+	s.apply = wrap(s.apply)
+}

@@ -1,0 +1,153 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// maxHelloAttempts bounds what one hello is answered for; the next hello
+// settles the rest.
+const maxHelloAttempts = 2000
+
+// hostState returns what the planner needs to know of a host.
+func (s *Service) hostState(name string) hostState {
+	s.live.Lock()
+	state := s.live.hosts[name]
+	s.live.Unlock()
+	state.Away = s.presence.absence(name)
+	return state
+}
+
+// HandleHello settles with a host what both know of each other: it takes in
+// what the host says of itself, moves the jobs on that the hello decides, sends
+// orders again that the host may not have got, and says what to do with each
+// attempt that the host mentions. After an error nothing must be answered: the
+// host's next hello leads here again. The host in the hello must be the one
+// that was allowed to say it.
+func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloReply, error) {
+	now := s.now()
+	if err := s.options.Registry.UpdateFacts(ctx, hello.Host, factsOf(hello, now), hello.SealKey); err != nil {
+		return bus.HelloReply{}, err
+	}
+	s.live.Lock()
+	s.live.hosts[hello.Host] = hostState{Slots: hello.Slots, SealKey: hello.SealKey}
+	s.live.Unlock()
+	if came, ready := s.presence.hello(hello.Host); came || ready {
+		s.logger.Info("host is ready", "host", hello.Host, "agent", hello.AgentVersion, "borg", hello.BorgVersion)
+		defer s.hostChanged(hello.Host)
+	}
+	if len(hello.Attempts) > maxHelloAttempts {
+		hello.Attempts = hello.Attempts[:maxHelloAttempts]
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	if err := s.reconcile(hello, now); err != nil {
+		return bus.HelloReply{}, s.failure("settle hello of host "+hello.Host, err)
+	}
+	reply := bus.HelloReply{At: now, Verdicts: make([]bus.Verdict, 0, len(hello.Attempts))}
+	for _, said := range hello.Attempts {
+		standing, err := s.standing(hello.Host, said)
+		if err != nil {
+			return bus.HelloReply{}, s.failure("settle hello of host "+hello.Host, err)
+		}
+		reply.Verdicts = append(reply.Verdicts, verdict(said, standing))
+	}
+	return reply, nil
+}
+
+func factsOf(h bus.Hello, now time.Time) fleet.Facts {
+	return fleet.Facts{
+		AgentVersion: h.AgentVersion, BorgVersion: h.BorgVersion, BorgFailure: h.BorgFailure, OS: h.OS,
+		Slots: h.Slots, FreeBytes: h.FreeBytes, JournalDepth: h.JournalDepth, StartedAt: h.StartedAt,
+		SeenAt: now, ClockSkew: h.At.Sub(now).Seconds(),
+	}
+}
+
+// reconcile moves the jobs on that a hello decides.
+func (s *Service) reconcile(hello bus.Hello, now time.Time) error {
+	b, err := s.begin()
+	if err != nil {
+		return err
+	}
+	mentioned := map[string]*bus.HostAttempt{}
+	for i := range hello.Attempts {
+		said := &hello.Attempts[i]
+		mentioned[said.Job.AttemptID(said.Attempt)] = said
+	}
+	cutShort := len(hello.Attempts) == maxHelloAttempts // what is not mentioned may be known all the same
+	var again []*entry
+	for _, known := range s.index.of(hello.Host) {
+		said := mentioned[known.job.ID.AttemptID(known.job.Attempt)]
+		if said == nil && cutShort {
+			continue
+		}
+		e := b.get(known.job.ID)
+		switch reconcile(e, said, hello.Stamp) {
+		case settleRunning:
+			e.noteStamp(hello.Stamp)
+			e.accept()
+			e.outstanding = false
+			b.set(e, true)
+		case settleResend:
+			e.outstanding, e.maybe = true, true
+			again = append(again, e)
+		case settleLost:
+			s.logger.Warn("host has lost an attempt", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
+			b.tell(e.concluded(lost(hello.Host), s.own(e, now), s.retryAt(e, now)))
+			b.set(e, true)
+		case settleNothing:
+			if said != nil {
+				e.noteStamp(hello.Stamp)
+				s.index.set(e)
+			}
+		}
+	}
+	if err := b.commit(); err != nil {
+		return err
+	}
+	for _, e := range again {
+		s.index.set(e)
+		s.logger.Info("order sent again", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
+		s.later(s.delivery(e.job.ID, e.job.Attempt, e.job.CancelRequested))
+	}
+	if len(b.order) > 0 {
+		s.stir()
+	}
+	return nil
+}
+
+// standing says what the store knows of an attempt that a host mentions.
+func (s *Service) standing(host string, said bus.HostAttempt) (standing, error) {
+	if e := s.index.get(said.Job); e != nil {
+		return standing{
+			Known: e.job.Host == host, Current: e.job.Attempt, Open: e.held(),
+			Stored: e.attempt.LastSeq, Cancel: e.job.CancelRequested, Undone: undone(e.job, said.Attempt),
+		}, nil
+	}
+	if _, err := job.ParseID(string(said.Job)); err != nil {
+		return standing{}, nil
+	}
+	j, found, err := s.options.Store.Job(said.Job)
+	if err != nil {
+		return standing{}, err
+	}
+	return standing{
+		Known: found && j.Host == host, Current: j.Attempt, Over: true, Undone: undone(j, said.Attempt),
+	}, nil
+}
+
+// undone reports whether an attempt was given up by us, and not ended by its
+// host. A host may also have told that it was interrupted; then it does not go
+// on with it anyway.
+func undone(j job.Job, attempt int) bool {
+	for _, a := range j.Attempts {
+		if a.Number == attempt {
+			return a.Failure != nil && a.Failure.Code == job.Interrupted
+		}
+	}
+	return false
+}

@@ -1,0 +1,256 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// HandleEvents takes in events of hosts, in the order of the stream, as one
+// transaction together with the stream position. It returns nil when they are
+// stored, and only then may they be acknowledged; after an error they must be
+// given again. What is repeated, late or makes no sense is counted and dropped,
+// and never keeps later events waiting. The host in each event must be the one
+// that was allowed to publish it.
+func (s *Service) HandleEvents(_ context.Context, events []bus.StreamEvent) error {
+	if len(events) == 0 {
+		return nil
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	b, err := s.begin()
+	if err != nil {
+		return err
+	}
+	applied := 0
+	for _, event := range events {
+		if why := s.take(b, event.Event); why != "" {
+			s.drop(event, why)
+			continue
+		}
+		applied++
+	}
+	last := events[len(events)-1]
+	b.also(store.SetStreamPosition(last.Sequence))
+	if err := b.commit(); err != nil {
+		return err
+	}
+	s.counters.applied.Add(uint64(applied))
+	s.counters.dropped.Add(uint64(len(events) - applied))
+	s.counters.position.Store(max(s.counters.position.Load(), last.Sequence))
+	s.counters.lag.Store(int64(max(0, s.now().Sub(last.At))))
+	s.stir()
+	return nil
+}
+
+// take puts one event into the batch, or says why it changes nothing.
+func (s *Service) take(b *batch, event bus.Event) dropped {
+	e := b.get(event.Job)
+	if e == nil {
+		return dropUnknown
+	}
+	if why := e.judge(event.Event); why != "" {
+		return why
+	}
+	if event.Type == job.EventLog {
+		s.keepLines(event.Event)
+	}
+	now := s.now()
+	told := e.follow(event, now, s.retryAt(e, now))
+	b.set(e, event.Type != job.EventLog || told.State != b.state(event.Job))
+	b.tell(told)
+	if told.Type == job.EventFinished || told.Type == job.EventRetried {
+		s.logger.Info("attempt ended", "job", e.job.ID, "host", e.job.Host, "attempt", told.Attempt, "state", told.State, "err", told.Failure)
+	}
+	return ""
+}
+
+// state is a job's state before the batch.
+func (b *batch) state(id job.ID) job.State {
+	if known := b.s.index.get(id); known != nil {
+		return known.job.State
+	}
+	return ""
+}
+
+// drop logs an event that changes nothing. Repeats are ordinary.
+func (s *Service) drop(event bus.StreamEvent, why dropped) {
+	level := s.logger.Warn
+	if why == dropRepeat || why == dropFenced || (why == dropUnknown && s.isOver(event)) {
+		level = s.logger.Debug
+	}
+	level("event dropped", "why", string(why), "job", event.Job, "host", event.Host, "attempt", event.Attempt,
+		"seq", event.Seq, "type", event.Type, "stream", event.Sequence)
+}
+
+// isOver reports whether an event is a late word on a job of its host that is over.
+func (s *Service) isOver(event bus.StreamEvent) bool {
+	if _, err := job.ParseID(string(event.Job)); err != nil {
+		return false
+	}
+	j, found, err := s.options.Store.Job(event.Job)
+	return err == nil && found && j.Host == event.Host && j.State.Terminal()
+}
+
+// keepLines appends to the job's log before the event is stored: lines that
+// come again are dropped by readers. A log that cannot be written is a pity,
+// but must not keep a job from ending.
+func (s *Service) keepLines(event job.Event) {
+	if err := s.logs.append(event); err != nil {
+		s.counters.logFaults.Add(1)
+		s.logger.Error("log lines lost here; the host still has them", "job", event.Job, "host", event.Host, "err", err)
+	}
+}
+
+// consequences adds what the end of a job means for others: the base of the
+// next progress, summaries, what is known of its repository.
+func (b *batch) consequences(j job.Job) error {
+	b.hosts[j.Host], b.repos[j.Repository] = true, true
+	good := j.State == job.Succeeded || j.State == job.Warning
+	if j.Kind == job.Backup && (j.State != job.Cancelled || j.StartedAt != nil) {
+		b.also(store.AppendRun(j.Host, j.State))
+	}
+	if !good || j.Result == nil {
+		return nil
+	}
+	at := *j.FinishedAt
+	switch j.Kind {
+	case job.Backup:
+		r := j.Result
+		b.also(
+			store.PutBaseline(baselineKey(j), job.Baseline{OriginalSize: r.OriginalSize, NFiles: r.NFiles}),
+			store.PutBackupSummary(fleet.BackupSummary{
+				Job: j.ID, Host: j.Host, Repository: j.Repository, Archive: r.Archive, State: j.State, FinishedAt: at,
+				OriginalSize: r.OriginalSize, DeduplicatedSize: r.DeduplicatedSize, NFiles: r.NFiles, Duration: r.Duration,
+			}),
+		)
+		return nil
+	case job.Init, job.Info:
+		if j.Result.Repository == nil {
+			return nil
+		}
+		return b.record(j.Repository, func(r *store.RepositoryRecord) { r.Info, r.InfoAt = j.Result.Repository, &at })
+	case job.Check:
+		return b.record(j.Repository, func(r *store.RepositoryRecord) { r.LastCheck = &at })
+	case job.Prune:
+		if spec, ok := j.Spec.(job.PruneSpec); ok && spec.DryRun {
+			return nil
+		}
+		return b.record(j.Repository, func(r *store.RepositoryRecord) { r.LastPrune = &at })
+	case job.Compact:
+		return b.record(j.Repository, func(r *store.RepositoryRecord) { r.LastCompact = &at })
+	}
+	return nil
+}
+
+// record changes what is known of a repository.
+func (b *batch) record(name string, change func(*store.RepositoryRecord)) error {
+	record, ok := b.records[name]
+	if !ok {
+		var err error
+		if record, err = b.s.options.Store.RepositoryRecord(name); err != nil {
+			return err
+		}
+	}
+	change(&record)
+	b.records[name] = record
+	return nil
+}
+
+// HandleProgress takes in live progress of a host. What does not belong to a
+// running attempt of that host is dropped.
+func (s *Service) HandleProgress(host string, p bus.Progress) {
+	e := s.index.get(p.Job)
+	if e == nil || e.job.Host != host || e.job.Attempt != p.Attempt || !e.held() {
+		return
+	}
+	s.live.Lock()
+	s.live.progress[p.Job] = p.Progress
+	s.live.Unlock()
+	j := e.job
+	j.Progress = &p.Progress
+	s.options.Feed.Publish(feed.Update{
+		Type: feed.JobProgress, Job: &j, Progress: &p.Progress, Host: host, Repository: j.Repository,
+	})
+}
+
+// withProgress returns a job with its live progress, if it runs.
+func (s *Service) withProgress(j job.Job) job.Job {
+	j.Progress = nil
+	if j.State != job.Running && j.State != job.Sent {
+		return j
+	}
+	s.live.Lock()
+	defer s.live.Unlock()
+	if p, ok := s.live.progress[j.ID]; ok {
+		j.Progress = &p
+	}
+	return j
+}
+
+func (s *Service) forgetProgress(id job.ID) {
+	s.live.Lock()
+	defer s.live.Unlock()
+	delete(s.live.progress, id)
+}
+
+// StreamPosition is the place in the events stream up to which events are
+// stored.
+func (s *Service) StreamPosition() uint64 { return s.counters.position.Load() }
+
+// jobsOver does what has to be done in memory and on disk after jobs have
+// ended.
+func (s *Service) jobsOver(done []job.Job) {
+	for _, j := range done {
+		s.noteLatest(j)
+		s.later(func(context.Context) { s.compress(j.ID) })
+	}
+}
+
+func (s *Service) compress(id job.ID) {
+	if err := s.logs.compress(id); err != nil {
+		s.counters.logFaults.Add(1)
+		s.logger.Error("log stays uncompressed until the next start", "job", id, "err", err)
+	}
+}
+
+// compressLeftovers compresses logs of jobs that ended in an earlier life.
+func (s *Service) compressLeftovers() {
+	ids, err := s.logs.plain()
+	if err != nil {
+		s.logger.Error("look for uncompressed logs", "err", err)
+	}
+	for _, id := range ids {
+		if s.index.get(id) == nil {
+			s.compress(id)
+		}
+	}
+}
+
+// pruneHistory drops old jobs with their logs.
+func (s *Service) pruneHistory() {
+	if s.options.History == (History{}) {
+		return
+	}
+	var before time.Time
+	if keep := s.options.History.Keep; keep > 0 {
+		before = s.now().Add(-keep)
+	}
+	removed, err := s.options.Store.Prune(before, s.options.History.Jobs)
+	if err != nil {
+		s.logger.Error("drop old jobs", "err", err)
+	}
+	for _, id := range removed {
+		if err := s.logs.remove(id); err != nil {
+			s.logger.Error("remove log", "job", id, "err", err)
+		}
+	}
+	if len(removed) > 0 {
+		s.logger.Info("old jobs dropped", "jobs", len(removed))
+	}
+}

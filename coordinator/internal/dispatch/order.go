@@ -1,0 +1,244 @@
+package dispatch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// holdTime is how long an order waits that could not be made.
+const holdTime = 10 * time.Second
+
+// delivery returns the task that hands an attempt's order to its host and
+// takes the answer in. With cancelFirst, the host is told first that the
+// attempt shall end, so that it refuses an order that it has not seen.
+func (s *Service) delivery(id job.ID, attempt int, cancelFirst bool) func(context.Context) {
+	return func(ctx context.Context) {
+		e := s.index.get(id)
+		if e == nil || e.job.Attempt != attempt {
+			return
+		}
+		host := e.job.Host
+		order, err := s.order(ctx, e)
+		if err != nil {
+			s.orderNotMade(id, attempt, err)
+			return
+		}
+		if cancelFirst {
+			if err := s.tellCancel(ctx, host, id, attempt); err != nil {
+				s.orderUnanswered(id, attempt, err)
+				return
+			}
+		}
+		limited, done := context.WithTimeout(ctx, bus.RequestTimeout)
+		defer done()
+		reply, err := s.options.Link.Order(limited, host, order)
+		switch {
+		case ctx.Err() != nil: // stopping: the next life settles it
+		case err != nil:
+			s.orderUnanswered(id, attempt, err)
+		default:
+			s.orderAnswered(id, attempt, reply)
+		}
+	}
+}
+
+// order makes the order of the current attempt; the same attempt has the same
+// order, but for its times and its sealing.
+func (s *Service) order(ctx context.Context, e *entry) (bus.Order, error) {
+	spec, err := json.Marshal(e.job.Spec)
+	if err != nil {
+		return bus.Order{}, fmt.Errorf("encode spec: %w", err)
+	}
+	repository, found, err := s.options.Store.Repository(e.job.Repository)
+	if err != nil {
+		return bus.Order{}, fmt.Errorf("read repository: %w", err)
+	}
+	if !found {
+		return bus.Order{}, job.Fail(job.UnknownRepository, "there is no repository %s any more", e.job.Repository)
+	}
+	now := s.now()
+	order := bus.Order{
+		Host: e.job.Host, Job: e.job.ID, Attempt: e.job.Attempt, IssuedAt: now, ExpiresAt: now.Add(bus.OrderLifetime),
+		Kind: e.job.Kind, Spec: spec, Repository: repository.Repository,
+	}
+	if current := e.current(); current != nil {
+		order.Archive = current.Archive
+	}
+	if e.job.Kind == job.Backup {
+		baseline, found, err := s.options.Store.Baseline(baselineKey(e.job))
+		if err != nil {
+			return bus.Order{}, fmt.Errorf("read baseline: %w", err)
+		}
+		if found {
+			order.Baseline = &baseline
+		}
+	}
+	order.Passphrase, err = s.seal(ctx, e.job)
+	return order, err
+}
+
+func (s *Service) seal(ctx context.Context, j job.Job) (*secret.Sealed, error) {
+	passphrase, err := s.options.Registry.Passphrase(ctx, j.Repository)
+	if err != nil {
+		return nil, fmt.Errorf("read passphrase of repository %s: %w", j.Repository, err)
+	}
+	if passphrase.Empty() {
+		return nil, nil
+	}
+	purpose := secret.Purpose{Host: j.Host, Repository: j.Repository}
+	sealed, err := secret.Seal(passphrase, purpose, s.hostState(j.Host).SealKey)
+	if err != nil {
+		return nil, fmt.Errorf("seal passphrase for host %s: %w", j.Host, err)
+	}
+	return &sealed, nil
+}
+
+// settle changes an attempt that is sent or running, after something was heard
+// of its order. Change says whether the store is concerned. When the change
+// cannot be stored, the host's next hello leads here again.
+func (s *Service) settle(id job.ID, attempt int, change func(b *batch, e *entry) (stored bool)) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	defer s.stir()
+	b, err := s.begin()
+	if err == nil {
+		e := b.get(id)
+		if e == nil || e.job.Attempt != attempt || !e.held() {
+			return
+		}
+		e.outstanding = false
+		if !change(b, e) {
+			s.index.set(e)
+			return
+		}
+		b.set(e, true)
+		err = b.commit()
+	}
+	if err == nil {
+		return
+	}
+	s.logger.Error("answer to an order cannot be stored; the next hello settles it", "job", id, "err", err)
+	if known := s.index.get(id); known != nil && known.job.Attempt == attempt {
+		e := *known
+		e.outstanding, e.maybe = false, true
+		s.index.set(&e)
+	}
+}
+
+func (s *Service) orderAnswered(id job.ID, attempt int, reply bus.OrderReply) {
+	s.settle(id, attempt, func(b *batch, e *entry) bool {
+		e.noteStamp(reply.Stamp)
+		if e.job.State != job.Sent {
+			return false // its events were quicker
+		}
+		if reply.Accepted {
+			e.accept()
+			return true
+		}
+		now := s.now()
+		s.logger.Warn("host refused an order", "job", id, "host", e.job.Host, "err", reply.Failure)
+		b.tell(e.concluded(e.refusal(reply.Failure), s.own(e, now), s.retryAt(e, now)))
+		return true
+	})
+}
+
+func (s *Service) orderUnanswered(id job.ID, attempt int, cause error) {
+	away := errors.Is(cause, fleet.ErrHostAway)
+	s.settle(id, attempt, func(b *batch, e *entry) bool {
+		if away && s.presence.away(e.job.Host) {
+			defer s.hostChanged(e.job.Host)
+		}
+		if e.job.State != job.Sent {
+			return false
+		}
+		if !away || e.maybe {
+			s.logger.Warn("order not answered; the next hello settles it", "job", id, "host", e.job.Host, "err", cause)
+			e.maybe = true
+			return false
+		}
+		s.back(b, e)
+		return true
+	})
+}
+
+// orderNotMade puts a job back whose order could not be made, to try again
+// soon; one that may have been ordered before waits for the next hello.
+func (s *Service) orderNotMade(id job.ID, attempt int, cause error) {
+	s.logger.Error("order cannot be made", "job", id, "err", cause)
+	s.settle(id, attempt, func(b *batch, e *entry) bool {
+		if e.job.State != job.Sent || e.maybe {
+			return false
+		}
+		s.back(b, e)
+		e.holdUntil, e.hold = s.now().Add(holdTime), fmt.Sprintf("its order cannot be made (%s); next try", cause)
+		return true
+	})
+}
+
+// back returns a job to the queue whose order was not delivered, or ends it if
+// somebody wanted that meanwhile.
+func (s *Service) back(b *batch, e *entry) {
+	e.takeBack()
+	if e.job.CancelRequested {
+		s.cancelQueued(b, e)
+	}
+}
+
+// own returns the frame of an event that the coordinator makes itself.
+func (s *Service) own(e *entry, now time.Time) job.Event {
+	return job.Event{Job: e.job.ID, Host: e.job.Host, Attempt: e.job.Attempt, At: now}
+}
+
+func (s *Service) retryAt(e *entry, now time.Time) time.Time {
+	return now.Add(s.options.Backoff.Delay(e.job.Attempt))
+}
+
+// archiveName is the newest name that was given in a repository.
+type archiveName struct {
+	base  string
+	count int
+}
+
+// archiveName names the archive of a backup's next attempt: as the spec says,
+// else by host and time, counted within one second. It must be called under
+// the write lock.
+func (s *Service) archiveName(j job.Job, now time.Time) string {
+	spec, ok := j.Spec.(job.BackupSpec)
+	if !ok {
+		return ""
+	}
+	if spec.Archive != "" {
+		return spec.Archive
+	}
+	base := j.Host + "-" + now.UTC().Format("2006-01-02T15:04:05")
+	last := s.archives[j.Repository]
+	if last.base != base {
+		s.archives[j.Repository] = archiveName{base, 1}
+		return base
+	}
+	last.count++
+	s.archives[j.Repository] = last
+	return fmt.Sprintf("%s-%d", base, last.count)
+}
+
+// baselineKey names the backups that are measured against each other: same
+// host, repository, plan and paths.
+func baselineKey(j job.Job) string {
+	spec, _ := j.Spec.(job.BackupSpec)
+	what, err := json.Marshal([]any{j.Host, j.Repository, j.Plan, spec.Paths})
+	if err != nil {
+		return "" // strings always encode
+	}
+	sum := sha256.Sum256(what)
+	return hex.EncodeToString(sum[:])
+}

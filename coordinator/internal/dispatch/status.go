@@ -1,0 +1,254 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+const (
+	recentJobs   = 10
+	latestJobs   = 5000 // of the history, looked at after a start
+	statusWindow = 24 * time.Hour
+)
+
+// track is a line of jobs of which each settles what the one before left open.
+type track struct {
+	host, repository string
+	kind             job.Kind
+}
+
+// noteLatest remembers how the newest job of a track ended. What a person
+// stopped says nothing about the state of things.
+func (s *Service) noteLatest(j job.Job) {
+	watched := j.Kind == job.Backup || j.Kind == job.Check || j.Kind == job.Prune || j.Kind == job.Compact
+	if !watched || j.State == job.Cancelled || j.FinishedAt == nil {
+		return
+	}
+	s.live.Lock()
+	defer s.live.Unlock()
+	key := track{j.Host, j.Repository, j.Kind}
+	if old, ok := s.live.latest[key]; !ok || !j.FinishedAt.Before(*old.FinishedAt) {
+		s.live.latest[key] = j
+	}
+}
+
+func (s *Service) loadLatest() error {
+	recent, err := s.options.Store.Recent(latestJobs)
+	if err != nil {
+		return err
+	}
+	for _, j := range recent {
+		s.noteLatest(j)
+	}
+	return nil
+}
+
+// Status returns the whole in short. The error is a *job.Failure.
+func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
+	hosts, err := s.options.Registry.Hosts(ctx)
+	if err != nil {
+		return fleet.Status{}, s.failure("read hosts", err)
+	}
+	now := s.now()
+	status := fleet.Status{
+		At: now, Version: s.options.Version, HostsTotal: len(hosts), Hosts: hosts,
+		Running: []job.Job{}, Queued: []job.Job{}, Recent: []job.Job{},
+	}
+	for _, h := range hosts {
+		if h.Online {
+			status.HostsOnline++
+		}
+	}
+	queue, held := s.index.snapshot()
+	for _, e := range held {
+		status.Running = append(status.Running, s.withProgress(e.job))
+	}
+	for _, e := range queue {
+		status.Queued = append(status.Queued, e.job)
+	}
+	recent, err := s.options.Store.Recent(recentJobs)
+	if err != nil {
+		return fleet.Status{}, s.failure("read recent jobs", err)
+	}
+	status.Recent = append(status.Recent, recent...)
+	if status.Jobs, err = s.countByState(now, held, len(queue)); err != nil {
+		return fleet.Status{}, s.failure("count jobs", err)
+	}
+	latest, err := s.latestOf(hosts)
+	if err != nil {
+		return fleet.Status{}, s.failure("read repositories", err)
+	}
+	status.Attention = attention(hosts, latest, queue, held)
+	status.Summary = summary(hosts, latest, status.Attention)
+	return status, nil
+}
+
+func (s *Service) countByState(now time.Time, held []*entry, queued int) (map[job.State]int, error) {
+	counts, err := s.options.Store.FinishedSince(now.Add(-statusWindow))
+	if err != nil {
+		return nil, err
+	}
+	for _, state := range job.States() {
+		if _, ok := counts[state]; !ok {
+			counts[state] = 0
+		}
+	}
+	counts[job.Queued] = queued
+	for _, e := range held {
+		counts[e.job.State]++
+	}
+	return counts, nil
+}
+
+// latestOf returns the newest job of each track whose host and repository
+// still exist, oldest first.
+func (s *Service) latestOf(hosts []fleet.HostView) ([]job.Job, error) {
+	repositories, err := s.options.Store.Repositories()
+	if err != nil {
+		return nil, err
+	}
+	hostNames, repoNames := map[string]bool{}, map[string]bool{}
+	for _, h := range hosts {
+		hostNames[h.Name] = true
+	}
+	for _, r := range repositories {
+		repoNames[r.Name] = true
+	}
+	s.live.Lock()
+	defer s.live.Unlock()
+	var latest []job.Job
+	for _, j := range s.live.latest {
+		if hostNames[j.Host] && repoNames[j.Repository] {
+			latest = append(latest, j)
+		}
+	}
+	slices.SortFunc(latest, func(a, b job.Job) int {
+		return cmp.Or(a.FinishedAt.Compare(*b.FinishedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return latest, nil
+}
+
+// attention lists what needs a person: failures first, then hosts, then
+// warnings. Each item goes away when a later job of its kind ends well, or the
+// host is back.
+func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) []fleet.Attention {
+	failed, warned, about := []fleet.Attention{}, []fleet.Attention{}, []fleet.Attention{}
+	for _, j := range slices.Backward(latest) {
+		switch j.State {
+		case job.Failed, job.Expired:
+			failed = append(failed, failedJob(j))
+		case job.Warning:
+			warned = append(warned, warnedJob(j))
+		}
+	}
+	open := map[string]int{}
+	for _, e := range slices.Concat(queue, held) {
+		open[e.job.Host]++
+	}
+	for _, h := range hosts {
+		switch {
+		case !h.Online && open[h.Name] > 0:
+			about = append(about, awayHost(h, open[h.Name]))
+		case h.Online && h.Facts != nil && h.Facts.BorgFailure != nil:
+			about = append(about, fleet.Attention{
+				Kind: "no_borg", Host: h.Name, Since: h.Facts.SeenAt,
+				Message: h.Facts.BorgFailure.Message, Hint: h.Facts.BorgFailure.Hint,
+			})
+		case h.Online && h.Facts != nil && h.Facts.BorgVersion == "":
+			about = append(about, fleet.Attention{
+				Kind: "no_borg", Host: h.Name, Since: h.Facts.SeenAt,
+				Message: "borg was not found on host " + h.Name,
+				Hint:    "install it there (Debian: apt install borgbackup), or set borg.binary in agent.yaml",
+			})
+		}
+	}
+	return slices.Concat(failed, about, warned)
+}
+
+func failedJob(j job.Job) fleet.Attention {
+	a := fleet.Attention{Kind: "failed", Host: j.Host, Repository: j.Repository, Job: j.ID, Since: *j.FinishedAt}
+	a.Message = fmt.Sprintf("%s of %s to %s failed", j.Kind, j.Host, j.Repository)
+	if f := j.Failure; f != nil {
+		a.Message, a.Hint = a.Message+": "+f.Message, f.Hint
+	}
+	if j.MaxAttempts > 1 && j.Attempt > 1 {
+		a.Message += fmt.Sprintf(" (attempt %d of %d)", j.Attempt, j.MaxAttempts)
+	}
+	if a.Hint == "" {
+		a.Hint = "see the log of the job; retry it when the cause is gone"
+	}
+	return a
+}
+
+func warnedJob(j job.Job) fleet.Attention {
+	a := fleet.Attention{Kind: "warning", Host: j.Host, Repository: j.Repository, Job: j.ID, Since: *j.FinishedAt}
+	a.Message = fmt.Sprintf("%s of %s to %s ended with warnings", j.Kind, j.Host, j.Repository)
+	if r := j.Result; r != nil && len(r.Warnings) > 0 {
+		a.Message += fmt.Sprintf(": %s%s", r.Warnings[0], more(len(r.Warnings)+r.WarningsOmitted-1))
+	}
+	a.Hint = "see the log of the job; what borg warns of was left out, or changed while it was read"
+	return a
+}
+
+func awayHost(h fleet.HostView, open int) fleet.Attention {
+	a := fleet.Attention{
+		Kind: "offline", Host: h.Name, Since: h.Since,
+		Message: fmt.Sprintf("host %s is offline, and %s for it", h.Name, plural(open, "job waits", "jobs wait")),
+		Hint:    "the jobs go on when it connects; look at borgfleet-agent there (systemctl status borgfleet-agent, borgfleet-agent doctor)",
+	}
+	if h.Since.IsZero() {
+		a.Message = fmt.Sprintf("host %s has never connected, and %s for it", h.Name, plural(open, "job waits", "jobs wait"))
+		a.Hint = "start borgfleet-agent there with the credentials that borgfleet host add made"
+	}
+	return a
+}
+
+// summary is the state of the whole in one sentence.
+func summary(hosts []fleet.HostView, latest []job.Job, items []fleet.Attention) string {
+	backups, bad := 0, 0
+	for _, j := range latest {
+		if j.Kind != job.Backup {
+			continue
+		}
+		backups++
+		if j.State != job.Succeeded {
+			bad++
+		}
+	}
+	others := len(items) - bad
+	switch {
+	case len(hosts) == 0:
+		return "No hosts yet"
+	case bad > 0 && others > 0:
+		return fmt.Sprintf("%d of %s, and %s attention", bad, plural(backups, "backup", "backups"), plural(others, "other thing needs", "other things need"))
+	case bad > 0:
+		return fmt.Sprintf("%d of %s %s attention", bad, plural(backups, "backup", "backups"), verb(bad))
+	case others > 0:
+		return fmt.Sprintf("%s attention", plural(others, "thing needs", "things need"))
+	case backups == 0:
+		return "No backups yet"
+	case backups == 1:
+		return "The one backup is fine"
+	}
+	return fmt.Sprintf("All %d backups are fine", backups)
+}
+
+func verb(n int) string {
+	if n == 1 {
+		return "needs"
+	}
+	return "need"
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,225 @@
+package dispatch
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Bounds of a request.
+const (
+	maxAttempts = 10
+	maxPriority = 100
+	maxKeyBytes = 200
+)
+
+// Submit stores a new job and returns it, or the job that the request's
+// idempotency key stands for. by is who asks, for example "operator:alice".
+// The error is a *job.Failure, and then nothing has changed, unless the
+// database failed: then the same request with the same idempotency key is safe
+// to repeat.
+func (s *Service) Submit(_ context.Context, by string, request job.Request) (job.Job, error) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	e, err := s.check(by, request)
+	if err != nil {
+		return job.Job{}, s.failure("submit job", err)
+	}
+	if request.IdempotencyKey != "" {
+		old, found, err := s.earlier(request.IdempotencyKey, e.job)
+		if err != nil {
+			return job.Job{}, s.failure("look up idempotency key", err)
+		}
+		if found {
+			return s.withProgress(old), nil
+		}
+	}
+	return s.submit(by, "job.submit", e, request.IdempotencyKey)
+}
+
+// submit stores a new job under the write lock.
+func (s *Service) submit(by, action string, e *entry, key string) (job.Job, error) {
+	if queued, held := s.index.sizes(); queued+held >= s.options.Limits.Open {
+		return job.Job{}, job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
+			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")
+	}
+	b, err := s.begin()
+	if err != nil {
+		return job.Job{}, s.failure("submit job", err)
+	}
+	j := e.job
+	b.create(e)
+	b.also(store.RequireHost(j.Host), store.RequireRepository(j.Repository))
+	if key != "" {
+		b.also(store.PutIdempotency(key, j.ID, j.SubmittedAt))
+	}
+	b.also(s.audit(by, action, j, string(j.Kind)+" of "+j.Host+" to "+j.Repository))
+	b.tell(job.Event{Job: j.ID, Host: j.Host, Type: job.EventQueued, At: j.SubmittedAt, State: job.Queued})
+	if err := b.commit(); err != nil {
+		if errors.Is(err, store.ErrMissing) { // removed since check looked
+			return job.Job{}, job.Fail(job.Conflict, "host %s or repository %s was just removed", j.Host, j.Repository)
+		}
+		return job.Job{}, s.failure("submit job", err)
+	}
+	s.logger.Info("job submitted", "job", j.ID, "host", j.Host, "repo", j.Repository, "kind", j.Kind, "by", by)
+	s.stir()
+	return j, nil
+}
+
+// check makes a job of a request, or says what is wrong with it.
+func (s *Service) check(by string, r job.Request) (*entry, error) {
+	if r.Plan != "" {
+		return nil, job.Invalid("plan", "this version has no plans").WithHint("give host, kind, repository and spec")
+	}
+	if err := checkKind(r.Kind); err != nil {
+		return nil, err
+	}
+	if err := s.checkHost(r.Host); err != nil {
+		return nil, err
+	}
+	encrypted, err := s.checkRepository(r.Repository)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := job.ParseSpec(r.Kind, r.Spec)
+	if err != nil {
+		return nil, joined(err)
+	}
+	switch {
+	case r.MaxAttempts < 0 || r.MaxAttempts > maxAttempts:
+		return nil, job.Invalid("max_attempts", "%d is not between 0 and %d", r.MaxAttempts, maxAttempts).WithHint("0 means the kind's default")
+	case r.Priority < -maxPriority || r.Priority > maxPriority:
+		return nil, job.Invalid("priority", "%d is not between -%d and %d", r.Priority, maxPriority, maxPriority)
+	case len(r.IdempotencyKey) > maxKeyBytes:
+		return nil, job.Invalid("idempotency_key", "%d bytes, more than the %d that are allowed", len(r.IdempotencyKey), maxKeyBytes)
+	}
+	now := s.now()
+	return &entry{encrypted: encrypted, job: job.Job{
+		ID: job.NewID(now), Kind: r.Kind, Host: r.Host, Repository: r.Repository, State: job.Queued,
+		MaxAttempts: cmp.Or(r.MaxAttempts, r.Kind.DefaultAttempts()), Priority: r.Priority,
+		SubmittedBy: by, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
+	}}, nil
+}
+
+func checkKind(kind job.Kind) error {
+	if kind == "" {
+		return job.Invalid("kind", "is missing").WithHint("for example backup")
+	}
+	_, err := job.ParseSpec(kind, nil)
+	if f := job.AsFailure(err); f != nil && f.Code == job.UnknownKind {
+		return f
+	}
+	return nil
+}
+
+func (s *Service) checkHost(name string) error {
+	if name == "" {
+		return job.Invalid("host", "is missing").WithHint("borgfleet host list shows all")
+	}
+	_, found, err := s.options.Store.Host(name)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return job.Fail(job.UnknownHost, "there is no host %q", name).WithHint("borgfleet host list shows all; borgfleet host add makes one")
+	}
+	return nil
+}
+
+func (s *Service) checkRepository(name string) (encrypted bool, err error) {
+	if name == "" {
+		return false, job.Invalid("repository", "is missing").WithHint("borgfleet repo list shows all")
+	}
+	repository, found, err := s.options.Store.Repository(name)
+	if err != nil {
+		return false, err
+	}
+	if !found {
+		return false, job.Fail(job.UnknownRepository, "there is no repository %q", name).
+			WithHint("borgfleet repo list shows all; borgfleet repo add makes one")
+	}
+	return repository.HasPassphrase, nil
+}
+
+// joined makes one failure of several: the first one's code, everybody's words.
+func joined(err error) error {
+	faults := flatten(err)
+	if len(faults) < 2 {
+		return err
+	}
+	all := *faults[0]
+	messages, hints := []string{}, []string{}
+	for i, f := range faults {
+		if i == 10 {
+			messages = append(messages, "and more")
+			break
+		}
+		messages = append(messages, f.Message)
+		if f.Hint != "" {
+			hints = append(hints, f.Hint)
+		}
+	}
+	all.Message, all.Hint = strings.Join(messages, "; "), strings.Join(hints, "; ")
+	return &all
+}
+
+func flatten(err error) []*job.Failure {
+	if err == nil {
+		return nil
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var faults []*job.Failure
+		for _, one := range many.Unwrap() {
+			faults = append(faults, flatten(one)...)
+		}
+		return faults
+	}
+	return []*job.Failure{job.AsFailure(err)}
+}
+
+// earlier returns the job that a key stands for. The same key with another
+// request is a conflict.
+func (s *Service) earlier(key string, asked job.Job) (job.Job, bool, error) {
+	id, found, err := s.options.Store.JobByIdempotency(key)
+	if err != nil || !found {
+		return job.Job{}, false, err
+	}
+	old, found, err := s.options.Store.Job(id)
+	if err != nil || !found {
+		return job.Job{}, false, err
+	}
+	same, err := sameRequest(old, asked)
+	if err != nil {
+		return job.Job{}, false, err
+	}
+	if !same {
+		return job.Job{}, false, job.Fail(job.Conflict, "idempotency_key: %q stands for job %s, which was another request", key, id).
+			WithHint("use a new key for a new request")
+	}
+	return old, true, nil
+}
+
+func sameRequest(a, b job.Job) (bool, error) {
+	left, err := json.Marshal(a.Spec)
+	if err != nil {
+		return false, err
+	}
+	right, err := json.Marshal(b.Spec)
+	if err != nil {
+		return false, err
+	}
+	return a.Kind == b.Kind && a.Host == b.Host && a.Repository == b.Repository && a.Plan == b.Plan &&
+		a.MaxAttempts == b.MaxAttempts && a.Priority == b.Priority && bytes.Equal(left, right), nil
+}
+
+func (s *Service) audit(by, action string, j job.Job, detail string) store.Change {
+	return store.AppendAudit(store.AuditEntry{
+		At: s.now(), By: by, Action: action, Object: "job/" + string(j.ID), Outcome: "done", Detail: detail,
+	})
+}
