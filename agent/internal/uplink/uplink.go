@@ -160,34 +160,33 @@ func (u *Uplink) Run(ctx context.Context) error {
 }
 
 func (u *Uplink) connect() (*nats.Conn, error) {
-	var conn atomic.Pointer[nats.Conn]
+	var conn *nats.Conn
+	known := make(chan struct{}) // closed when conn is set, which the handler may come before
 	c, err := bus.Connect(u.options.URLs, bus.ConnectOptions{
 		Name: u.options.Host, Credentials: u.options.Credentials, TLS: u.options.TLS,
-		OnConnect: func() { u.onConnect(conn.Load()) },
-		OnDisconnect: func(err error) {
-			u.logger.Warn("disconnected from the bus", "err", err)
-			u.setStatus(func(s *Status) { *s = Status{Since: time.Now().UTC(), Error: text(err)} })
-		},
-		OnError: func(err error) { u.logger.Error("bus", "err", err) },
+		OnConnect:    func() { <-known; u.onConnect(conn) },
+		OnDisconnect: u.onDisconnect,
+		OnError:      func(err error) { u.logger.Error("bus", "err", err) },
 	})
+	conn = c
+	close(known)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
-	}
-	conn.Store(c)
-	if c.IsConnected() {
-		u.onConnect(c) // the handler may have run before conn was known
 	}
 	return c, nil
 }
 
+func (u *Uplink) onDisconnect(err error) {
+	if err == nil {
+		return // closed by ourselves
+	}
+	u.logger.Warn("disconnected from the bus", "err", err)
+	u.setStatus(func(s *Status) { *s = Status{Since: time.Now().UTC(), Error: err.Error()} })
+}
+
 func (u *Uplink) onConnect(conn *nats.Conn) {
-	if conn == nil {
-		return
-	}
 	url := conn.ConnectedUrlRedacted()
-	if before := u.Status(); !before.Connected || before.URL != url {
-		u.logger.Info("connected to the bus", "url", url)
-	}
+	u.logger.Info("connected to the bus", "url", url)
 	u.setStatus(func(s *Status) {
 		if !s.Connected {
 			s.Since = time.Now().UTC()
@@ -218,11 +217,4 @@ func wake(signal chan struct{}) {
 	case signal <- struct{}{}:
 	default: // it has one already
 	}
-}
-
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
