@@ -209,17 +209,23 @@ type link struct {
 	sent   chan bus.Order                          // fresh and repeated ones; nil: nobody looks
 }
 
-func (l *link) reach(host string) (*agent, error, error) {
+func (l *link) setFault(fault func(host string) (before, after error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.agents[host]
+	l.fault = fault
+}
+
+func (l *link) reach(host string) (*agent, error, error) {
+	l.mu.Lock()
+	a, fault := l.agents[host], l.fault
+	l.mu.Unlock()
 	if a == nil {
 		return nil, fleet.ErrHostAway, nil
 	}
-	if l.fault == nil {
+	if fault == nil {
 		return a, nil, nil
 	}
-	before, after := l.fault(host)
+	before, after := fault(host) // without the lock: it may take its time
 	return a, before, after
 }
 

@@ -179,10 +179,10 @@ func TestAmbiguousOrderIsSentAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			scenario(t, func(t *testing.T, w *world) {
-				w.link.fault = func(string) (error, error) { return fault[0], fault[1] }
+				w.link.setFault(func(string) (error, error) { return fault[0], fault[1] })
 				j := w.submit(backup("web1", "web"))
 				w.expect(j.ID, job.Sent, 1, "host web1 has not answered the order; its next hello settles it")
-				w.link.fault = nil
+				w.link.setFault(nil)
 				w.hello("web1")
 				w.expect(j.ID, job.Running, 1, "")
 				a := w.agents["web1"]
@@ -199,10 +199,10 @@ func TestAmbiguousOrderIsSentAgain(t *testing.T) {
 
 func TestSentOrderToHostThatGoesAwayStaysSent(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
-		w.link.fault = func(string) (error, error) { return nil, errLost }
+		w.link.setFault(func(string) (error, error) { return nil, errLost })
 		j := w.submit(backup("web1", "web"))
 		w.job(j.ID)
-		w.link.fault = func(string) (error, error) { return fleet.ErrHostAway, nil }
+		w.link.setFault(func(string) (error, error) { return fleet.ErrHostAway, nil })
 		// A hello from before the order: the host does not know it yet.
 		old := w.agents["web1"].hello()
 		old.Attempts, old.Stamp.Revision = nil, 0
@@ -349,7 +349,7 @@ func TestCancel(t *testing.T) {
 		scenario(t, func(t *testing.T, w *world) {
 			j := w.submit(backup("web1", "web"))
 			synctest.Wait()
-			w.link.fault = func(string) (error, error) { return errLost, nil }
+			w.link.setFault(func(string) (error, error) { return errLost, nil })
 			if _, err := w.dispatch().Cancel(ctx, "operator:bob", j.ID); err != nil {
 				t.Fatal(err)
 			}
@@ -359,7 +359,7 @@ func TestCancel(t *testing.T) {
 				t.Fatal("the wish is not stored, or was told by a broken link")
 			}
 			w.restart()
-			w.link.fault = nil
+			w.link.setFault(nil)
 			w.hello("web1")
 			if !a.of(first(j)).cancelled {
 				t.Fatal("the wish was not repeated in the hello's reply")
@@ -375,13 +375,13 @@ func TestCancel(t *testing.T) {
 	})
 	t.Run("sent, and the host has never seen it", func(t *testing.T) {
 		scenario(t, func(t *testing.T, w *world) {
-			w.link.fault = func(string) (error, error) { return errLost, nil }
+			w.link.setFault(func(string) (error, error) { return errLost, nil })
 			j := w.submit(backup("web1", "web"))
 			w.job(j.ID)
 			if _, err := w.dispatch().Cancel(ctx, "operator:bob", j.ID); err != nil {
 				t.Fatal(err)
 			}
-			w.link.fault = nil
+			w.link.setFault(nil)
 			w.hello("web1")
 			w.mustDeliver()
 			w.expect(j.ID, job.Cancelled, 1, "")
@@ -683,12 +683,12 @@ func TestRestartKeepsLeases(t *testing.T) {
 
 func TestSlowHostDoesNotBlockOthers(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
-		w.link.fault = func(host string) (error, error) {
+		w.link.setFault(func(host string) (error, error) {
 			if host == "web1" {
 				time.Sleep(4 * time.Second)
 			}
 			return nil, nil
-		}
+		})
 		slow, quick := w.submit(backup("web1", "web")), w.submit(backup("web2", "db"))
 		w.expect(quick.ID, job.Running, 1, "")
 		w.expect(slow.ID, job.Sent, 1, "")
