@@ -76,7 +76,7 @@ func TestBorgOutlivesTheAgent(t *testing.T) {
 func TestKilledAtAnyMoment(t *testing.T) {
 	f := newFleet(t)
 	f.write("source/hello.txt", "hello", 0o644)
-	f.config = "slots: 2\n"
+	f.config = "slots: 2\nborg: {lock_wait: 60s}\n" // borg looks for a free lock ten times in that time
 	f.start()
 	f.run(job.Init, job.InitSpec{})
 	var ids []job.ID
