@@ -14,7 +14,13 @@ import (
 // BenchmarkStart measures from the call of Start to its return, when the
 // program runs: the executor's part of the way from a submission to borg.
 func BenchmarkStart(b *testing.B) {
-	l := local(b, b.TempDir())
+	for name, standby := range map[string]bool{"standby": true, "cold": false} {
+		b.Run(name, func(b *testing.B) { benchmarkStart(b, standby) })
+	}
+}
+
+func benchmarkStart(b *testing.B, standby bool) {
+	l := local(b, b.TempDir(), standby)
 	var taken []time.Duration
 	for i := 0; b.Loop(); i++ {
 		id := fmt.Sprintf("job.%d", i)

@@ -84,13 +84,13 @@ func TestSupervisorKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			l := local(t, root)
+			l := local(t, root, false)
 			command, open := gated(t, "job.1")
 			started := enginetest.Start(t, l, command, secret.Value{})
 			killSupervisor(t, started.PID)
 			spoil(t, filepath.Join(root, "job.1"))
 
-			again, err := local(t, root).Start(t.Context(), command, secret.Value{})
+			again, err := local(t, root, false).Start(t.Context(), command, secret.Value{})
 			if err != nil || again.PID != started.PID {
 				t.Errorf("started %+v again as %+v, %v", started, again, err)
 			}
@@ -114,7 +114,7 @@ func TestSupervisorKilled(t *testing.T) {
 }
 
 func TestOrphanIsSignalled(t *testing.T) {
-	l := local(t, t.TempDir())
+	l := local(t, t.TempDir(), false)
 	command, _ := gated(t, "job.1")
 	started := enginetest.Start(t, l, command, secret.Value{})
 	killSupervisor(t, started.PID)
@@ -149,7 +149,7 @@ func TestReusedPID(t *testing.T) {
 				t.Fatal(err)
 			}
 			abandon(t, root, string(content))
-			l := local(t, root)
+			l := local(t, root, false)
 			// The signal would end this test.
 			if err := l.Signal(t.Context(), "job.1", process.Kill); err != nil {
 				t.Errorf("signal: %v", err)
@@ -197,7 +197,7 @@ func TestDamagedFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
 			write(t, filepath.Join(abandon(t, root, `{"pid":0}`), test.file), test.content)
-			l := local(t, root)
+			l := local(t, root, false)
 			exit, got := enginetest.Follow(t, l, "job.1", process.Offsets{})
 			if !exit.Lost || got.Stdout.String() != "out" {
 				t.Errorf("exit %+v with %q, want it lost", exit, got.Stdout.String())
@@ -232,7 +232,7 @@ func TestStartAfterCrash(t *testing.T) {
 			for file, content := range files {
 				write(t, filepath.Join(root, "job.1", file), content)
 			}
-			l := local(t, root)
+			l := local(t, root, false)
 			if _, err := l.Follow(t.Context(), "job.1", process.Offsets{}, nil); !errors.Is(err, process.ErrNotStarted) {
 				t.Errorf("follow: %v, want ErrNotStarted", err)
 			}
@@ -246,7 +246,7 @@ func TestStartAfterCrash(t *testing.T) {
 
 func TestSupervisorOutlivesSignals(t *testing.T) {
 	root := t.TempDir()
-	l := local(t, root)
+	l := local(t, root, false)
 	command, open := gated(t, "job.1")
 	started := enginetest.Start(t, l, command, secret.Value{})
 	parent, _ := stat(started.PID, 4)
@@ -322,7 +322,7 @@ func TestStarterIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = agent.Wait() // it was killed
-	l := local(t, root)
+	l := local(t, root, false)
 	again := enginetest.Start(t, l, command, secret.Value{})
 	if again.PID != pid || !running(pid) {
 		t.Fatalf("started %d, then %+v", pid, again)
@@ -335,7 +335,7 @@ func TestStarterIsKilled(t *testing.T) {
 
 func TestListAndClean(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "jobs")
-	l := local(t, root)
+	l := local(t, root, false)
 	if ids, err := l.List(t.Context()); err != nil || len(ids) != 0 {
 		t.Errorf("list without a root: %q, %v", ids, err)
 	}
@@ -391,7 +391,7 @@ func age(t *testing.T, dir string, to time.Time) {
 
 func TestJobDirectoryIsPrivate(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "jobs")
-	l := local(t, root)
+	l := local(t, root, false)
 	enginetest.Start(t, l, enginetest.Shell("job.1", "echo hello"), secret.Value{})
 	enginetest.Follow(t, l, "job.1", process.Offsets{})
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {

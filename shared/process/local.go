@@ -21,15 +21,21 @@ type Options struct {
 	// Supervisor is the command that runs [Supervise]; the job directory is
 	// appended to it. The program is given by its path.
 	Supervisor []string
-	Logger     hclog.Logger
+	// Standby keeps, for a minute after each start, a supervisor ready for the
+	// next one, which then takes about a millisecond instead of five. Call
+	// Close in the end.
+	Standby bool
+	Logger  hclog.Logger
 }
 
-// Local runs programs on this machine. It keeps nothing in memory: everything
-// is in the job directories, and any number of Locals, in this process or
-// another, may work on one root. It is safe for concurrent use.
+// Local runs programs on this machine. It remembers no run: everything is in
+// the job directories, and any number of Locals, in this process or another,
+// may work on one root. It is safe for concurrent use.
 type Local struct {
 	root       string
 	supervisor []string
+	standby    bool
+	reserve    reserve
 	logger     hclog.Logger
 }
 
@@ -39,8 +45,11 @@ func NewLocal(o Options) *Local {
 	if err != nil { // there is no working directory to be relative to
 		root = o.Root
 	}
-	return &Local{root: root, supervisor: o.Supervisor, logger: o.Logger.Named("process")}
+	return &Local{root: root, supervisor: o.Supervisor, standby: o.Standby, logger: o.Logger.Named("process")}
 }
+
+// Close ends a supervisor that stands by. Runs are not touched.
+func (l *Local) Close() { l.reserve.close() }
 
 // phase is where a run stands.
 type phase int
@@ -193,7 +202,7 @@ func (l *Local) changed(id string) time.Time {
 	return latest
 }
 
-// sweep deletes what an interrupted Remove has left.
+// sweep deletes what an interrupted Remove, or a killed starter, has left.
 func (l *Local) sweep() error {
 	entries, err := os.ReadDir(l.root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -201,9 +210,15 @@ func (l *Local) sweep() error {
 	}
 	var faults []error
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), removedPrefix) {
-			faults = append(faults, os.RemoveAll(filepath.Join(l.root, entry.Name())))
+		path := filepath.Join(l.root, entry.Name())
+		if strings.HasPrefix(entry.Name(), standbyPrefix) {
+			if held, err := directory(path).locked(); held || err != nil {
+				continue
+			}
+		} else if !strings.HasPrefix(entry.Name(), removedPrefix) {
+			continue
 		}
+		faults = append(faults, os.RemoveAll(path))
 	}
 	return errors.Join(faults...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,19 +55,68 @@ func agent(root, setting string) int {
 	return 0
 }
 
-func local(t testing.TB, root string) *process.Local {
+// local returns an executor, with or without a supervisor that stands by.
+func local(t testing.TB, root string, standby bool) *process.Local {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return process.NewLocal(process.Options{
-		Root: root, Supervisor: []string{self, superviseArgument}, Logger: hclog.NewNullLogger(),
+	l := process.NewLocal(process.Options{
+		Root: root, Supervisor: []string{self, superviseArgument}, Standby: standby, Logger: hclog.NewNullLogger(),
 	})
+	t.Cleanup(l.Close)
+	return l
 }
 
 func TestLocalIsAnExecutor(t *testing.T) {
-	enginetest.Executor(t, func(t *testing.T) engine.Executor { return local(t, filepath.Join(t.TempDir(), "jobs")) })
+	t.Run("cold", func(t *testing.T) {
+		enginetest.Executor(t, func(t *testing.T) engine.Executor {
+			return local(t, filepath.Join(t.TempDir(), "jobs"), false)
+		})
+	})
+	t.Run("with a standby", func(t *testing.T) {
+		enginetest.Executor(t, func(t *testing.T) engine.Executor {
+			root := filepath.Join(t.TempDir(), "jobs")
+			l := local(t, root, true)
+			warm(t, l, root)
+			return l
+		})
+	})
+}
+
+// warm starts something, so that a supervisor stands by for what comes next.
+func warm(t *testing.T, l *process.Local, root string) (dir string) {
+	t.Helper()
+	enginetest.Start(t, l, enginetest.Shell("warm.0", "exit"), secret.Value{})
+	enginetest.Until(t, "a supervisor that stands by", func() bool {
+		ready, _ := filepath.Glob(filepath.Join(root, ".standby-*"))
+		if len(ready) != 1 || len(standbys(t)) == 0 {
+			return false
+		}
+		dir = ready[0]
+		return true
+	})
+	return dir
+}
+
+// standbys returns our children that are supervisors standing by.
+func standbys(t *testing.T) []int {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []int
+	for _, path := range paths {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		parent, _ := stat(pid, 4)
+		line, err := os.ReadFile(path)
+		if err == nil && parent == strconv.Itoa(os.Getpid()) && strings.HasSuffix(string(line), superviseArgument+"\x00-\x00") {
+			found = append(found, pid)
+		}
+	}
+	return found
 }
 
 func TestStartRefuses(t *testing.T) {
@@ -128,7 +178,7 @@ func TestStartAfterFailedSupervisor(t *testing.T) {
 	if _, err := broken.Follow(t.Context(), "job.1", process.Offsets{}, nil); !errors.Is(err, process.ErrNotStarted) {
 		t.Errorf("follow: %v, want ErrNotStarted", err)
 	}
-	l := local(t, root)
+	l := local(t, root, false)
 	enginetest.Start(t, l, command, secret.Value{})
 	if _, got := enginetest.Follow(t, l, "job.1", process.Offsets{}); got.Stdout.String() != "once\n" {
 		t.Errorf("got %q", got.Stdout.String())

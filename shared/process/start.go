@@ -103,39 +103,62 @@ func (d directory) started(at phase, thorough bool) (Started, bool, error) {
 // launch makes the directory and starts a supervisor in it, unless another
 // starter is there first: then it returns errLocked.
 func (l *Local) launch(ctx context.Context, dir directory, order plan, passphrase secret.Value) (Started, error) {
+	own, err := l.claim(dir)
+	if err != nil {
+		return Started{}, err
+	}
+	defer own.lock.Close() // the supervisor holds it on
+	if err := order.write(own.lock); err != nil {
+		return Started{}, &StartError{Doing: "write " + dir.file(commandFile), Err: cause(err)}
+	}
+	said, err := l.supervise(ctx, own, passphrase)
+	if err == nil && said == "" && own.ready != nil && !dir.begun() {
+		own.ready = nil // it was killed, and nothing has come of it
+		said, err = l.supervise(ctx, own, passphrase)
+	}
+	if err != nil {
+		return Started{}, err
+	}
+	if l.standby {
+		l.reserve.refill(l.prepare)
+	}
+	return l.launched(dir, said)
+}
+
+// claim is a directory in which nothing has begun, and its lock. If it was a
+// standby's, that is ready for it.
+type claim struct {
+	dir   directory
+	lock  *os.File
+	ready *standby
+}
+
+func (l *Local) claim(dir directory) (claim, error) {
+	if ready := l.reserve.take(); ready != nil {
+		// This fails if the directory is there and not empty.
+		if err := os.Rename(string(ready.dir), string(dir)); err == nil {
+			return claim{dir, ready.lock, ready}, nil
+		}
+		ready.discard()
+	}
 	if err := os.MkdirAll(l.root, 0o700); err != nil {
-		return Started{}, &StartError{Doing: "make directory " + l.root, Err: cause(err)}
+		return claim{}, &StartError{Doing: "make directory " + l.root, Err: cause(err)}
 	}
 	if err := os.Mkdir(string(dir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return Started{}, &StartError{Doing: "make job directory " + string(dir), Err: cause(err)}
+		return claim{}, &StartError{Doing: "make job directory " + string(dir), Err: cause(err)}
 	}
 	lock, err := dir.lock()
 	if errors.Is(err, errLocked) {
-		return Started{}, err
+		return claim{}, err
 	}
 	if err != nil {
-		return Started{}, &StartError{Doing: "lock job directory " + string(dir), Err: cause(err)}
+		return claim{}, &StartError{Doing: "lock job directory " + string(dir), Err: cause(err)}
 	}
-	defer lock.Close() // the supervisor holds it on
 	if _, err := os.Lstat(dir.file(exitFile)); err == nil || dir.begun() {
-		return Started{}, errLocked // was held until now, and the run has begun
+		lock.Close()
+		return claim{}, errLocked // was held until now, and the run has begun
 	}
-	if err := order.write(lock); err != nil {
-		return Started{}, &StartError{Doing: "write " + dir.file(commandFile), Err: cause(err)}
-	}
-	report, err := l.supervise(dir, lock, passphrase)
-	if err != nil {
-		return Started{}, &StartError{Doing: "start supervisor", Err: err}
-	}
-	defer report.Close() // read only: nothing to lose
-	dir.prepare()
-	stop := context.AfterFunc(ctx, func() { _ = report.SetReadDeadline(time.Now()) })
-	defer stop()
-	said, err := io.ReadAll(io.LimitReader(report, maxReport))
-	if err != nil && ctx.Err() != nil {
-		return Started{}, ctx.Err()
-	}
-	return l.launched(dir, string(bytes.TrimSpace(said)))
+	return claim{dir: dir, lock: lock}, nil
 }
 
 // maxReport bounds what a supervisor can say when it fails.
@@ -165,36 +188,63 @@ func (d directory) prepare() {
 	}
 }
 
-// supervise starts the supervisor with the lock and the passphrase. It returns
-// a pipe that ends when there is something to see, and holds what a supervisor
-// says that could not get so far.
-func (l *Local) supervise(dir directory, lock *os.File, passphrase secret.Value) (*os.File, error) {
+// supervise gives a run to the supervisor that stands by, or to a new one, and
+// waits until there is something to see. It returns what a supervisor said that
+// could not get so far.
+func (l *Local) supervise(ctx context.Context, own claim, passphrase secret.Value) (string, error) {
+	input, report, reporter, err := startPipes(passphrase)
+	if err != nil {
+		return "", &StartError{Doing: "start supervisor", Err: err}
+	}
+	defer report.Close() // read only: nothing to lose
+	if own.ready == nil || own.ready.handOver(own.dir, input, reporter) != nil {
+		err = l.spawn(string(own.dir), []*os.File{input, reporter, reporter, own.lock})
+		own.dir.prepare() // while it is coming up
+	}
+	input.Close()    // the supervisor has its own
+	reporter.Close() // likewise
+	if err != nil {
+		return "", &StartError{Doing: "start supervisor", Err: err}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = report.SetReadDeadline(time.Now()) })
+	defer stop()
+	said, err := io.ReadAll(io.LimitReader(report, maxReport))
+	if err != nil && ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	return string(bytes.TrimSpace(said)), nil
+}
+
+// spawn starts a supervisor in a session of its own.
+func (l *Local) spawn(argument string, files []*os.File) error {
 	if len(l.supervisor) == 0 {
-		return nil, errors.New("no supervisor command is set")
+		return errors.New("no supervisor command is set")
 	}
-	input, err := passphrasePipe(passphrase)
-	if err != nil {
-		return nil, err
-	}
-	defer input.Close() // the supervisor has its own
-	report, reporter, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer reporter.Close() // the supervisor has its own
-	argv := append(append([]string{}, l.supervisor...), string(dir))
+	argv := append(append([]string{}, l.supervisor...), argument)
 	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Dir:   "/",
 		Env:   append(environment(os.Environ(), nil), "GOMAXPROCS=1"),
-		Files: []*os.File{input, reporter, reporter, lock},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		report.Close()
-		return nil, err
+		return err
 	}
 	go func() { _, _ = process.Wait() }() // reaps it; how it ended is in the directory
-	return report, nil
+	return nil
+}
+
+// startPipes returns a supervisor's standard input, and both ends of its
+// report pipe.
+func startPipes(passphrase secret.Value) (input, report, reporter *os.File, err error) {
+	if input, err = passphrasePipe(passphrase); err != nil {
+		return nil, nil, nil, err
+	}
+	if report, reporter, err = os.Pipe(); err != nil {
+		input.Close()
+		return nil, nil, nil, err
+	}
+	return input, report, reporter, nil
 }
 
 // passphrasePipe returns a pipe that holds the whole passphrase and its end.

@@ -29,7 +29,8 @@ const (
 // the job directory dir asks for, waits for its end, and writes that down. It
 // is started by [Local.Start] only, which hands it the lock as descriptor 3,
 // the passphrase, if there is one, as standard input, and for its own output a
-// pipe that is closed once the program runs. It returns the exit code of the
+// pipe that is closed once the program runs. With "-" as dir all this comes
+// later, as a message on standard input. It returns the exit code of the
 // supervisor itself.
 //
 // Call it first thing in main: a job waits for it.
@@ -37,7 +38,14 @@ func Supervise(dir string) int {
 	// Priorities belong to a thread, and the program inherits them from the
 	// thread that starts it.
 	runtime.LockOSThread()
-	if err := supervise(directory(dir)); err != nil {
+	job := directory(dir)
+	if dir == standbyArgument {
+		var given bool
+		if job, given = await(); !given {
+			return 0
+		}
+	}
+	if err := supervise(job); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -80,7 +88,7 @@ func supervise(dir directory) error {
 	marker.Close() // the next thing to fail would be exit.json
 	detach()
 	catch(signals...)
-	dir.reserve()
+	dir.makeRoom()
 	return dir.settle(wait(pid, at))
 }
 
@@ -224,9 +232,9 @@ func wait(pid int, at time.Time) ending {
 // exitRoom is how much room exit.json gets beforehand, in bytes.
 const exitRoom = 4096
 
-// reserve makes room on the disk for exit.json: a backup may end because the
+// makeRoom makes room on the disk for exit.json: a backup may end because the
 // disk is full, and that has to be told. Without room it is tried in the end.
-func (d directory) reserve() {
+func (d directory) makeRoom() {
 	file, err := os.OpenFile(d.file(exitFile+".new"), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return
