@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,8 +64,8 @@ type fleet struct {
 	signer nkeys.KeyPair
 	agent  *exec.Cmd
 	log    *bytes.Buffer
-	extra  []string // more flags for the agent
-	config string   // agent.yaml
+	binary string // the agent; default: this very binary
+	config string // agent.yaml
 
 	mu     sync.Mutex
 	hello  bus.Hello
@@ -85,7 +86,7 @@ func newFleet(t *testing.T) *fleet {
 	}
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	f.url = s.ClientURL()
-	if f.conn, err = nats.Connect(f.url, bus.ConnectOptions{Name: "coordinator"}.Options()...); err != nil {
+	if f.conn, err = nats.Connect(f.url, nats.CustomInboxPrefix(bus.PrivateInbox(bus.AgentsConnection))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.conn.Close)
@@ -209,14 +210,14 @@ func (f *fleet) lastHello() bus.Hello {
 // start starts the agent and waits for its hello.
 func (f *fleet) start() {
 	f.t.Helper()
-	args := append([]string{"run", "--host", host, "--data", f.path("data"), "--bus", f.url,
-		"--credentials", f.path("keys/agent.creds"), "--log-level", "debug"}, f.extra...)
+	args := []string{"run", "--host", host, "--data", f.path("data"), "--bus", f.url,
+		"--credentials", f.path("keys/agent.creds"), "--log-level", "debug"}
 	if f.config != "" {
 		f.write("agent.yaml", f.config, 0o600)
 		args = append(args, "--config", f.path("agent.yaml"))
 	}
 	begin := time.Now()
-	f.agent, f.log = exec.Command(os.Args[0], args...), &bytes.Buffer{}
+	f.agent, f.log = exec.Command(cmp.Or(f.binary, os.Args[0]), args...), &bytes.Buffer{}
 	f.agent.Stderr = f.log
 	if err := f.agent.Start(); err != nil {
 		f.t.Fatal(err)

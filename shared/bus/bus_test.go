@@ -102,6 +102,23 @@ func TestOwnInbox(t *testing.T) {
 	}
 }
 
+func TestFromCoordinator(t *testing.T) {
+	own := bus.PrivateInbox(bus.AgentsConnection)
+	for reply, want := range map[string]bool{
+		own + ".abc":                     true,
+		own:                              false,
+		own + ".>":                       false,
+		own + "x.abc":                    false,
+		bus.PrivateInbox("api") + ".abc": false,
+		"_INBOX.coordinator.abc":         false,
+		"":                               false,
+	} {
+		if got := bus.FromCoordinator(reply); got != want {
+			t.Errorf("%q: %t", reply, got)
+		}
+	}
+}
+
 func TestEventIDNamesOneEvent(t *testing.T) {
 	seen := map[string]bool{}
 	for attempt := range 12 {

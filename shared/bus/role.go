@@ -34,6 +34,9 @@ func OperatorPermissions(role Role) Permissions {
 	return permissions
 }
 
+// AgentsConnection names the coordinator's connection to the agents.
+const AgentsConnection = "agents"
+
 // PrivateInbox is where the coordinator's own connections receive replies. It
 // is no place that any agent or operator may publish to, subscribe to, or have
 // replies sent to.

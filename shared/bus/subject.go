@@ -78,8 +78,14 @@ func InboxPrefix(name string) string { return "_INBOX." + name }
 
 // OwnInbox reports whether a reply subject lies in the inbox of the named
 // client. A request whose reply does not is never answered.
-func OwnInbox(name, reply string) bool {
-	return strings.HasPrefix(reply, InboxPrefix(name)+".") && !strings.ContainsAny(reply, "*> ")
+func OwnInbox(name, reply string) bool { return within(InboxPrefix(name), reply) }
+
+// FromCoordinator reports whether a reply subject lies where only the
+// coordinator's connection to the agents receives: agents answer no others.
+func FromCoordinator(reply string) bool { return within(PrivateInbox(AgentsConnection), reply) }
+
+func within(inbox, reply string) bool {
+	return strings.HasPrefix(reply, inbox+".") && !strings.ContainsAny(reply, "*> ")
 }
 
 // EventID is the id under which an event is published; the stream and the

@@ -118,7 +118,7 @@ func newFixture(t *testing.T, timing uplink.Timing) *fixture {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	f.journal, f.handler = store, &handler{journal: store}
-	f.conn = f.connect("coordinator")
+	f.conn = f.connect()
 	hello, err := f.conn.SubscribeSync(bus.HelloSubject(host))
 	if err != nil {
 		t.Fatal(err)
@@ -146,14 +146,14 @@ func newFixture(t *testing.T, timing uplink.Timing) *fixture {
 	return f
 }
 
-func (f *fixture) connect(name string) *nats.Conn {
+// connect connects as the coordinator does.
+func (f *fixture) connect() *nats.Conn {
 	f.t.Helper()
-	conn, err := bus.Connect([]string{f.server.ClientURL()}, bus.ConnectOptions{Name: name})
+	conn, err := nats.Connect(f.server.ClientURL(), nats.CustomInboxPrefix(bus.PrivateInbox(bus.AgentsConnection)))
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(conn.Close)
-	eventually(f.t, name+" connects", conn.IsConnected)
 	return conn
 }
 

@@ -48,7 +48,7 @@ func serve(ctx context.Context, messages <-chan *nats.Msg, handle func(*nats.Msg
 // in the coordinator's own inbox is left alone, request and all: an answer
 // there could reach a subject that its sender has no right to.
 func (u *Uplink) answer(msg *nats.Msg, handle func() (any, error)) {
-	if !bus.OwnInbox(coordinator, msg.Reply) {
+	if !bus.FromCoordinator(msg.Reply) {
 		u.logger.Warn("ignored a request that does not come from the coordinator", "subject", msg.Subject)
 		return
 	}

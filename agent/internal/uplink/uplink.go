@@ -22,9 +22,6 @@ import (
 	"github.com/borgfleet/borgfleet/shared/bus"
 )
 
-// coordinator is the client name of the only one whose requests are answered.
-const coordinator = "coordinator"
-
 // Journal is what the uplink reads of the agent's memory. Its methods are safe
 // for concurrent use.
 type Journal interface {

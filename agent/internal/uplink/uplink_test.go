@@ -64,7 +64,8 @@ func TestStrangersAreNotAnswered(t *testing.T) {
 	f := newFixture(t, quick)
 	for name, reply := range map[string]string{
 		"other client's inbox": "_INBOX.mallory.1", "another host's orders": bus.OrderSubject("web2"),
-		"longer name": "_INBOX.coordinator-2.1", "prefix itself": "_INBOX.coordinator",
+		"longer name": bus.PrivateInbox(bus.AgentsConnection) + "x.1", "prefix itself": bus.PrivateInbox(bus.AgentsConnection),
+		"a host of that name": "_INBOX.coordinator.1", "another connection": bus.PrivateInbox("api") + ".1",
 	} {
 		if err := f.conn.PublishRequest(bus.OrderSubject(host), reply, []byte("{}")); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -208,7 +209,7 @@ func TestReconnect(t *testing.T) {
 	f.progress <- bus.Progress{Job: key.Job} // dropped, and nobody is blocked
 
 	f.server = startServer(t, f.dir, address.Port)
-	f.conn = f.connect("coordinator")
+	f.conn = f.connect()
 	f.answerHellos(settled)
 	eventually(t, "the uplink is back", func() bool { return f.uplink.Status().Connected })
 	eventually(t, "what happened meanwhile is told and forgotten", func() bool { return len(f.snapshot().Records) == 0 })

@@ -47,7 +47,7 @@ type Broker struct {
 
 // Names of the coordinator's connections.
 const (
-	agentsConnection = "agents"
+	agentsConnection = bus.AgentsConnection
 	streamConnection = "stream"
 	apiConnection    = "api"
 	systemConnection = "system"
