@@ -31,7 +31,7 @@ test: setup build ## all tests: unit and end to end, with the race detector
 	go test -race -timeout 15m work
 
 bench: setup build ## measure against plain borg and ssh, in one run; prints a table with ratios
-	go run ./e2e/bench
+	BORGFLEET_BIN=$(CURDIR)/bin go test -run '^$$' -bench . -benchtime 1x -count 1 -timeout 30m ./e2e/bench
 
 lint: fmt-check vet layers ## formatting, vet, imports, staticcheck
 	go run $(STATICCHECK) $$(go list work)

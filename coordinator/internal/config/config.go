@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -39,6 +40,16 @@ type HTTP struct {
 	URL    string `yaml:"url"`    // how people reach it; empty: from Listen
 }
 
+// Names returns the host names, besides loopback ones, under which people reach
+// the page.
+func (h HTTP) Names() []string {
+	parsed, err := url.Parse(h.URL)
+	if err != nil || parsed.Hostname() == "" {
+		return nil
+	}
+	return []string{parsed.Hostname()}
+}
+
 // Bus is the NATS server that agents and operators connect to.
 type Bus struct {
 	Listen   string   `yaml:"listen"` // of the embedded server
@@ -49,7 +60,8 @@ type Bus struct {
 // when URLs are given.
 type External struct {
 	URLs                  []string `yaml:"urls"`
-	CredentialsFile       string   `yaml:"credentials_file"`        // a user of the account FLEET
+	CredentialsFile       string   `yaml:"credentials_file"`        // a user of the account FLEET that may use JetStream
+	APICredentialsFile    string   `yaml:"api_credentials_file"`    // optional: a user of FLEET without that right, to serve operators
 	AgentsCredentialsFile string   `yaml:"agents_credentials_file"` // a user of the account AGENTS
 	SystemCredentialsFile string   `yaml:"system_credentials_file"` // optional: presence at once
 	SigningKeyFile        string   `yaml:"signing_key_file"`        // scoped signing key that mints agents
@@ -144,6 +156,7 @@ func isEmpty(file *ast.File) bool {
 func (c Config) Validate() error {
 	faults := []error{
 		absolute("data", c.Data),
+		httpURL("http.url", c.HTTP.URL),
 		loopback("http.listen", c.HTTP.Listen),
 		oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
@@ -176,6 +189,14 @@ func (e External) validate() []error {
 func absolute(field, path string) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%s: %q is not an absolute path", field, path)
+	}
+	return nil
+}
+
+func httpURL(field, text string) error {
+	parsed, err := url.Parse(text)
+	if text != "" && (err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https") {
+		return fmt.Errorf("%s: %q is not a URL such as https://backup.example.net:8440", field, text)
 	}
 	return nil
 }

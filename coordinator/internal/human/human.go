@@ -70,10 +70,14 @@ func Seconds(s float64) string { return Duration(time.Duration(s * float64(time.
 // Ago writes how long before now a moment was: 11 h ago, just now.
 func Ago(at, now time.Time) string {
 	d := now.Sub(at)
-	if d < time.Second {
+	switch {
+	case d < time.Second:
 		return "just now"
+	case d < 10*time.Second:
+		return fmt.Sprintf("%d s ago", int(d.Seconds()))
+	default:
+		return Duration(d) + " ago"
 	}
-	return Duration(d.Round(time.Second)) + " ago"
 }
 
 // Plural writes a count with its noun: 1 job, 3 jobs, 2 repositories.

@@ -53,6 +53,9 @@ func TestAgo(t *testing.T) {
 	if got := human.Ago(now.Add(-11*time.Hour), now); got != "11 h ago" {
 		t.Error(got)
 	}
+	if got := human.Ago(now.Add(-2500*time.Millisecond), now); got != "2 s ago" {
+		t.Error(got)
+	}
 	if got := human.Ago(now, now); got != "just now" {
 		t.Error(got)
 	}

@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"errors"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/config"
+	"github.com/borgfleet/borgfleet/coordinator/internal/daemon"
+)
+
+type serveCommand struct {
+	Config    string `help:"Configuration file. Default: ${default_config}, if there." placeholder:"FILE"`
+	HTTP      string `help:"Listen address of the status page and API." name:"http" placeholder:"HOST:PORT"`
+	Bus       string `help:"Listen address of the bus." placeholder:"HOST:PORT"`
+	LogLevel  string `help:"trace, debug, info, warn or error." placeholder:"LEVEL"`
+	LogFormat string `help:"text or json." placeholder:"FORMAT"`
+}
+
+// Run implements the serve command: the configuration, overridden by flags,
+// then the daemon until a signal.
+func (c *serveCommand) Run(s *session) error {
+	loaded, err := config.Load(c.Config)
+	if err != nil {
+		return codeError{ExitUsage, err.Error()}
+	}
+	override(&loaded.HTTP.Listen, c.HTTP)
+	override(&loaded.Bus.Listen, c.Bus)
+	override(&loaded.Log.Level, c.LogLevel)
+	override(&loaded.Log.Format, c.LogFormat)
+	override(&loaded.Data, s.globals.Data)
+	if err := loaded.Validate(); err != nil {
+		return codeError{ExitUsage, "configuration: " + err.Error()}
+	}
+	logger := hclog.New(&hclog.LoggerOptions{
+		Name: "borgfleet", Level: hclog.LevelFromString(loaded.Log.Level),
+		JSONFormat: loaded.Log.Format == "json", Output: s.Err,
+	})
+	err = daemon.Run(s.ctx, loaded, logger)
+	if err != nil && errors.Is(err, os.ErrPermission) {
+		return codeError{ExitUnreachable, err.Error()}
+	}
+	return err
+}
+
+func override(target *string, value string) {
+	if value != "" {
+		*target = value
+	}
+}

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+type statusCommand struct{}
+
+func (statusCommand) Run(s *session) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	status, err := api.Status(s.ctx)
+	if err != nil {
+		return err
+	}
+	return s.show(status, func() { s.printStatus(status) })
+}
+
+func (s *session) printStatus(status fleet.Status) {
+	s.printf("%s\n%d of %s online, %d running, %d waiting\n", status.Summary,
+		status.HostsOnline, human.Plural(status.HostsTotal, "host"), len(status.Running), len(status.Queued))
+	if len(status.Attention) > 0 {
+		s.printf("\nNeeds attention\n")
+		for _, a := range status.Attention {
+			s.printf("  %s: %s\n", a.Kind, a.Message)
+			if a.Hint != "" {
+				s.printf("    %s\n", a.Hint)
+			}
+		}
+	}
+	for _, part := range []struct {
+		title string
+		jobs  []job.Job
+	}{{"Running", status.Running}, {"Waiting", status.Queued}, {"Recent", status.Recent}} {
+		if len(part.jobs) > 0 {
+			s.printf("\n%s\n", part.title)
+			s.printJobs(part.jobs, status.At)
+		}
+	}
+	if len(status.Hosts) > 0 {
+		s.printf("\nHosts\n")
+		s.printHosts(status.Hosts, status.At)
+	}
+}
+
+func (s *session) printJobs(jobs []job.Job, now time.Time) {
+	t := newTable(s.Out, "JOB", "KIND", "HOST", "REPOSITORY", "STATE", "SUBMITTED", "RAN", "")
+	for _, j := range jobs {
+		ran := human.None
+		if j.StartedAt != nil {
+			ran = human.Duration(j.Duration(now))
+		}
+		t.row(string(j.ID), string(j.Kind), j.Host, j.Repository, string(j.State), human.Ago(j.SubmittedAt, now), ran, remark(j))
+	}
+	t.end()
+}
+
+// remark is the one thing worth saying of a job in a list.
+func remark(j job.Job) string {
+	switch {
+	case j.Failure != nil:
+		return j.Failure.Message
+	case j.Progress != nil && j.State == job.Running:
+		return progressText(*j.Progress)
+	case j.Reason != "":
+		return j.Reason
+	case j.Result != nil && j.Kind == job.Backup:
+		return human.Bytes(j.Result.OriginalSize) + ", " + human.Bytes(j.Result.DeduplicatedSize) + " new"
+	default:
+		return ""
+	}
+}

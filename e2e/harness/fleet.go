@@ -1,0 +1,287 @@
+package harness
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Coordinator is a running `borgfleet serve` with its own data directory.
+type Coordinator struct {
+	*Process
+	Data string // its state
+	HTTP string // http://127.0.0.1:…
+	Bus  string // nats://127.0.0.1:…
+	t    testing.TB
+}
+
+// Endpoints is what the coordinator writes into its data directory once it
+// listens, for the command line on the same machine.
+type Endpoints struct {
+	HTTP string `json:"http"`
+	Bus  string `json:"bus"`
+}
+
+// StartCoordinator starts a coordinator in a fresh data directory, on free
+// ports, and waits until it is ready.
+func StartCoordinator(t testing.TB) *Coordinator {
+	t.Helper()
+	c := &Coordinator{Data: filepath.Join(t.TempDir(), "coordinator"), t: t}
+	c.start("127.0.0.1:0", "127.0.0.1:0")
+	return c
+}
+
+func (c *Coordinator) start(httpListen, busListen string) {
+	c.t.Helper()
+	endpoints := filepath.Join(c.Data, "endpoints.json")
+	_ = os.Remove(endpoints)
+	c.Process = Start(c.t, "coordinator", nil, Binary(c.t, "borgfleet"), "serve",
+		"--config", os.DevNull, "--data", c.Data, "--http", httpListen, "--bus", busListen, "--log-level", "debug")
+	Eventually(c.t, "the coordinator to be ready", func() error {
+		if !c.Alive() {
+			c.t.Fatalf("the coordinator ended:\n%s", c.Output())
+		}
+		var e Endpoints
+		data, err := os.ReadFile(endpoints)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(data, &e); err != nil {
+			return err
+		}
+		c.HTTP, c.Bus = e.HTTP, e.Bus
+		response, err := http.Get(c.HTTP + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz says %s", response.Status)
+		}
+		return nil
+	})
+}
+
+// Restart starts the coordinator again, after Kill or Terminate, on the same
+// data and the same addresses.
+func (c *Coordinator) Restart() {
+	c.t.Helper()
+	c.start(hostPort(c.t, c.HTTP), hostPort(c.t, c.Bus))
+}
+
+func hostPort(t testing.TB, address string) string {
+	t.Helper()
+	parsed, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.Host
+}
+
+// CLI runs the operator's command line against this coordinator.
+func (c *Coordinator) CLI(args ...string) Result {
+	c.t.Helper()
+	return Run(c.t, []string{"BORGFLEET_URL=" + c.HTTP}, Binary(c.t, "borgfleet"), args...)
+}
+
+// MustCLI is CLI for a command that has to end with exit code 0.
+func (c *Coordinator) MustCLI(args ...string) string {
+	c.t.Helper()
+	result := c.CLI(args...)
+	if result.Code != 0 {
+		c.t.Fatalf("borgfleet %v: exit code %d\n%s%s", args, result.Code, result.Stdout, result.Stderr)
+	}
+	return result.Stdout
+}
+
+// Get reads one JSON document from the API.
+func (c *Coordinator) Get(path string, into any) error {
+	response, err := http.Get(c.HTTP + path)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", path, response.Status)
+	}
+	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// Job reads a job.
+func (c *Coordinator) Job(id job.ID) job.Job {
+	c.t.Helper()
+	var j job.Job
+	if err := c.Get("/api/v1/jobs/"+string(id), &j); err != nil {
+		c.t.Fatal(err)
+	}
+	return j
+}
+
+// Await waits until the job is in one of the given states.
+func (c *Coordinator) Await(id job.ID, states ...job.State) job.Job {
+	c.t.Helper()
+	var j job.Job
+	Eventually(c.t, fmt.Sprintf("job %s to be %v", id, states), func() error {
+		if err := c.Get("/api/v1/jobs/"+string(id), &j); err != nil {
+			return err
+		}
+		for _, s := range states {
+			if j.State == s {
+				return nil
+			}
+		}
+		if j.State.Terminal() {
+			c.t.Fatalf("job %s is %s, not %v: %+v", id, j.State, states, j.Failure)
+		}
+		return fmt.Errorf("it is %s (%s)", j.State, j.Reason)
+	})
+	return j
+}
+
+// Submit submits a job and returns it as it was stored.
+func (c *Coordinator) Submit(request string) job.Job {
+	c.t.Helper()
+	var j job.Job
+	out := c.MustCLI("job", "submit", "--json", request)
+	if err := json.Unmarshal([]byte(out), &j); err != nil {
+		c.t.Fatalf("job submit printed %q: %v", out, err)
+	}
+	return j
+}
+
+// NATS connects with the operator's credentials, as the stock client would.
+func (c *Coordinator) NATS() *nats.Conn {
+	c.t.Helper()
+	connection, err := nats.Connect(c.Bus, nats.UserCredentials(filepath.Join(c.Data, "operator.creds")))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(connection.Close)
+	return connection
+}
+
+// Agent is a running `borgfleet-agent run`.
+type Agent struct {
+	*Process
+	Host string
+	Data string
+	argv []string
+	env  []string
+	t    testing.TB
+}
+
+// AgentOptions are what tests choose about an agent.
+type AgentOptions struct {
+	Config string   // agent.yaml's text; empty means none
+	Env    []string // of the agent, besides the test's own
+}
+
+// AddAgent adds a host, starts its agent, and waits until it is online.
+func (c *Coordinator) AddAgent(host string, options AgentOptions) *Agent {
+	c.t.Helper()
+	c.MustCLI("host", "add", host)
+	dir := c.t.TempDir()
+	config := filepath.Join(dir, "agent.yaml")
+	if err := os.WriteFile(config, []byte(options.Config), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	a := &Agent{Host: host, Data: filepath.Join(dir, "agent"), env: options.Env, t: c.t}
+	a.argv = []string{
+		Binary(c.t, "borgfleet-agent"), "run", "--config", config, "--host", host, "--data", a.Data,
+		"--bus", c.Bus, "--credentials", filepath.Join(c.Data, "agents", host, "agent.creds"), "--log-level", "debug",
+	}
+	c.t.Cleanup(func() { KillAll(a.Data) })
+	a.Restart()
+	c.AwaitOnline(host)
+	return a
+}
+
+// Restart starts the agent again, after Kill or Terminate, on the same data.
+func (a *Agent) Restart() {
+	a.t.Helper()
+	a.Process = Start(a.t, "agent "+a.Host, a.env, a.argv...)
+}
+
+// AwaitOnline waits until the coordinator has heard the host's hello.
+func (c *Coordinator) AwaitOnline(host string) {
+	c.t.Helper()
+	var view struct {
+		Online bool `json:"online"`
+		Facts  *struct {
+			BorgVersion string `json:"borg_version"`
+		} `json:"facts"`
+	}
+	Eventually(c.t, "host "+host+" to be online", func() error {
+		if err := c.Get("/api/v1/hosts/"+host, &view); err != nil {
+			return err
+		}
+		if !view.Online || view.Facts == nil {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+}
+
+// AddRepository makes a repository below a temporary directory known under
+// name, with a passphrase from a file, and returns its location and passphrase.
+func (c *Coordinator) AddRepository(name string) (location, passphrase string) {
+	c.t.Helper()
+	dir := c.t.TempDir()
+	location, passphrase = filepath.Join(dir, "repository"), "pass-"+name+"-correct horse"
+	file := filepath.Join(dir, "passphrase")
+	if err := os.WriteFile(file, []byte(passphrase+"\n"), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	c.MustCLI("repo", "add", name, "--location", location, "--passphrase-file", file)
+	return location, passphrase
+}
+
+// Init runs an init job to its end.
+func (c *Coordinator) Init(host, repository string) {
+	c.t.Helper()
+	j := c.Submit(fmt.Sprintf(`{"host":%q,"kind":"init","repository":%q}`, host, repository))
+	c.Await(j.ID, job.Succeeded)
+}
+
+// Borg runs plain borg on a repository, apart from borgfleet, with a cache of
+// its own.
+func Borg(t testing.TB, passphrase string, args ...string) Result {
+	t.Helper()
+	return Run(t, []string{
+		"BORG_PASSPHRASE=" + passphrase, "BORG_BASE_DIR=" + t.TempDir(), "LC_ALL=C.UTF-8",
+		"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes",
+	}, "borg", args...)
+}
+
+// BorgJSON is Borg for a command that prints JSON.
+func BorgJSON(t testing.TB, into any, passphrase string, args ...string) {
+	t.Helper()
+	result := Borg(t, passphrase, args...)
+	if result.Code != 0 {
+		t.Fatalf("borg %v: exit code %d\n%s", args, result.Code, result.Stderr)
+	}
+	if err := json.Unmarshal([]byte(result.Stdout), into); err != nil {
+		t.Fatalf("borg %v printed %q: %v", args, result.Stdout, err)
+	}
+}
+
+// Archives returns the names of the archives that borg sees in a repository.
+func Archives(t testing.TB, location, passphrase string) []string {
+	t.Helper()
+	var list struct{ Archives []struct{ Name string } }
+	BorgJSON(t, &list, passphrase, "list", "--json", location)
+	names := make([]string, len(list.Archives))
+	for i, a := range list.Archives {
+		names[i] = a.Name
+	}
+	return names
+}

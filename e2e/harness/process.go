@@ -1,0 +1,124 @@
+package harness
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// Process is a daemon under test.
+type Process struct {
+	Name string
+	cmd  *exec.Cmd
+	done chan struct{}
+
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+// Write takes the daemon's output; it is shown when the test fails.
+func (p *Process) Write(data []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(data)
+}
+
+// Output returns what the daemon has printed so far.
+func (p *Process) Output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// Start starts a daemon; it is killed when the test ends.
+func Start(t testing.TB, name string, env []string, argv ...string) *Process {
+	t.Helper()
+	p := &Process{Name: name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", name, p.Output())
+		}
+	})
+	return p
+}
+
+// PID returns the daemon's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Alive reports whether the daemon still runs.
+func (p *Process) Alive() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Kill kills -9 and waits until the process is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Signal(syscall.SIGKILL)
+	<-p.done
+}
+
+// Terminate asks the daemon to stop, waits, and returns its exit code.
+func (p *Process) Terminate(t testing.TB) int {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	return p.Wait(t)
+}
+
+// Wait waits for the daemon's end and returns its exit code.
+func (p *Process) Wait(t testing.TB) int {
+	t.Helper()
+	Eventually(t, p.Name+" to end", func() error {
+		if p.Alive() {
+			return errors.New("it still runs")
+		}
+		return nil
+	})
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// PIDs returns the processes whose command line contains text, this one left
+// out.
+func PIDs(text string) []int {
+	var found []int
+	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, entry := range entries {
+		data, err := os.ReadFile(entry)
+		pid, numErr := strconv.Atoi(filepath.Base(filepath.Dir(entry)))
+		if err != nil || numErr != nil || pid == os.Getpid() {
+			continue
+		}
+		if strings.Contains(strings.ReplaceAll(string(data), "\x00", " "), text) {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// KillAll kills every process whose command line contains text: supervisors
+// and borgs are detached by design, and outlive a killed agent.
+func KillAll(text string) {
+	for _, pid := range PIDs(text) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
