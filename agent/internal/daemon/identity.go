@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -123,20 +122,21 @@ func newSealKey(path string) (nkeys.KeyPair, error) {
 	return key, nil
 }
 
-var hostIDPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}@borgfleet-[A-Za-z0-9]{8,64}$`)
+const hostIDMark = "@borgfleet-"
 
 // hostID returns the name by which borg's locks know this host. It must never
 // change while locks may be held, and never be shared: borg takes a lock of its
 // own host whose process is gone for dead, and removes it.
 func hostID(path, host string) (string, error) {
 	data, err := os.ReadFile(path)
-	if id := strings.TrimSpace(string(data)); err == nil && hostIDPattern.MatchString(id) {
-		return id, nil
+	id := strings.TrimSpace(string(data))
+	if _, random, ok := strings.Cut(id, hostIDMark); err == nil && ok && len(random) >= 8 && !strings.ContainsAny(id, " \n/\x00") {
+		return id, nil // also under another host name: locks may still bear it
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read host id: %w", err)
 	}
-	id := host + "@borgfleet-" + strings.ToLower(rand.Text())
+	id = host + hostIDMark + strings.ToLower(rand.Text())
 	if err := renameio.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("store host id: %w", err)
 	}
