@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/url"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ func helpers() template.FuncMap {
 		"bytes":   func(n any) string { return formatBytes(whole(n)) },
 		"number":  func(n any) string { return formatNumber(whole(n)) },
 		"seconds": formatSeconds[float64],
-		"prose":   prose, "chip": stateChip, "mark": newChip,
+		"prose":   prose, "sentence": sentence, "chip": stateChip, "mark": newChip,
 		"hostURL": hostURL, "repoURL": repositoryURL, "jobURL": jobURL,
 		"plural": func(n any, one, many string) string { return plural(whole(n), one, many) },
 		"none":   func() template.HTML { return quietNone },
@@ -170,12 +171,29 @@ func prose(text string) template.HTML {
 	return template.HTML(out.String()) //nolint:gosec // every part was escaped
 }
 
+var capital = regexp.MustCompile(`^[a-z]+[ ,]`)
+
+// sentence is prose that begins with a capital, unless it begins with the name
+// of a field or a program.
+func sentence(text string) template.HTML {
+	if capital.MatchString(text) && !strings.HasPrefix(text, "borg") {
+		text = strings.ToUpper(text[:1]) + text[1:]
+	}
+	return prose(text)
+}
+
+// instant is how times are told to the script.
+const instant = "2006-01-02T15:04:05.000Z07:00"
+
 // clock prints times as of one moment. The text is UTC; the script puts the
 // reader's own zone in its place.
 type clock struct{ now time.Time }
 
 // Now is the moment of this rendering, to the second.
 func (c clock) Now() template.HTML { return stamp(c.now, "clock", c.now.Format("15:04:05")) }
+
+// Instant is the moment of this rendering, for the script.
+func (c clock) Instant() string { return c.now.Format(instant) }
 
 // Ago is how long ago t was.
 func (c clock) Ago(t time.Time) template.HTML { return stamp(t, "ago", formatAgo(c.now.Sub(t))) }
@@ -220,7 +238,7 @@ func stamp(t time.Time, form, text string) template.HTML {
 		return quietNone
 	}
 	t = t.UTC()
-	return template.HTML(`<time datetime="` + t.Format("2006-01-02T15:04:05.000Z07:00") + //nolint:gosec // digits and our own words
+	return template.HTML(`<time datetime="` + t.Format(instant) + //nolint:gosec // digits and our own words
 		`" title="` + t.Format("2006-01-02 15:04:05 UTC") + `" data-form="` + form + `">` + text + `</time>`)
 }
 

@@ -73,7 +73,7 @@ func (p *jobPage) progress(id job.ID, progress *job.Progress) []fragment {
 	}
 	moved := *p
 	moved.Progress = progress
-	return []fragment{{ID: "job-progress", Template: "job-progress", Data: &moved, Part: "job-state"}}
+	return []fragment{{ID: "job-progress", Template: "job-progress", Data: &moved, Part: "job-state", Title: moved.title()}}
 }
 
 // maxLogLines bounds one page of log, whatever the job wrote.

@@ -184,7 +184,7 @@ func (m *message) any() bool { return m.Title != "" || len(m.Fragments) > 0 || m
 
 func (s *stream) message() message {
 	return message{
-		At: s.site.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"), Build: s.site.assets.build,
+		At: s.site.moment().Instant(), Build: s.site.assets.build,
 		Fragments: map[string]string{},
 	}
 }
@@ -207,9 +207,7 @@ func (s *stream) rebuild(ctx context.Context) (*message, error) {
 // whole tells every live part that differs from what the reader has.
 func (s *stream) whole(ctx context.Context) (message, error) {
 	change := s.message()
-	if s.view.Title != s.title {
-		s.title, change.Title = s.view.Title, s.view.Title
-	}
+	s.entitle(&change, s.view.Title)
 	for _, name := range s.view.Live {
 		if err := s.part(&change, name); err != nil {
 			return change, err
@@ -232,9 +230,17 @@ func (s *stream) progress(change *message, moved map[job.ID]*job.Progress) error
 			}
 			change.Fragments[f.ID] = content
 			delete(s.sent, f.Part)
+			s.entitle(change, f.Title)
 		}
 	}
 	return nil
+}
+
+// entitle tells the page's title, when that is another one now.
+func (s *stream) entitle(change *message, title string) {
+	if title != "" && title != s.title {
+		s.title, change.Title = title, title
+	}
 }
 
 // part renders a live part into the message, if the reader has not got it so.

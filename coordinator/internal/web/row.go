@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"html"
 	"html/template"
 	"strings"
 
@@ -77,7 +78,7 @@ func (r jobRow) Detail() string {
 	return r.Plan
 }
 
-// Stopped reports whether a person may want to run the job again.
+// Again is what running the job once more is called; empty while it is open.
 func (r jobRow) Again() string {
 	switch r.State {
 	case job.Failed, job.Expired:
@@ -270,6 +271,30 @@ func (r attentionRow) Chip() chip {
 	default:
 		return chip{"warn", "warn", strings.ReplaceAll(r.Kind, "_", " ")}
 	}
+}
+
+// What is the message, which begins with whom it is about or has the host's
+// name in it.
+func (r attentionRow) What() template.HTML {
+	if at := strings.Index(r.Message, r.Host); at >= 0 && r.Host != "" && strings.Count(r.Message[:at], "`")%2 == 0 {
+		return sentence(r.Message[:at]) + bold(r.Host) + prose(r.Message[at+len(r.Host):])
+	}
+	who := bold(r.Host)
+	if r.Host != "" && r.Repository != "" {
+		who += " → "
+	}
+	who += template.HTML(html.EscapeString(r.Repository)) //nolint:gosec // escaped
+	if who != "" {
+		who += ": "
+	}
+	return who + prose(r.Message)
+}
+
+func bold(text string) template.HTML {
+	if text == "" {
+		return ""
+	}
+	return template.HTML("<b>" + html.EscapeString(text) + "</b>") //nolint:gosec // escaped
 }
 
 // Target is the page about it.

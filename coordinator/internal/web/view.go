@@ -55,6 +55,7 @@ type fragment struct {
 	Template string
 	Data     any
 	Part     string // the live part that the element lies in
+	Title    string // of the whole page from now on; "" keeps it
 }
 
 // builder reads a page. It may be called many times.

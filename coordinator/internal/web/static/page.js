@@ -4,7 +4,7 @@
 (() => {
   const body = document.body;
   const indicator = document.getElementById("live");
-  let skew = 0; // the server's clock minus ours, in milliseconds
+  let skew = new Date(body.dataset.now) - Date.now(); // the server's clock minus ours, in milliseconds
   let last = null; // when the server last spoke
 
   // --- Times. The server prints UTC; format.go has the same rules.
