@@ -47,6 +47,7 @@ type Borg struct {
 	Nice        int           `yaml:"nice"`         // -20 to 19
 	IONice      string        `yaml:"ionice"`       // "best-effort:0" to ":7", "idle"; empty: unchanged
 	UploadLimit string        `yaml:"upload_limit"` // "500K", "10M" a second; empty: none
+	RSH         string        `yaml:"rsh"`          // the ssh command, with options; empty: plain ssh that asks nothing
 	LockWait    time.Duration `yaml:"lock_wait"`    // for locks of writers that the coordinator does not know
 }
 

@@ -58,6 +58,7 @@ type daemon struct {
 	startedAt time.Time
 	borg      *probe.Borg
 	journal   *journal.Journal
+	runs      *process.Local
 	worker    *worker.Worker
 	uplink    *uplink.Uplink
 }
@@ -79,6 +80,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.build(); err != nil {
 		return err
 	}
+	defer d.runs.Close()
 	socket, err := control.Listen(o.Config.Data, d.status, o.Logger)
 	if err != nil {
 		return err
@@ -96,14 +98,15 @@ func (d *daemon) build() error {
 		return err
 	}
 	runs := process.NewLocal(process.Options{
-		Root: filepath.Join(c.Data, "jobs"), Supervisor: d.Supervisor, Logger: d.Logger})
+		Root: filepath.Join(c.Data, "jobs"), Supervisor: d.Supervisor, Standby: true, Logger: d.Logger})
+	d.runs = runs
 	d.worker = worker.New(worker.Options{
 		Host: c.Host, Signer: d.identity.signer, SealKey: d.identity.sealKey, Slots: c.Slots,
 		Journal: d.journal, Runs: runs, Policy: policy.Rules(c.Policy), Borg: d.borg, Logger: d.Logger,
 		Engine: engine.New(engine.Options{
 			Environment: borg.Environment{
 				Binary: c.Borg.Binary, BaseDir: filepath.Join(c.Data, "borg"), HostID: d.identity.hostID,
-				LockWait: c.Borg.LockWait, UploadLimit: upload,
+				RSH: c.Borg.RSH, LockWait: c.Borg.LockWait, UploadLimit: upload,
 			},
 			Nice: c.Borg.Nice, IOClass: c.Borg.IONice, Executor: runs, Logger: d.Logger,
 		}),

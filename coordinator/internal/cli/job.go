@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
@@ -132,7 +131,7 @@ type oneJob struct {
 	ID string `arg:"" help:"The job's id."`
 }
 
-func (c oneJob) id() (job.ID, error) { return job.ParseID(strings.ToUpper(c.ID)) }
+func (c oneJob) id() (job.ID, error) { return job.ParseID(c.ID) }
 
 type jobShow struct{ oneJob }
 

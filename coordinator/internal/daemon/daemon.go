@@ -125,7 +125,7 @@ func (d *daemon) openData(context.Context) error {
 }
 
 func dataFailure(dir string, err error) error {
-	code, hint := job.Unavailable, "give another one with --data"
+	code, hint := job.Conflict, "give another one with --data"
 	if errors.Is(err, fs.ErrPermission) {
 		code, hint = job.NotAllowed, "run as the user that owns it, or give another one with --data"
 	}
