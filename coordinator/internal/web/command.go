@@ -16,9 +16,6 @@ type commands struct {
 	host    string // of the coordinator's HTTP listener, as the reader reached it
 }
 
-// command is one line to copy, and what it does.
-type command struct{ Label, Line string }
-
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
 // quote makes one word of a shell command.
