@@ -34,9 +34,8 @@ func TestRealBackup(t *testing.T) {
 		t.Errorf("archives %+v; want the one", list.Result.Archives)
 	}
 	eventually(t, "the journal and the job directories are empty at rest", func() bool {
-		dirs, err := os.ReadDir(f.path("data/jobs"))
-		hello := f.lastHello()
-		return err == nil && len(dirs) == 0 && strings.Contains(f.status(), `"attempts": []`) && hello.JournalDepth >= 0
+		dirs, err := filepath.Glob(f.path("data/jobs/[0-9A-Z]*")) // a supervisor that stands by has a dot name
+		return err == nil && len(dirs) == 0 && strings.Contains(f.status(), `"attempts": []`)
 	})
 	f.kill(syscall.SIGTERM)
 	if strings.Contains(f.log.String(), "correct horse") {
@@ -76,7 +75,6 @@ func TestBorgOutlivesTheAgent(t *testing.T) {
 func TestKilledAtAnyMoment(t *testing.T) {
 	f := newFleet(t)
 	f.write("source/hello.txt", "hello", 0o644)
-	f.config = "slots: 2\nborg: {lock_wait: 60s}\n" // borg looks for a free lock ten times in that time
 	f.start()
 	f.run(job.Init, job.InitSpec{})
 	var ids []job.ID
