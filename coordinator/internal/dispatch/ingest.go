@@ -60,6 +60,10 @@ func (s *Service) take(b *batch, event bus.Event) dropped {
 	if event.Type == job.EventLog {
 		s.keepLines(event.Event)
 	}
+	if event.Seq > e.attempt.LastSeq+1 { // hosts publish in order, so the stream has lost some
+		s.logger.Warn("events are missing in the stream", "job", event.Job, "host", event.Host,
+			"after", e.attempt.LastSeq, "before", event.Seq)
+	}
 	now := s.now()
 	told := e.follow(event, now, s.retryAt(e, now))
 	b.set(e, event.Type != job.EventLog || told.State != b.state(event.Job))

@@ -28,6 +28,7 @@ type lease struct {
 	holders   []ticket // one exclusive, or any number of shared ones
 	exclusive bool
 	next      *ticket // an exclusive job that waits for the holders to end
+	busy      string  // the reason that holders give others, once it was asked for
 }
 
 // hold notes that t uses its repository.
@@ -35,6 +36,7 @@ func (l leases) hold(t ticket) {
 	entry := l.entry(t.Repository)
 	entry.holders = append(entry.holders, t)
 	entry.exclusive = entry.exclusive || t.Kind.Exclusive()
+	entry.busy = ""
 }
 
 // reserve keeps later jobs away from t's repository, so that shared jobs that
@@ -52,7 +54,10 @@ func (l leases) blocker(t ticket) string {
 		return ""
 	}
 	if len(entry.holders) > 0 && (entry.exclusive || t.Kind.Exclusive()) {
-		return fmt.Sprintf("repository %s is busy with job %s%s", t.Repository, entry.holders[0].title(), more(len(entry.holders)-1))
+		if entry.busy == "" { // thousands may ask
+			entry.busy = fmt.Sprintf("repository %s is busy with job %s%s", t.Repository, entry.holders[0].title(), more(len(entry.holders)-1))
+		}
+		return entry.busy
 	}
 	if entry.next != nil {
 		return fmt.Sprintf("repository %s is next for job %s", t.Repository, entry.next.title())

@@ -35,7 +35,7 @@ type model struct {
 }
 
 func TestModel(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := &model{
@@ -64,7 +64,9 @@ func (m *model) run() {
 	for _, a := range m.agents {
 		a.setUp(true)
 	}
-	m.restart()
+	if m.random.IntN(2) == 0 { // it must not take a restart to mend what faults did
+		m.restart()
+	}
 	for i := 0; !m.allOver(); i++ {
 		if i == 500 {
 			m.t.Fatalf("jobs do not come to an end: %s", m.openJobs())
@@ -229,7 +231,7 @@ func (m *model) end(a *agent, k key, event job.Event) {
 func (m *model) replay() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.next = m.random.IntN(len(m.stream) + 1)
+	m.next = m.random.IntN(m.next + 1)
 }
 
 func (m *model) mischief(host string) {
@@ -243,9 +245,8 @@ func (m *model) mischief(host string) {
 	case 2:
 		if len(m.jobs) > 0 {
 			id := m.jobs[m.random.IntN(len(m.jobs))]
-			if _, err := m.dispatch().Cancel(context.Background(), "model", id); err == nil {
-				m.cancelled[id] = true
-			}
+			m.cancelled[id] = true // an error does not say that nothing was stored
+			_, _ = m.dispatch().Cancel(context.Background(), "model", id)
 		}
 	}
 }

@@ -1,0 +1,113 @@
+package dispatch_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+func TestPassphraseThatCannotBeRead(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		w.registry.setBroken(errors.New("key file is gone"))
+		j := w.submit(backup("web1", "web"))
+		got := w.job(j.ID)
+		if got.State != job.Queued || !strings.Contains(got.Reason, "key file is gone") || len(got.Attempts) != 0 {
+			t.Fatalf("job is %+v", got)
+		}
+		w.registry.setBroken(nil)
+		time.Sleep(11 * time.Second)
+		w.expect(j.ID, job.Running, 1, "")
+	})
+}
+
+func TestStoreFaults(t *testing.T) {
+	refused := errors.New("disk full")
+	tests := map[string]struct {
+		stored bool // the failing write is stored all the same
+		err    error
+	}{
+		"refused":               {false, refused},
+		"ambiguous, not stored": {false, store.ErrAmbiguous},
+		"ambiguous, stored":     {true, store.ErrAmbiguous},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, func(t *testing.T, w *world) {
+				fail := false
+				w.dispatch().WrapApply(func(inner func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error) {
+					return func(changes ...store.Change) (uint64, error) {
+						if !fail {
+							return inner(changes...)
+						}
+						fail = false
+						if test.stored {
+							if _, err := inner(changes...); err != nil {
+								return 0, err
+							}
+						}
+						return 0, test.err
+					}
+				})
+				request := backup("web1", "web")
+				request.IdempotencyKey = "once"
+				fail = true
+				_, err := w.dispatch().Submit(context.Background(), "operator:alice", request)
+				if f := job.AsFailure(err); f == nil || f.Code != job.Unavailable {
+					t.Fatalf("submit on a broken store: %v", err)
+				}
+				j := w.submit(request) // the caller tries again
+				w.expect(j.ID, job.Running, 1, "")
+				w.agents["web1"].tell(first(j), succeeded())
+				fail = true
+				if err := w.deliver(); err == nil {
+					t.Fatal("events were acknowledged on a broken store")
+				}
+				w.mustDeliver()
+				w.expect(j.ID, job.Succeeded, 1, "")
+				if page, err := w.dispatch().Jobs(context.Background(), job.Filter{}); err != nil || len(page.Jobs) != 1 {
+					t.Errorf("there are %d jobs, %v", len(page.Jobs), err)
+				}
+			})
+		})
+	}
+}
+
+func TestRestartKeepsLeases(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		one := w.submit(backup("web1", "web"))
+		synctest.Wait()
+		two := w.submit(backup("web2", "web"))
+		busy := "repository web is busy with job …" + one.ID.Short() + " (backup of web1)"
+		w.expect(two.ID, job.Queued, 0, busy)
+		w.restart()
+		w.expect(one.ID, job.Running, 1, "")
+		w.hello("web2")
+		w.expect(two.ID, job.Queued, 0, busy)
+		w.hello("web1")
+		w.agents["web1"].tell(first(one), succeeded())
+		w.mustDeliver()
+		w.expect(two.ID, job.Running, 1, "")
+	})
+}
+
+func TestSlowHostDoesNotBlockOthers(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		w.link.setFault(func(host string) (error, error) {
+			if host == "web1" {
+				time.Sleep(4 * time.Second)
+			}
+			return nil, nil
+		})
+		slow, quick := w.submit(backup("web1", "web")), w.submit(backup("web2", "db"))
+		w.expect(quick.ID, job.Running, 1, "")
+		w.expect(slow.ID, job.Sent, 1, "")
+		time.Sleep(5 * time.Second)
+		w.expect(slow.ID, job.Running, 1, "")
+	})
+}
