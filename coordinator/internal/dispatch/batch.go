@@ -101,9 +101,10 @@ func (b *batch) list() []store.Change {
 	return append(changes, b.changes...)
 }
 
-// commit stores the batch, then changes memory, then tells watchers. When the
-// outcome of the write is unknown, the jobs are read again before anything
-// else happens.
+// commit stores the batch, then changes memory, then tells watchers. After an
+// error the jobs are read again before anything else happens: the write may
+// have been stored all the same, or may have been refused because memory was
+// wrong.
 func (b *batch) commit() error {
 	for _, id := range b.order {
 		if e := b.entries[id]; e.job.State.Terminal() {
@@ -116,14 +117,10 @@ func (b *batch) commit() error {
 		return nil
 	}
 	if _, err := b.s.apply(b.list()...); err != nil {
-		if errors.Is(err, store.ErrAmbiguous) {
-			for _, id := range b.order {
-				b.s.uncertain[id] = true
-			}
-			err = errors.Join(err, b.s.resolve())
-			b.s.stir()
+		for _, id := range b.order {
+			b.s.uncertain[id] = true
 		}
-		return err
+		return errors.Join(err, b.s.resolve())
 	}
 	for _, id := range b.order {
 		b.install(id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,5 +110,38 @@ func TestSlowHostDoesNotBlockOthers(t *testing.T) {
 		w.expect(slow.ID, job.Sent, 1, "")
 		time.Sleep(5 * time.Second)
 		w.expect(slow.ID, job.Running, 1, "")
+	})
+}
+
+func TestFullDiskIsNotHammered(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		j := w.submit(backup("web1", "web"))
+		synctest.Wait()
+		next := w.submit(backup("web2", "web"))
+		w.job(next.ID)
+		var left, refused atomic.Int64 // writes until the disk is full; writes since
+		left.Store(1)
+		w.dispatch().WrapApply(func(inner func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error) {
+			return func(changes ...store.Change) (uint64, error) {
+				if left.Add(-1) < 0 {
+					refused.Add(1)
+					return 0, errors.New("disk full")
+				}
+				return inner(changes...)
+			}
+		})
+		w.agents["web1"].tell(first(j), succeeded())
+		w.mustDeliver() // the last write; the next job cannot be stored as sent
+		if _, err := w.dispatch().Submit(context.Background(), "operator:alice", backup("web2", "db")); err == nil {
+			t.Error("a job was taken in on a full disk")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := refused.Load(); n < 2 || n > 30 {
+			t.Errorf("%d writes were tried within a minute on a full disk", n)
+		}
+		left.Store(1000)
+		time.Sleep(10 * time.Second)
+		w.expect(next.ID, job.Running, 1, "")
 	})
 }

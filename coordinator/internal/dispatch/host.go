@@ -85,25 +85,8 @@ func (s *Service) reconcile(hello bus.Hello, now time.Time) error {
 		if said == nil && cutShort {
 			continue
 		}
-		e := b.get(known.job.ID)
-		switch reconcile(e, said, hello.Stamp) {
-		case settleRunning:
-			e.noteStamp(hello.Stamp)
-			e.accept()
-			e.outstanding = false
-			b.set(e, true)
-		case settleResend:
-			e.outstanding, e.maybe = true, true
+		if e := b.get(known.job.ID); s.settleHello(b, e, said, hello, now) {
 			again = append(again, e)
-		case settleLost:
-			s.logger.Warn("host has lost an attempt", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
-			b.tell(e.concluded(lost(hello.Host), s.own(e, now), s.retryAt(e, now)))
-			b.set(e, true)
-		case settleNothing:
-			if said != nil {
-				e.noteStamp(hello.Stamp)
-				s.index.set(e)
-			}
 		}
 	}
 	if err := b.commit(); err != nil {
@@ -118,6 +101,31 @@ func (s *Service) reconcile(hello bus.Hello, now time.Time) error {
 		s.stir()
 	}
 	return nil
+}
+
+// settleHello moves one job on. It reports whether its order is to be sent
+// again.
+func (s *Service) settleHello(b *batch, e *entry, said *bus.HostAttempt, hello bus.Hello, now time.Time) (resend bool) {
+	switch reconcile(e, said, hello.Stamp) {
+	case settleRunning:
+		e.noteStamp(hello.Stamp)
+		e.accept()
+		e.outstanding = false
+		b.set(e, true)
+	case settleResend:
+		e.outstanding, e.maybe = true, true
+		return true
+	case settleLost:
+		s.logger.Warn("host has lost an attempt", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
+		b.tell(e.concluded(lost(hello.Host), s.own(e, now), s.retryAt(e, now)))
+		b.set(e, true)
+	case settleNothing:
+		if said != nil {
+			e.noteStamp(hello.Stamp)
+			s.index.set(e)
+		}
+	}
+	return false
 }
 
 // standing says what the store knows of an attempt that a host mentions.

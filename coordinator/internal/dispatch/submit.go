@@ -61,6 +61,7 @@ func (s *Service) submit(by, action string, e *entry, key string) (job.Job, erro
 	}
 	b.also(s.audit(by, action, j, string(j.Kind)+" of "+j.Host+" to "+j.Repository))
 	b.tell(job.Event{Job: j.ID, Host: j.Host, Type: job.EventQueued, At: j.SubmittedAt, State: job.Queued})
+	defer s.stir() // also after an error: the job may have been stored
 	if err := b.commit(); err != nil {
 		if errors.Is(err, store.ErrMissing) { // removed since check looked
 			return job.Job{}, job.Fail(job.Conflict, "host %s or repository %s was just removed", j.Host, j.Repository)
@@ -68,7 +69,6 @@ func (s *Service) submit(by, action string, e *entry, key string) (job.Job, erro
 		return job.Job{}, s.failure("submit job", err)
 	}
 	s.logger.Info("job submitted", "job", j.ID, "host", j.Host, "repo", j.Repository, "kind", j.Kind, "by", by)
-	s.stir()
 	return j, nil
 }
 
