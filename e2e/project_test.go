@@ -54,7 +54,7 @@ func TestLayersFailOnAForbiddenImport(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ file, text, says string }{
 		"sibling":  {"coordinator/internal/busapi/forbidden.go", "package busapi\n\nimport _ \"github.com/borgfleet/borgfleet/coordinator/internal/web\"\n", "coordinator/internal/busapi must not import coordinator/internal/web"},
-		"upward":   {"shared/job/forbidden.go", "package job\n\nimport _ \"github.com/borgfleet/borgfleet/shared/bus\"\n", "shared/job must not import shared/bus"},
+		"upward":   {"shared/build/forbidden.go", "package build\n\nimport _ \"github.com/borgfleet/borgfleet/shared/bus\"\n", "shared/build must not import shared/bus"},
 		"unlisted": {"shared/novel/novel.go", "// Package novel has no layer.\npackage novel\n", "shared/novel has no layer"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -81,12 +81,14 @@ func TestProgressPace(t *testing.T) {
 		comes []time.Duration
 		goes  []time.Duration
 	}{
-		"first at once":               {[]time.Duration{1000}, []time.Duration{1000}},
-		"late one waits for 700 ms":   {[]time.Duration{1000, 1200, 1300}, []time.Duration{1000, 1700}},
-		"next after 500 ms at once":   {[]time.Duration{1000, 1200, 1400, 1600}, []time.Duration{1000, 1600}},
-		"slow ones go as they come":   {[]time.Duration{1000, 1800, 2600}, []time.Duration{1000, 1800, 2600}},
-		"borg's own pace of 5 Hz":     {[]time.Duration{0, 200, 400, 600, 800, 1000, 1200, 1400, 1600, 1800}, []time.Duration{0, 600, 1200, 1800}},
-		"what waits at the end stays": {[]time.Duration{4000, 4900, 4950}, []time.Duration{4000, 4900}},
+		"first at once":                {[]time.Duration{1000}, []time.Duration{1000}},
+		"one that waits goes":          {[]time.Duration{1000, 1350}, []time.Duration{1000, 1500}},
+		"unless the next is near":      {[]time.Duration{1000, 1200, 1400, 1600}, []time.Duration{1000, 1600}},
+		"which may be late or missing": {[]time.Duration{1000, 1200, 1400}, []time.Duration{1000, 1650}},
+		"slow pace is not waited for":  {[]time.Duration{1000, 1400, 1800, 2200}, []time.Duration{1000, 1500, 2000, 2650}},
+		"slow ones go as they come":    {[]time.Duration{1000, 1800, 2600}, []time.Duration{1000, 1800, 2600}},
+		"borg's own pace of 5 Hz":      {[]time.Duration{0, 200, 400, 600, 800, 1000, 1200, 1400, 1600, 1800}, []time.Duration{0, 600, 1200, 1800}},
+		"what waits at the end stays":  {[]time.Duration{4000, 4900, 4950}, []time.Duration{4000, 4900}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -72,7 +72,7 @@ func Default() Config {
 	return Config{
 		Data:  "/var/lib/borgfleet-agent",
 		Bus:   Bus{URLs: []string{"nats://127.0.0.1:4222"}, CredentialsFile: "/etc/borgfleet/agent.creds"},
-		Borg:  Borg{Binary: "/usr/bin/borg", Nice: 10, IONice: "best-effort:7", LockWait: 10 * time.Minute},
+		Borg:  Borg{Binary: "/usr/bin/borg", Nice: 10, IONice: "best-effort:7", LockWait: time.Minute},
 		Slots: 1,
 		Policy: Policy{
 			Kinds: job.Kinds(), Read: []string{"/"}, Restore: []string{"/var/restore/borgfleet"},
