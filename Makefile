@@ -50,7 +50,7 @@ layers: ## fail on an import against the direction that ARCHITECTURE.md gives
 	@deploy/dev/layers.sh
 
 secrets: ## scan the tree and its history for secrets
-	go run $(GITLEAKS) git --no-banner --redact --log-level warn .
+	go run $(GITLEAKS) git --no-banner --redact --verbose --log-level warn --config deploy/dev/gitleaks.toml .
 
 clean: ## remove what was built
 	rm -rf bin tmp e2e/artifacts
