@@ -7,56 +7,79 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 )
 
-func TestDuration(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		-time.Second:                    "–",
-		0:                               "0 ms",
-		40 * time.Millisecond:           "40 ms",
-		2100 * time.Millisecond:         "2.1 s",
-		48 * time.Second:                "48 s",
-		100 * time.Second:               "1 min 40 s",
-		2 * time.Minute:                 "2 min",
-		64 * time.Minute:                "1 h 4 min",
-		76 * time.Hour:                  "3 d 4 h",
-		24 * time.Hour:                  "1 d",
-		59*time.Minute + 59*time.Second: "59 min 59 s",
+func TestBytes(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 512: "512 B", 999: "999 B", 1000: "1.0 kB", 99_949: "99.9 kB", 99_960: "100 kB", 212_000_000: "212 MB",
+		999_600: "1.0 MB", 999_999: "1.0 MB", 4_120_000_000: "4.1 GB", 31_400_000_000: "31.4 GB", 402_000_000_000: "402 GB", 1 << 62: "4.6 EB", -5: "-5 B",
 	} {
-		if got := human.Duration(d); got != want {
-			t.Errorf("%v: %q, want %q", int64(d), got, want)
+		if got := human.Bytes(n); got != want {
+			t.Errorf("%d: got %q, want %q", n, got, want)
+		}
+	}
+	if got, want := human.Rate(118_000_000), "118 MB/s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestCount(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0", 7: "7", 999: "999", 1000: "1,000", 148_210: "148,210", 1_000_000: "1,000,000", -1: "-1", -123: "-123", -1234: "-1,234", -123_456: "-123,456",
+	} {
+		if got := human.Count(n); got != want {
+			t.Errorf("%d: got %q, want %q", n, got, want)
 		}
 	}
 }
 
-func TestNumbers(t *testing.T) {
+func TestDurations(t *testing.T) {
+	for d, want := range map[time.Duration][2]string{ // as a span, as an age
+		0:                                       {"0 s", "just now"},
+		-time.Second:                            {"0 s", "just now"},
+		400 * time.Millisecond:                  {"0.4 s", "just now"},
+		20 * time.Millisecond:                   {"0.1 s", "just now"},
+		2500 * time.Millisecond:                 {"3 s", "2 s ago"},
+		48 * time.Second:                        {"48 s", "48 s ago"},
+		100 * time.Second:                       {"1 min 40 s", "1 min ago"},
+		2 * time.Minute:                         {"2 min", "2 min ago"},
+		59*time.Minute + 59700*time.Millisecond: {"1 h", "59 min ago"},
+		64 * time.Minute:                        {"1 h 4 min", "1 h ago"},
+		24 * time.Hour:                          {"1 d", "1 d ago"},
+		35 * time.Hour:                          {"1 d 11 h", "1 d 11 h ago"},
+		76 * time.Hour:                          {"3 d 4 h", "3 d 4 h ago"},
+		600 * time.Hour:                         {"25 d", "25 d ago"},
+	} {
+		if span, age := human.Duration(d), human.Age(d); span != want[0] || age != want[1] {
+			t.Errorf("%v: got %q and %q, want %q", d, span, age, want)
+		}
+	}
+	if got, want := human.Seconds(100.4), "1 min 40 s"; got != want {
+		t.Errorf("seconds: got %q, want %q", got, want)
+	}
+	now := time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC)
+	if got, want := human.Ago(now.Add(-11*time.Hour), now), "11 h ago"; got != want {
+		t.Errorf("ago: got %q, want %q", got, want)
+	}
+}
+
+func TestShare(t *testing.T) {
+	for part, want := range map[float64]string{0: "0 %", 0.0068: "0.7 %", 0.0996: "10 %", 0.41: "41 %", 1: "100 %"} {
+		if got := human.Share(part); got != want {
+			t.Errorf("%v: got %q, want %q", part, got, want)
+		}
+	}
+}
+
+func TestPlural(t *testing.T) {
 	for got, want := range map[string]string{
-		human.Bytes(31_400_000_000):   "31 GB",
-		human.Bytes(2_140_000):        "2.1 MB",
-		human.Bytes(0):                "0 B",
-		human.Bytes(-1):               "–",
-		human.Rate(118_000_000):       "118 MB/s",
-		human.Count(148210):           "148,210",
-		human.Share(0.25):             "25 %",
-		human.Share(0.004):            "0.4 %",
-		human.Share(0):                "0 %",
 		human.Plural(1, "job"):        "1 job",
 		human.Plural(0, "job"):        "0 jobs",
 		human.Plural(2, "repository"): "2 repositories",
+		human.Plural(1200, "file"):    "1,200 files",
+		human.Noun(1, "host"):         "host",
+		human.Noun(2, "host"):         "hosts",
 	} {
 		if got != want {
-			t.Errorf("%q, want %q", got, want)
+			t.Errorf("got %q, want %q", got, want)
 		}
-	}
-}
-
-func TestAgo(t *testing.T) {
-	now := time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC)
-	if got := human.Ago(now.Add(-11*time.Hour), now); got != "11 h ago" {
-		t.Error(got)
-	}
-	if got := human.Ago(now.Add(-2500*time.Millisecond), now); got != "2 s ago" {
-		t.Error(got)
-	}
-	if got := human.Ago(now, now); got != "just now" {
-		t.Error(got)
 	}
 }

@@ -1,14 +1,9 @@
 package web
 
-// For tests of the formats alone.
+// For tests of single functions.
 var (
-	FormatBytes    = formatBytes
-	FormatNumber   = formatNumber[int64]
-	FormatDuration = formatDuration
-	FormatAgo      = formatAgo
-	FormatRatio    = formatRatio
-	Prose          = prose
-	Sentence       = sentence
-	Quote          = quote
-	StaticFiles    = staticFiles
+	Prose       = prose
+	Sentence    = sentence
+	Quote       = quote
+	StaticFiles = staticFiles
 )

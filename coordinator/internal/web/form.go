@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -231,7 +232,7 @@ func (s *site) parse(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		err = job.Fail(job.TooLarge, "The form is larger than %s.", formatBytes(int64(maxForm))).
+		err = job.Fail(job.TooLarge, "The form is larger than %s.", human.Bytes(int64(maxForm))).
 			WithHint("Name directories and patterns instead of single files.")
 	} else {
 		err = job.Fail(job.InvalidRequest, "The form cannot be read: %s.", err)

@@ -7,29 +7,26 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// none is what stands where there is nothing to say.
-const none = "–"
-
-// quietNone is none among figures.
-const quietNone = template.HTML(`<span class="muted">` + none + `</span>`)
+// quietNone is human.None among figures.
+const quietNone = template.HTML(`<span class="muted">` + human.None + `</span>`)
 
 // helpers are the functions that templates use.
 func helpers() template.FuncMap {
 	return template.FuncMap{
-		"bytes":   func(n any) string { return formatBytes(whole(n)) },
-		"number":  func(n any) string { return formatNumber(whole(n)) },
-		"seconds": formatSeconds[float64],
+		"bytes":   func(n any) string { return human.Bytes(whole(n)) },
+		"number":  func(n any) string { return human.Count(whole(n)) },
+		"seconds": human.Seconds[float64],
 		"prose":   prose, "sentence": sentence, "chip": stateChip, "mark": newChip,
 		"hostURL": hostURL, "repoURL": repositoryURL, "jobURL": jobURL,
-		"plural": func(n any, one, many string) string { return plural(whole(n), one, many) },
-		"none":   func() template.HTML { return quietNone },
+		"noun": func(n any, noun string) string { return human.Noun(whole(n), noun) },
+		"none": func() template.HTML { return quietNone },
 	}
 }
 
@@ -48,110 +45,6 @@ func whole(n any) int64 {
 func hostURL(name string) string       { return "/hosts/" + url.PathEscape(name) }
 func repositoryURL(name string) string { return "/repositories/" + url.PathEscape(name) }
 func jobURL(id job.ID) string          { return "/jobs/" + url.PathEscape(string(id)) }
-
-// formatBytes prints a size in SI units: 512 B, 4.1 GB, 212 MB.
-func formatBytes(n int64) string {
-	value, unit := float64(n), 0
-	for units := len(byteUnits) - 1; math.Abs(value) >= 999.5 && unit < units; unit++ {
-		value /= 1000
-	}
-	if unit == 0 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	decimals := 1
-	if math.Abs(value) >= 99.95 {
-		decimals = 0
-	}
-	return strconv.FormatFloat(value, 'f', decimals, 64) + " " + byteUnits[unit]
-}
-
-var byteUnits = [...]string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
-
-// formatNumber prints a number with thousands separated: 148,210.
-func formatNumber[N int | int64](n N) string {
-	digits := strconv.FormatInt(int64(n), 10)
-	start := len(digits) % 3
-	if n < 0 {
-		start = (len(digits)-1)%3 + 1
-	}
-	var out strings.Builder
-	out.WriteString(digits[:start])
-	for i := start; i < len(digits); i += 3 {
-		if i > 0 && digits[i-1] != '-' {
-			out.WriteByte(',')
-		}
-		out.WriteString(digits[i : i+3])
-	}
-	return out.String()
-}
-
-// formatDuration prints a span in its two largest units: 1 min 40 s, 3 d 4 h.
-func formatDuration(d time.Duration) string {
-	if d < 0 {
-		d = 0
-	}
-	if d < 950*time.Millisecond && d > 0 {
-		return strconv.FormatFloat(math.Max(d.Seconds(), 0.1), 'f', 1, 64) + " s"
-	}
-	s := int64(d.Round(time.Second) / time.Second)
-	switch {
-	case s < 60:
-		return units(s, "s", 0, "")
-	case s < 3600:
-		return units(s/60, "min", s%60, "s")
-	case s < 86400:
-		return units(s/3600, "h", s%3600/60, "min")
-	default:
-		return units(s/86400, "d", s%86400/3600, "h")
-	}
-}
-
-func units(large int64, name string, small int64, smallName string) string {
-	text := strconv.FormatInt(large, 10) + " " + name
-	if small > 0 {
-		text += " " + strconv.FormatInt(small, 10) + " " + smallName
-	}
-	return text
-}
-
-// formatSeconds is formatDuration for a number of seconds.
-func formatSeconds[N float64 | int64](s N) string {
-	return formatDuration(time.Duration(float64(s) * float64(time.Second)))
-}
-
-// formatAgo prints how long ago a moment was. The script does the same.
-func formatAgo(d time.Duration) string {
-	switch {
-	case d < 5*time.Second:
-		return "just now"
-	case d < time.Minute:
-		return strconv.Itoa(int(d/time.Second)) + " s ago"
-	case d < time.Hour:
-		return strconv.Itoa(int(d/time.Minute)) + " min ago"
-	case d < 24*time.Hour:
-		return strconv.Itoa(int(d/time.Hour)) + " h ago"
-	case d < 14*24*time.Hour:
-		return formatDuration(d.Truncate(time.Hour)) + " ago"
-	default:
-		return strconv.Itoa(int(d/(24*time.Hour))) + " d ago"
-	}
-}
-
-// formatRatio prints a part of one as percent: 41 %, 0.3 %.
-func formatRatio(part float64) string {
-	decimals := 0
-	if part > 0 && part < 0.0995 {
-		decimals = 1
-	}
-	return strconv.FormatFloat(part*100, 'f', decimals, 64) + " %"
-}
-
-func plural[N int | int64](n N, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
-}
 
 // prose is text in which `this` is code. Everything else is escaped.
 func prose(text string) template.HTML {
@@ -196,11 +89,11 @@ func (c clock) Now() template.HTML { return stamp(c.now, "clock", c.now.Format("
 func (c clock) Instant() string { return c.now.Format(instant) }
 
 // Ago is how long ago t was.
-func (c clock) Ago(t time.Time) template.HTML { return stamp(t, "ago", formatAgo(c.now.Sub(t))) }
+func (c clock) Ago(t time.Time) template.HTML { return stamp(t, "ago", human.Ago(t, c.now)) }
 
 // Span is the time from t until now; the script counts it on.
 func (c clock) Span(t time.Time) template.HTML {
-	return stamp(t, "span", formatDuration(c.now.Sub(t).Truncate(time.Second)))
+	return stamp(t, "span", human.Duration(c.now.Sub(t).Truncate(time.Second)))
 }
 
 // When is the hour and minute of t, with the day if that is not today.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -155,7 +156,7 @@ func (p *hostPage) Skewed() bool {
 // Skew says it.
 func (p *hostPage) Skew() string {
 	if p.Facts.ClockSkew < 0 {
-		return formatSeconds(-p.Facts.ClockSkew) + " behind"
+		return human.Seconds(-p.Facts.ClockSkew) + " behind"
 	}
-	return formatSeconds(p.Facts.ClockSkew) + " ahead"
+	return human.Seconds(p.Facts.ClockSkew) + " ahead"
 }

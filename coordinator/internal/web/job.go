@@ -8,6 +8,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -155,28 +156,28 @@ func (p *jobPage) Figures() []figure {
 	switch p.Kind {
 	case job.Backup:
 		list = []figure{
-			{"Files", formatNumber(r.NFiles)}, {"Original size", formatBytes(r.OriginalSize)},
-			{"Compressed", formatBytes(r.CompressedSize)}, {"New in repository", formatBytes(r.DeduplicatedSize)},
+			{"Files", human.Count(r.NFiles)}, {"Original size", human.Bytes(r.OriginalSize)},
+			{"Compressed", human.Bytes(r.CompressedSize)}, {"New in repository", human.Bytes(r.DeduplicatedSize)},
 		}
 		if r.OriginalSize > 0 {
-			list = append(list, figure{"Compressed to", formatRatio(r.CompressionRatio)}, figure{"Deduplicated to", formatRatio(r.DeduplicationRatio)})
+			list = append(list, figure{"Compressed to", human.Share(r.CompressionRatio)}, figure{"Deduplicated to", human.Share(r.DeduplicationRatio)})
 		}
 		if r.Duration > 0 && r.OriginalSize > 0 {
-			list = append(list, figure{"Rate", formatBytes(int64(math.Round(float64(r.OriginalSize)/r.Duration))) + "/s"})
+			list = append(list, figure{"Rate", human.Rate(int64(math.Round(float64(r.OriginalSize) / r.Duration)))})
 		}
 	case job.Prune:
-		list = []figure{{"Kept", formatNumber(len(r.Kept))}, {p.PrunedLabel(), formatNumber(len(r.Pruned))}}
+		list = []figure{{"Kept", human.Count(len(r.Kept))}, {p.PrunedLabel(), human.Count(len(r.Pruned))}}
 	case job.Compact:
-		freed := none
+		freed := human.None
 		if r.FreedBytes != nil {
-			freed = formatBytes(*r.FreedBytes)
+			freed = human.Bytes(*r.FreedBytes)
 		}
 		list = []figure{{"Freed", freed}}
 	case job.List:
-		list = []figure{{"Archives", formatNumber(len(r.Archives) + r.ArchivesOmitted)}}
+		list = []figure{{"Archives", human.Count(len(r.Archives) + r.ArchivesOmitted)}}
 	}
 	list = append(list, repositoryFigures(r.Repository)...)
-	return append(list, figure{"Took", formatSeconds(r.Duration)})
+	return append(list, figure{"Took", human.Seconds(r.Duration)})
 }
 
 // PrunedLabel says whether archives are gone or would be.
@@ -193,8 +194,8 @@ func repositoryFigures(info *job.RepositoryInfo) []figure {
 		return nil
 	}
 	return []figure{
-		{"On disk", formatBytes(info.UniqueCSize)}, {"All archives together", formatBytes(info.TotalSize)},
-		{"Unique chunks", formatNumber(info.UniqueChunks)}, {"Chunks", formatNumber(info.TotalChunks)},
+		{"On disk", human.Bytes(info.UniqueCSize)}, {"All archives together", human.Bytes(info.TotalSize)},
+		{"Unique chunks", human.Count(info.UniqueChunks)}, {"Chunks", human.Count(info.TotalChunks)},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -41,7 +42,7 @@ func (r jobRow) Remark() string {
 		return r.Failure.Message
 	case r.State == job.Warning && r.Result != nil && len(r.Result.Warnings) > 0:
 		if n := len(r.Result.Warnings) + r.Result.WarningsOmitted; n > 1 {
-			return formatNumber(n) + " warnings"
+			return human.Plural(n, "warning")
 		}
 		return r.Result.Warnings[0]
 	case !r.State.Terminal():
@@ -58,7 +59,7 @@ func (r jobRow) Ran() template.HTML {
 	case r.FinishedAt == nil && !r.State.Terminal():
 		return r.Span(*r.StartedAt)
 	default:
-		return template.HTML(formatDuration(r.Duration(r.now))) //nolint:gosec // digits and units
+		return template.HTML(human.Duration(r.Duration(r.now))) //nolint:gosec // digits and units
 	}
 }
 
@@ -101,24 +102,24 @@ func (r jobRow) Bar() bar {
 // Files is how many files borg has read; like the other running figures it is
 // a dash when borg has not said.
 func (r jobRow) Files() template.HTML {
-	return r.figure(func(p job.Progress) string { return given(p.NFiles > 0, formatNumber(p.NFiles)) })
+	return r.figure(func(p job.Progress) string { return given(p.NFiles > 0, human.Count(p.NFiles)) })
 }
 
 // Read is how much original data borg has read.
 func (r jobRow) Read() template.HTML {
-	return r.figure(func(p job.Progress) string { return given(p.OriginalSize > 0, formatBytes(p.OriginalSize)) })
+	return r.figure(func(p job.Progress) string { return given(p.OriginalSize > 0, human.Bytes(p.OriginalSize)) })
 }
 
 // Compressed is its size after compression.
 func (r jobRow) Compressed() template.HTML {
-	return r.figure(func(p job.Progress) string { return given(p.CompressedSize > 0, formatBytes(p.CompressedSize)) })
+	return r.figure(func(p job.Progress) string { return given(p.CompressedSize > 0, human.Bytes(p.CompressedSize)) })
 }
 
 // New is what a backup has added to the repository. Zero is a figure here:
 // nothing new.
 func (r jobRow) New() template.HTML {
 	return r.figure(func(p job.Progress) string {
-		return given(r.Kind == job.Backup && p.OriginalSize > 0, formatBytes(p.DeduplicatedSize))
+		return given(r.Kind == job.Backup && p.OriginalSize > 0, human.Bytes(p.DeduplicatedSize))
 	})
 }
 
@@ -128,7 +129,7 @@ func (r jobRow) Rate() template.HTML {
 		if p.Rate == nil {
 			return ""
 		}
-		return formatBytes(*p.Rate) + "/s"
+		return human.Rate(*p.Rate)
 	})
 }
 
@@ -138,7 +139,7 @@ func (r jobRow) Left() template.HTML {
 		if p.ETASeconds == nil {
 			return ""
 		}
-		return formatSeconds(*p.ETASeconds)
+		return human.Seconds(*p.ETASeconds)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -44,7 +45,7 @@ func backupWishes(spec job.BackupSpec) []wish {
 	}
 	limit := wish{}
 	if spec.UploadLimit > 0 {
-		limit = wish{Label: "Upload limit", Values: []string{formatNumber(spec.UploadLimit) + " KiB/s"}}
+		limit = wish{Label: "Upload limit", Values: []string{human.Count(spec.UploadLimit) + " KiB/s"}}
 	}
 	return compactWishes(
 		wish{"Paths", spec.Paths, true}, wish{"Exclude", spec.Exclude, true},
@@ -70,7 +71,7 @@ func (p *jobPage) pruneWishes(spec job.PruneSpec) []wish {
 func checkWishes(spec job.CheckSpec) []wish {
 	limit := wish{}
 	if spec.MaxDuration > 0 {
-		limit = wish{Label: "At most", Values: []string{formatDuration(time.Duration(spec.MaxDuration) * time.Second)}}
+		limit = wish{Label: "At most", Values: []string{human.Duration(time.Duration(spec.MaxDuration) * time.Second)}}
 	}
 	return compactWishes(
 		flag("Data", spec.VerifyData, "every chunk is read and verified"),
@@ -137,7 +138,7 @@ func (r attemptRow) Ran() template.HTML {
 	case r.FinishedAt == nil:
 		return r.Span(*r.StartedAt)
 	}
-	return template.HTML(formatDuration(r.FinishedAt.Sub(*r.StartedAt))) //nolint:gosec // digits and units
+	return template.HTML(human.Duration(r.FinishedAt.Sub(*r.StartedAt))) //nolint:gosec // digits and units
 }
 
 // Named is its name in the log: "attempt 2".

@@ -7,7 +7,7 @@
   let skew = new Date(body.dataset.now) - Date.now(); // the server's clock minus ours, in milliseconds
   let last = null; // when the server last spoke
 
-  // --- Times. The server prints UTC; format.go has the same rules.
+  // --- Times. The server prints UTC; package human has the same rules.
   const two = (n) => String(n).padStart(2, "0");
   const hour = (d) => two(d.getHours()) + ":" + two(d.getMinutes());
   const second = (d) => hour(d) + ":" + two(d.getSeconds());
@@ -23,7 +23,7 @@
     return unit(Math.floor(s / 86400), "d", Math.floor(s % 86400 / 3600), "h");
   }
   function ago(s) {
-    if (s < 5) return "just now";
+    if (s < 2) return "just now";
     if (s < 60) return Math.floor(s) + " s ago";
     if (s < 3600) return Math.floor(s / 60) + " min ago";
     if (s < 86400) return Math.floor(s / 3600) + " h ago";
