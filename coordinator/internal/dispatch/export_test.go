@@ -6,3 +6,6 @@ import "github.com/borgfleet/borgfleet/coordinator/internal/store"
 func (s *Service) WrapApply(wrap func(inner func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error)) {
 	s.apply = wrap(s.apply)
 }
+
+// Summary is the sentence over everything.
+var Summary = summary

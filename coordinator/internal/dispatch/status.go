@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -209,8 +210,12 @@ func awayHost(h fleet.HostView, open int) fleet.Attention {
 	return a
 }
 
-// summary is the state of the whole in one sentence.
+// summary is the state of the whole in one sentence: first how the backups are,
+// then what else needs a person.
 func summary(hosts []fleet.HostView, latest []job.Job, items []fleet.Attention) string {
+	if len(hosts) == 0 {
+		return "No hosts yet"
+	}
 	backups, bad := 0, 0
 	for _, j := range latest {
 		if j.Kind != job.Backup {
@@ -221,22 +226,57 @@ func summary(hosts []fleet.HostView, latest []job.Job, items []fleet.Attention) 
 			bad++
 		}
 	}
-	others := len(items) - bad
+	text := backupSummary(backups, bad)
+	others := otherSummary(items, bad)
 	switch {
-	case len(hosts) == 0:
-		return "No hosts yet"
-	case bad > 0 && others > 0:
-		return fmt.Sprintf("%d of %s, and %s attention", bad, plural(backups, "backup", "backups"), plural(others, "other thing needs", "other things need"))
-	case bad > 0:
-		return fmt.Sprintf("%d of %s %s attention", bad, plural(backups, "backup", "backups"), verb(bad))
-	case others > 0:
-		return fmt.Sprintf("%s attention", plural(others, "thing needs", "things need"))
+	case len(others) == 0:
+		return text
+	case bad > 0 || backups == 0:
+		return text + ", and " + strings.Join(others, ", and ")
+	default:
+		return text + ", but " + strings.Join(others, ", and ")
+	}
+}
+
+func backupSummary(backups, bad int) string {
+	switch {
 	case backups == 0:
 		return "No backups yet"
-	case backups == 1:
+	case bad == 0 && backups == 1:
 		return "The one backup is fine"
+	case bad == 0:
+		return fmt.Sprintf("All %d backups are fine", backups)
+	case backups == 1:
+		return "The one backup needs attention"
+	case bad == backups:
+		return fmt.Sprintf("All %d backups need attention", backups)
+	default:
+		return fmt.Sprintf("%d of %d backups %s attention", bad, backups, verb(bad))
 	}
-	return fmt.Sprintf("All %d backups are fine", backups)
+}
+
+// otherSummary counts what needs attention besides the bad backups.
+func otherSummary(items []fleet.Attention, bad int) []string {
+	offline, noBorg := 0, 0
+	for _, a := range items {
+		switch a.Kind {
+		case "offline":
+			offline++
+		case "no_borg":
+			noBorg++
+		}
+	}
+	var parts []string
+	if offline > 0 {
+		parts = append(parts, plural(offline, "host is offline", "hosts are offline"))
+	}
+	if noBorg > 0 {
+		parts = append(parts, plural(noBorg, "host has no usable borg", "hosts have no usable borg"))
+	}
+	if jobs := len(items) - bad - offline - noBorg; jobs > 0 {
+		parts = append(parts, plural(jobs, "other job needs attention", "other jobs need attention"))
+	}
+	return parts
 }
 
 func verb(n int) string {
