@@ -220,6 +220,12 @@ func TestCancelOnThePage(t *testing.T) {
 func TestPagesWithoutScriptAndByKeyboard(t *testing.T) {
 	t.Parallel()
 	c, running := scene(t)
+	harness.Eventually(t, "the first line of the log", func() error {
+		if log := c.MustCLI("job", "log", string(running.ID)); !strings.Contains(log, "borg create") {
+			return errors.New("the log is empty")
+		}
+		return nil
+	})
 	b := openBrowser(t)
 	b.do(t, command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))
 	b.visit(t, c.HTTP+"/jobs/"+string(running.ID))

@@ -45,7 +45,7 @@ func (c *Coordinator) start(httpListen, busListen string) {
 	endpoints := filepath.Join(c.Data, "endpoints.json")
 	_ = os.Remove(endpoints)
 	c.Process = Start(c.t, "coordinator", nil, Binary(c.t, "borgfleet"), "serve",
-		"--config", os.DevNull, "--data", c.Data, "--http", httpListen, "--bus", busListen, "--log-level", "debug")
+		"--config", os.DevNull, "--data", c.Data, "--http", httpListen, "--bus", busListen)
 	Eventually(c.t, "the coordinator to be ready", func() error {
 		if !c.Alive() {
 			c.t.Fatalf("the coordinator ended:\n%s", c.Output())
@@ -197,7 +197,7 @@ func (c *Coordinator) AddAgent(host string, options AgentOptions) *Agent {
 	a := &Agent{Host: host, Data: filepath.Join(dir, "agent"), env: options.Env, t: c.t}
 	a.argv = []string{
 		Binary(c.t, "borgfleet-agent"), "run", "--config", config, "--host", host, "--data", a.Data,
-		"--bus", c.Bus, "--credentials", filepath.Join(c.Data, "agents", host, "agent.creds"), "--log-level", "debug",
+		"--bus", c.Bus, "--credentials", filepath.Join(c.Data, "agents", host, "agent.creds"),
 	}
 	c.t.Cleanup(func() { KillAll(a.Data) })
 	a.Restart()

@@ -36,7 +36,23 @@ type binaries struct {
 	err error
 }
 
-var built = sync.OnceValue(func() binaries {
+// builds is what [Binary] built, if anything.
+var builds struct {
+	sync.Mutex
+	*binaries
+}
+
+func built() binaries {
+	builds.Lock()
+	defer builds.Unlock()
+	if builds.binaries == nil {
+		b := build()
+		builds.binaries = &b
+	}
+	return *builds.binaries
+}
+
+func build() binaries {
 	root, err := Root()
 	if err != nil {
 		return binaries{err: err}
@@ -46,23 +62,21 @@ var built = sync.OnceValue(func() binaries {
 		return binaries{err: err}
 	}
 	for name, module := range map[string]string{"borgfleet": "./coordinator", "borgfleet-agent": "./agent"} {
-		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), module)
-		build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
+		compile := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), module)
+		compile.Dir, compile.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := compile.CombinedOutput(); err != nil {
 			return binaries{err: fmt.Errorf("build %s: %w\n%s", name, err, out)}
 		}
 	}
 	return binaries{dir: dir}
-})
+}
 
 // Main runs a test binary's tests and removes what the harness built. Call it
 // from TestMain.
 func Main(m *testing.M) int {
 	code := m.Run()
-	if dir := os.Getenv("BORGFLEET_BIN"); dir == "" {
-		if b := built(); b.dir != "" {
-			_ = os.RemoveAll(b.dir)
-		}
+	if b := builds.binaries; b != nil {
+		_ = os.RemoveAll(b.dir)
 	}
 	return code
 }
