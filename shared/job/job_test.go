@@ -208,6 +208,11 @@ func TestRepositoryValidate(t *testing.T) {
 		"ssh://-oProxyCommand=x@host/srv":    false,
 		"http://store/srv":                   false,
 		"store:/srv":                         false,
+		"ssh://store:2222/srv/a@b":           true,
+		"ssh://store/srv/repo::archive":      false,
+		"ssh://backup:word@store/srv":        false,
+		"/srv/{hostname}":                    false,
+		"ssh://store/srv/}":                  false,
 	} {
 		err := job.Repository{Name: "r", Location: location, Encryption: job.Repokey}.Validate()
 		if (err == nil) != ok {
@@ -224,6 +229,22 @@ func TestRepositoryValidate(t *testing.T) {
 		err := job.CheckHostName("host", name)
 		if (err == nil) != ok {
 			t.Errorf("host %q: %v", name, err)
+		}
+	}
+}
+
+func TestRepositoryLocationIsRefusedInClearWords(t *testing.T) {
+	for location, part := range map[string]string{
+		"/srv/{now}":                    "placeholders",
+		"ssh://store/srv/repo::archive": "double colon",
+		"ssh://backup:hunter2@store/x":  "password",
+	} {
+		failure := job.AsFailure(job.Repository{Name: "r", Location: location, Encryption: job.Repokey}.Validate())
+		if failure.Code != job.InvalidRequest || failure.Hint == "" || !strings.Contains(failure.Message, part) {
+			t.Errorf("%s: %+v", location, failure)
+		}
+		if strings.Contains(failure.Error(), "hunter2") {
+			t.Errorf("the password is repeated: %v", failure)
 		}
 	}
 }

@@ -52,6 +52,8 @@ type Repository struct {
 var (
 	hostName       = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 	repositoryName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+	sshServer      = regexp.MustCompile(`^ssh://[^/]*`)
+	sshPassword    = regexp.MustCompile(`^ssh://[^/@]*:[^/]*@`)
 	sshLocation    = regexp.MustCompile(`^ssh://([^/@\s-][^/@\s]*@)?[A-Za-z0-9._:\[\]][A-Za-z0-9._:\[\]-]*(:[0-9]{1,5})?/\S+$`)
 )
 
@@ -77,15 +79,35 @@ func (r Repository) Validate() error {
 	if err := CheckRepositoryName("name", r.Name); err != nil {
 		return err
 	}
-	local := strings.HasPrefix(r.Location, "/") && !strings.ContainsAny(r.Location, "\x00\n\r") && !strings.Contains(r.Location, "::")
-	if !local && !sshLocation.MatchString(r.Location) {
-		return Invalid("location", "%q is not a repository location", r.Location).
-			WithHint("an absolute path on the host, or ssh://user@host:port/path")
+	if err := checkLocation(r.Location); err != nil {
+		return err
 	}
 	if !r.Encryption.Known() {
 		f := badEncryption("encryption", r.Encryption)
 		f.Code = InvalidRequest
 		return f
+	}
+	return nil
+}
+
+// checkLocation checks a location, also for what borg would take for something
+// else than a part of it.
+func checkLocation(location string) error {
+	const field = "location"
+	local := strings.HasPrefix(location, "/") && !strings.ContainsAny(location, "\x00\n\r")
+	switch {
+	case sshPassword.MatchString(location):
+		return Invalid(field, "there is a password in it").
+			WithHint("give ssh://user@host/path, and let the host's ssh key open the server: a location is shown to everybody")
+	case !local && !sshLocation.MatchString(location):
+		return Invalid(field, "%q is not a repository location", location).
+			WithHint("an absolute path on the host, or ssh://user@host:port/path")
+	case strings.ContainsAny(location, "{}"):
+		return Invalid(field, "%q has braces in it, which borg takes for placeholders", location).
+			WithHint("give a location without { and }")
+	case strings.Contains(sshServer.ReplaceAllString(location, ""), "::"): // an IPv6 address may have one
+		return Invalid(field, "%q has a double colon in it, after which borg expects an archive's name", location).
+			WithHint("give a location without ::")
 	}
 	return nil
 }
