@@ -108,7 +108,7 @@ func (b *browser) visit(t *testing.T, url string) {
 }
 
 // screenshot keeps a picture below artifacts/, for the eye, and checks that
-// the page does not scroll sideways.
+// neither the page nor a part of it scrolls sideways.
 func (b *browser) screenshot(t *testing.T, name string, width int64, scheme string) {
 	t.Helper()
 	b.do(t,
@@ -118,6 +118,10 @@ func (b *browser) screenshot(t *testing.T, name string, width int64, scheme stri
 		chromedp.EmulateViewport(width, 900))
 	if wide := eval[int64](t, b, `document.documentElement.scrollWidth`); wide > width {
 		t.Errorf("%s: the page is %d wide in a window of %d", name, wide, width)
+	}
+	const cut = `[...document.querySelectorAll(".card:not(.tall)")].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText).join("\n")`
+	if hidden := eval[string](t, b, cut); hidden != "" {
+		t.Errorf("%s: a part is wider than its place:\n%s", name, hidden)
 	}
 	picture := value(t, b, chromedp.FullScreenshot(100))
 	if err := os.MkdirAll("artifacts", 0o755); err != nil {
@@ -212,6 +216,9 @@ func TestCancelOnThePage(t *testing.T) {
 		}
 		return nil
 	})
+	if title := eval[string](t, b, `document.querySelector("#log-title").innerText`); strings.Contains(title, "live") {
+		t.Errorf("the log of a job that is over is still called %q", title)
+	}
 	b.screenshot(t, "job-cancelled", 1280, "light")
 }
 

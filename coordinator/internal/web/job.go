@@ -34,7 +34,7 @@ func (s *site) job(ctx context.Context, id job.ID, c commands, refused *job.Fail
 	page := &jobPage{jobRow: s.moment().job(j), commands: c, Refused: refused}
 	v := &view{
 		Title: page.title(), Nav: "/jobs", Body: "job", Data: page, Log: id,
-		Live:     []string{"job-head", "job-state", "job-attempts", "job-commands"},
+		Live:     []string{"job-head", "job-state", "job-attempts", "job-log-live", "job-commands"},
 		Cares:    func(u feed.Update) bool { return concerns(u, id) },
 		Progress: page.progress,
 		Fill: func(ctx context.Context) (err error) {

@@ -47,6 +47,10 @@ func (r jobRow) Remark() string {
 		return r.Result.Warnings[0]
 	case !r.State.Terminal():
 		return r.Reason
+	case r.Kind == job.Backup && r.Result != nil:
+		return human.Bytes(r.Result.OriginalSize) + ", " + human.Bytes(r.Result.DeduplicatedSize) + " new"
+	case r.Kind == job.Compact && r.Result != nil && r.Result.FreedBytes != nil:
+		return human.Bytes(*r.Result.FreedBytes) + " freed"
 	}
 	return ""
 }
@@ -103,6 +107,14 @@ func (r jobRow) Bar() bar {
 // a dash when borg has not said.
 func (r jobRow) Files() template.HTML {
 	return r.figure(func(p job.Progress) string { return given(p.NFiles > 0, human.Count(p.NFiles)) })
+}
+
+// FilesNoun is the word after Files.
+func (r jobRow) FilesNoun() string {
+	if r.Progress == nil {
+		return "files"
+	}
+	return human.Noun(r.Progress.NFiles, "file")
 }
 
 // Read is how much original data borg has read.
