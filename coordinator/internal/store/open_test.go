@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,6 +95,55 @@ func TestOpenRefusesWhatIsNoDatabase(t *testing.T) {
 	}
 	wantFailure(t, openError(t, t.TempDir()), job.Unavailable, "is not a database file")
 	wantFailure(t, openError(t, filepath.Join(t.TempDir(), "none", "borgfleet.db")), job.Unavailable, "does not exist")
+}
+
+// TestOpenSaysThatAFileIsDamaged spoils every page of a database in turn. What
+// it may not do is bring the coordinator down with a panic or a fault.
+func TestOpenSaysThatAFileIsDamaged(t *testing.T) {
+	file := path(t)
+	s, err := store.Open(file, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		apply(t, s, store.CreateJob(newJob(i)))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	good, page := read(t, file), os.Getpagesize()
+	used := len(bytes.TrimRight(good, "\x00"))/page + 1
+	for name, spoil := range map[string]func(at int) []byte{
+		"cut short": func(at int) []byte { return good[:at] },
+		"zeroes":    func(at int) []byte { return slices.Concat(good[:at], make([]byte, page), good[at+page:]) },
+		"ones":      func(at int) []byte { return slices.Concat(good[:at], bytes.Repeat([]byte{0xff}, page), good[at+page:]) },
+		"another page": func(at int) []byte {
+			other := (at/page + 3) % used * page
+			return slices.Concat(good[:at], good[other:other+page], good[at+page:])
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused := 0
+			for n := 1; n < used; n++ {
+				spoiled := path(t)
+				if err := os.WriteFile(spoiled, spoil(n*page), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s, err := store.Open(spoiled, hclog.NewNullLogger())
+				if err == nil { // the page was a free one
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				refused++
+				wantFailure(t, err, job.Unavailable, "damaged or is not a borgfleet database")
+			}
+			if refused == 0 {
+				t.Error("no damage was found")
+			}
+		})
+	}
 }
 
 // asNobody runs f on a thread that has no rights beyond those of an ordinary
@@ -188,7 +238,7 @@ func TestFullDisk(t *testing.T) {
 	small := newJob(0)
 	apply(t, s, store.CreateJob(small))
 	big := newJob(1)
-	big.Spec = job.BackupSpec{Paths: []string{"/" + strings.Repeat("x", 4000)}}
+	big.Spec = job.BackupSpec{Paths: []string{"/" + strings.Repeat("x", 40_000)}}
 	var changes []store.Change
 	for i := range 200 {
 		j := big
@@ -201,7 +251,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	lowered := limit
-	lowered.Cur = 64 << 10
+	lowered.Cur = 4 << 20 // more than go test's own files have
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &lowered); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,15 @@ const (
 	bucketAudit             = "audit"              // number → entry
 )
 
+// buckets returns all of them but meta.
+func buckets() []string {
+	return []string{
+		bucketJobs, bucketJobIndex, bucketJobsFinished, bucketJobCounts, bucketIdempotency,
+		bucketIdempotencyByJob, bucketAttempts, bucketHosts, bucketRuns, bucketRepositories,
+		bucketRepositoryRecords, bucketBackups, bucketBackupsByHost, bucketBaselines, bucketSecrets, bucketAudit,
+	}
+}
+
 // Keys of the meta bucket.
 const (
 	metaSchema   = "schema"
@@ -44,11 +53,7 @@ type migration func(tx *bbolt.Tx) error
 func migrations() []migration { return []migration{createVersion1} }
 
 func createVersion1(tx *bbolt.Tx) error {
-	for _, name := range []string{
-		bucketJobs, bucketJobIndex, bucketJobsFinished, bucketJobCounts, bucketIdempotency,
-		bucketIdempotencyByJob, bucketAttempts, bucketHosts, bucketRuns, bucketRepositories,
-		bucketRepositoryRecords, bucketBackups, bucketBackupsByHost, bucketBaselines, bucketSecrets, bucketAudit,
-	} {
+	for _, name := range buckets() {
 		if _, err := tx.CreateBucket([]byte(name)); err != nil {
 			return fmt.Errorf("create bucket %s: %w", name, err)
 		}

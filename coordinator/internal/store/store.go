@@ -50,28 +50,39 @@ type Store struct {
 // can mend are a *job.Failure.
 func Open(path string, logger hclog.Logger) (*Store, error) {
 	logger = logger.Named("store")
-	if err := restrict(path, logger); err != nil {
+	if err := prepare(path, logger); err != nil {
 		return nil, err
 	}
-	db, err := bbolt.Open(path, fileMode, &bbolt.Options{
+	s := &Store{logger: logger}
+	if err := guarded(func() error { return s.open(path) }); err != nil {
+		if s.db != nil {
+			_ = s.db.Close() // nothing was written
+		}
+		return nil, openFailure(path, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open(path string) (err error) {
+	s.db, err = bbolt.Open(path, fileMode, &bbolt.Options{
 		Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMap,
 	})
 	if err != nil {
-		return nil, openFailure(path, err)
+		return err
 	}
-	from, to, err := migrate(db, migrations())
+	from, to, err := migrate(s.db, migrations())
 	if err != nil {
-		_ = db.Close() // nothing was written
-		return nil, fmt.Errorf("open store %s: %w", path, err)
+		return err
 	}
 	if from != to {
-		logger.Info("database migrated", "path", path, "from", from, "to", to)
+		s.logger.Info("database migrated", "path", path, "from", from, "to", to)
 	}
-	return &Store{db: db, logger: logger}, nil
+	return s.db.View(walkAll)
 }
 
-// restrict takes a file that others can read away from them.
-func restrict(path string, logger hclog.Logger) error {
+// prepare looks at the file, if there is one, and takes it away from others who
+// can read it.
+func prepare(path string, logger hclog.Logger) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -81,6 +92,9 @@ func restrict(path string, logger hclog.Logger) error {
 	}
 	if !info.Mode().IsRegular() {
 		return job.Fail(job.Unavailable, "%s is not a database file", path).WithHint("move it out of the way")
+	}
+	if size := info.Size(); size > 0 && size < 2*int64(os.Getpagesize()) { // not even both meta pages
+		return openFailure(path, fmt.Errorf("%w: it has only %d bytes", errDamage, size))
 	}
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
@@ -104,7 +118,7 @@ func openFailure(path string, err error) error {
 			WithHint("it must belong to the user that runs the coordinator")
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return job.Fail(job.Unavailable, "the data directory %s does not exist", dir).WithHint("create it, or give another one with --data")
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+	case isDamage(err):
 		return job.Fail(job.Unavailable, "%s is damaged or is not a borgfleet database: %s", path, err).
 			WithHint("restore it from a snapshot; nothing was changed")
 	default:
