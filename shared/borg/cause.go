@@ -225,6 +225,10 @@ var (
 	cancelled = cause{code: job.CodeCancelled, message: "the {kind} job was cancelled while borg ran on {host}"}
 	ended     = cause{code: job.Interrupted, message: "borg on {host} was ended by {signal}",
 		hint: "see whether {host} was shut down, or who ended it; a backup goes on from its last checkpoint"}
+	lost = cause{code: job.Interrupted, message: "borg is gone from {host} and nobody saw how it ended: the host was restarted, or borg was killed together with its supervisor",
+		hint: "look at what happened to {host} at that time, then try again"}
+	lostBackup = cause{code: job.Interrupted, message: lost.message,
+		hint: "the next backup goes on from borg's last checkpoint; if this happens often, look for the kernel's out-of-memory killer in the log of {host}"}
 	killed = cause{code: job.Interrupted, message: "borg on {host} was killed",
 		hint: "the kernel kills when memory runs out: see its log on {host}; a backup goes on from its last checkpoint"}
 )

@@ -15,7 +15,7 @@ const (
 	classOK class = iota
 	classWarning
 	classError
-	classSignal
+	classSignal // by force, maybe unseen
 )
 
 // class sorts an exit of a borg with or without modern exit codes. Borg 1.2 has
@@ -23,7 +23,7 @@ const (
 // a signal that borg handles is told as 128 and its number.
 func (e Exit) class(modern bool) class {
 	switch {
-	case e.Signal != 0, e.Code >= 128:
+	case e.Lost, e.Signal != 0, e.Code >= 128:
 		return classSignal
 	case e.Code == 0:
 		return classOK
@@ -36,11 +36,19 @@ func (e Exit) class(modern bool) class {
 
 func (p *Parser) class(exit Exit) class { return exit.class(p.task.Version.Modern()) }
 
-func (e Exit) lived() time.Duration {
-	if e.Duration > 0 {
-		return e.Duration
+// lived returns how long borg's process lived; of a lost one, until borg last
+// told the time.
+func (p *Parser) lived(exit Exit) time.Duration {
+	switch {
+	case exit.Duration > 0:
+		return exit.Duration
+	case exit.Lost && exit.Started.IsZero():
+		return 0
+	case exit.Lost:
+		return max(p.at.Sub(exit.Started), 0)
+	default:
+		return max(exit.Ended.Sub(exit.Started), 0)
 	}
-	return max(e.Ended.Sub(e.Started), 0)
 }
 
 func (e Exit) signal() syscall.Signal {
@@ -69,12 +77,8 @@ func signalName(e Exit) string {
 // whole result, before the signal took effect, is what it is.
 func (p *Parser) outcome(exit Exit) job.Outcome {
 	class := p.class(exit)
-	whole := class == classOK || class == classWarning
-	if exit.Cancelled && !whole {
-		return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}
-	}
-	if !whole {
-		return job.Outcome{State: job.Failed, Failure: p.broken(exit)}
+	if class != classOK && class != classWarning {
+		return p.unwell(exit)
 	}
 	result := p.result(exit)
 	if err := p.fill(result); err != nil {
@@ -92,9 +96,43 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 	return job.Outcome{State: job.Warning, Result: result}
 }
 
-// broken explains an end by error or by signal.
+// unwell judges an end by error or by force.
+func (p *Parser) unwell(exit Exit) job.Outcome {
+	if outcome, saved := p.saved(exit); saved {
+		return outcome
+	}
+	if exit.Cancelled {
+		return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}
+	}
+	return job.Outcome{State: job.Failed, Failure: p.broken(exit)}
+}
+
+// saved judges a backup that did not end well, or unseen, after its archive was
+// complete: borg prints its report when the archive is committed, and never
+// otherwise. To call that failed would make another attempt, and a second
+// archive. Because borg was not done, it is a warning at best.
+func (p *Parser) saved(exit Exit) (outcome job.Outcome, saved bool) {
+	result := p.result(exit)
+	if p.task.Kind != job.Backup || p.fill(result) != nil || result.Archive == "" {
+		return outcome, false
+	}
+	if failure := p.falseWarning(result, exit); failure != nil {
+		return job.Outcome{State: job.Failed, Result: result, Failure: failure}, true
+	}
+	room := min(len(result.Warnings), job.MaxWarnings-1)
+	result.WarningsOmitted += len(result.Warnings) - room
+	what := "the archive is complete; after that: " + p.broken(exit).Message
+	result.Warnings = append([]string{what}, result.Warnings[:room]...)
+	return job.Outcome{State: job.Warning, Result: result}, true
+}
+
+// broken explains an end by error or by force.
 func (p *Parser) broken(exit Exit) *job.Failure {
 	switch {
+	case exit.Lost && p.task.Kind == job.Backup:
+		return p.explain(lostBackup, "", exit)
+	case exit.Lost:
+		return p.explain(lost, "", exit)
 	case p.class(exit) == classError:
 		return p.failure(exit)
 	case exit.signal() == syscall.SIGKILL:
@@ -134,7 +172,7 @@ func (p *Parser) falseWarning(result *job.Result, exit Exit) *job.Failure {
 func (p *Parser) result(exit Exit) *job.Result {
 	f := &p.facts
 	result := &job.Result{
-		Duration:    exit.lived().Seconds(),
+		Duration:    p.lived(exit).Seconds(),
 		BorgVersion: p.task.Version.Text,
 		Warnings:    []string{},
 		Kept:        f.kept,

@@ -19,6 +19,7 @@ type Exit struct {
 	Code           int            // exit status; meaningless when Signal is set
 	Signal         syscall.Signal // the signal that ended it, or 0
 	Cancelled      bool           // a person asked for the end before it came
+	Lost           bool           // nobody saw how it ended: Code, Signal and Ended mean nothing
 	Duration       time.Duration  // how long the process lived; 0 means Ended - Started
 	Started, Ended time.Time
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -264,5 +265,50 @@ func TestPruneLines(t *testing.T) {
 		Pruned: []string{"a name, with: odd (things)", strings.Repeat("n", 80)}}
 	if diff := cmp.Diff(want, outcome.Result); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// Borg reports an archive when it is committed. However it ends after that, the
+// archive is there, and another attempt would make a second one.
+func TestArchiveSavedBeforeABadEnd(t *testing.T) {
+	const whole = `{"archive": {"name": "x", "id": "ab", "stats": {"original_size": 8, "nfiles": 1}}}`
+	lost := borg.Exit{Lost: true, Code: -1, Started: time.Unix(1, 0)}
+	tests := map[string]struct {
+		stdout string
+		exit   borg.Exit
+		want   job.State
+		code   job.Code // of the failure
+		says   string   // first warning
+	}{
+		"lost":                       {whole, lost, job.Warning, "", "nobody saw"},
+		"killed":                     {whole, borg.Exit{Signal: syscall.SIGKILL}, job.Warning, "", "was killed"},
+		"ended":                      {whole, borg.Exit{Code: 143, Cancelled: true}, job.Warning, "", "SIGTERM"},
+		"link broken at the end":     {whole, borg.Exit{Code: 2}, job.Warning, "", "connection"},
+		"lost, torn report":          {whole[:len(whole)-1], lost, job.Failed, job.Interrupted, ""},
+		"lost, no report":            {"", lost, job.Failed, job.Interrupted, ""},
+		"lost, no report, cancelled": {"", borg.Exit{Lost: true, Cancelled: true}, job.Cancelled, job.CodeCancelled, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			parser := borg.NewParser(baseTask(neutralRoot, backupOf("/data")))
+			parser.Stdout([]byte(test.stdout))
+			parser.Stderr([]byte(`{"type": "log_message", "time": 61, "levelname": "WARNING", "name": "borg.archiver", "message": "/data/a: file changed"}` + "\n"))
+			if test.exit.Code == 2 {
+				parser.Stderr([]byte(errorLine("ConnectionClosed", "Connection closed by remote host")))
+			}
+			outcome := parser.Finish(test.exit)
+			if outcome.State != test.want || (outcome.Failure != nil) != (test.code != "") || outcome.Failure != nil && outcome.Failure.Code != test.code {
+				t.Fatalf("%s, %+v", outcome.State, outcome.Failure)
+			}
+			if test.want != job.Warning {
+				return
+			}
+			if r := outcome.Result; r.ArchiveID != "ab" || r.NFiles != 1 || !strings.Contains(r.Warnings[0], test.says) || !strings.Contains(r.Warnings[len(r.Warnings)-1], "file changed") {
+				t.Errorf("result %+v", r)
+			}
+			if test.exit.Lost && outcome.Result.Duration != 60 {
+				t.Errorf("lived %v s, want until borg's last word", outcome.Result.Duration)
+			}
+		})
 	}
 }

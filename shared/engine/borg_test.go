@@ -171,11 +171,39 @@ func TestSupervisorIsKilled(t *testing.T) {
 	if !gone(program) {
 		t.Error("the attempt ended before borg")
 	}
+	// It went on to its end, so there is an archive: another attempt would make
+	// a second one.
+	end := w.finished(t)
+	if end.State != job.Warning || end.Failure != nil || end.Result.Archive != a.Task.Archive ||
+		!strings.Contains(strings.Join(end.Result.Warnings, "\n"), "nobody saw how it ended") {
+		t.Errorf("ended as %s with %+v, %+v", end.State, end.Failure, end.Result)
+	}
+	if names := l.archives(t); len(names) != 1 {
+		t.Errorf("archives %q", names)
+	}
+}
+
+// TestHostIsLost kills borg and its supervisor in the middle.
+func TestHostIsLost(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", slowBytes)
+	l.must(t, job.InitSpec{})
+	a, w := l.attempt(t, l.slow()), newWatched()
+	wait := l.begin(t, t.Context(), a, w, nil)
+	program, supervisor := l.pids(t, a)
+	for _, pid := range []int{supervisor, program} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
 	end := w.finished(t)
 	if end.State != job.Failed || end.Failure.Code != job.Interrupted || !end.Failure.Retryable {
 		t.Errorf("ended as %s with %+v", end.State, end.Failure)
 	}
-	if names := l.archives(t); len(names) != 1 { // it went on to its end
+	if names := l.archives(t); len(names) != 0 {
 		t.Errorf("archives %q", names)
 	}
 }

@@ -56,12 +56,3 @@ func exitFailure(host string, exit process.Exit) *job.Failure {
 	}
 	return startFailure(host, "borg", &process.StartError{Doing: "start borg", Err: errors.New(exit.StartError)})
 }
-
-// lostFailure is for borg that ended unseen.
-func lostFailure(a Attempt) *job.Failure {
-	f := job.Fail(job.Interrupted, "borg is gone from %s and nobody saw how it ended: the host was restarted, or borg was killed together with its supervisor", a.Host)
-	if a.Task.Kind == job.Backup {
-		return f.WithHint("the next backup goes on from borg's last checkpoint; if this happens often, look for the kernel's out-of-memory killer in the host's log")
-	}
-	return f.WithHint("look at what happened to the host at that time, then try again")
-}

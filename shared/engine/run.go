@@ -183,15 +183,11 @@ func (r *run) outcome(exit process.Exit) job.Outcome {
 	if r.at.Stdout < r.from.Offsets.Stdout || r.at.Stderr < r.from.Offsets.Stderr {
 		r.logger.Warn("borg's output is shorter than it was", "read", r.at, "before", r.from.Offsets)
 	}
-	switch {
-	case exit.StartError != "":
+	if exit.StartError != "" {
 		return failed(exitFailure(r.attempt.Host, exit))
-	case exit.Lost && r.signalled.Load():
-		return cancelled("cancelled; nobody saw how borg ended")
-	case exit.Lost:
-		return failed(lostFailure(r.attempt))
 	}
 	return r.parser.Finish(borg.Exit{
+		Lost: exit.Lost,
 		Code: exit.Code, Signal: syscall.Signal(exit.Signal), Cancelled: r.signalled.Load(),
 		Duration: max(0, exit.EndedAt.Sub(exit.StartedAt)), Started: exit.StartedAt, Ended: exit.EndedAt,
 	})
