@@ -4,7 +4,7 @@ VERSION ?= 0.1.0-dev
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 BUILD   := github.com/borgfleet/borgfleet/shared/build
 LDFLAGS := -s -w -X $(BUILD).Version=$(VERSION) -X $(BUILD).Commit=$(COMMIT)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 # Versions of the tools that `make lint` and `make secrets` run from the module cache.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -62,7 +62,7 @@ func build() binaries {
 		return binaries{err: err}
 	}
 	for name, module := range map[string]string{"borgfleet": "./coordinator", "borgfleet-agent": "./agent"} {
-		compile := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), module)
+		compile := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, name), module)
 		compile.Dir, compile.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := compile.CombinedOutput(); err != nil {
 			return binaries{err: fmt.Errorf("build %s: %w\n%s", name, err, out)}

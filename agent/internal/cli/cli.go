@@ -4,36 +4,18 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/shared/build"
-	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/console"
 )
 
 // Supervise is the argument with which the agent's binary is the supervisor of
 // one borg process. main handles it before anything else.
 const Supervise = "supervise"
-
-// Exit codes of the contract.
-const (
-	ExitDone        = 0
-	ExitFailed      = 1
-	ExitUsage       = 2
-	ExitUnreachable = 5 // not reachable or not allowed
-)
-
-// Streams are where a command writes.
-type Streams struct {
-	Out io.Writer
-	Err io.Writer
-}
 
 type grammar struct {
 	Run        runCommand        `cmd:"" help:"Run the agent."`
@@ -60,7 +42,7 @@ type settings struct {
 func (s settings) load() (config.Config, error) {
 	c, err := config.Load(s.Config)
 	if err != nil {
-		return config.Config{}, codeError{ExitUsage, err}
+		return config.Config{}, console.Usage("%w", err)
 	}
 	for flag, field := range map[*string]*string{
 		&s.Host: &c.Host, &s.Data: &c.Data, &s.LogLevel: &c.Log.Level, &s.LogFormat: &c.Log.Format,
@@ -77,83 +59,27 @@ func (s settings) load() (config.Config, error) {
 	}
 	c, err = c.Complete()
 	if err != nil {
-		return config.Config{}, codeError{ExitUsage, fmt.Errorf("configuration: %w", err)}
+		return config.Config{}, console.Usage("configuration: %w", err)
 	}
 	return c, nil
 }
 
 // session is what a command gets to work with.
 type session struct {
-	Streams
+	console.Streams
 	ctx    context.Context
 	parser *kong.Kong
 }
 
-func (s *session) json(value any) error {
-	encoder := json.NewEncoder(s.Out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
-}
-
-// codeError ends the program with a code of its own.
-type codeError struct {
-	code int
-	err  error
-}
-
-func (e codeError) Error() string { return e.err.Error() }
-func (e codeError) Unwrap() error { return e.err }
-
-// errSilent ends the program with code 1 when everything has been said.
-var errSilent = errors.New("")
-
 // Main runs a command and returns its exit code. ctx ends on a signal.
-func Main(ctx context.Context, args []string, streams Streams) int {
-	var root grammar
-	exited, exitCode := false, 0
-	parser, err := kong.New(&root,
-		kong.Name("borgfleet-agent"),
-		kong.Description("Runs borg on this host, as its borgfleet coordinator asks."),
-		kong.Vars{"default_data": config.Default().Data, "default_config": config.DefaultFile},
-		kong.Writers(streams.Out, streams.Err),
-		kong.Exit(func(code int) { exited, exitCode = true, code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-	)
-	if err != nil {
-		return report(streams, err)
+func Main(ctx context.Context, args []string, streams console.Streams) int {
+	program := console.Program{
+		Name: "borgfleet-agent", Description: "Runs borg on this host, as its borgfleet coordinator asks.",
+		Grammar: &grammar{}, Vars: kong.Vars{"default_data": config.Default().Data, "default_config": config.DefaultFile},
+		Streams: streams,
+		Session: func(parser *kong.Kong) any { return &session{Streams: streams, ctx: ctx, parser: parser} },
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	parsed, err := parser.Parse(args)
-	if exited {
-		return exitCode
-	}
-	if err != nil {
-		return report(streams, codeError{ExitUsage, fmt.Errorf("%w (run borgfleet-agent --help)", err)})
-	}
-	return report(streams, parsed.Run(&session{Streams: streams, ctx: ctx, parser: parser}))
-}
-
-// report prints an error as one line on standard error, and returns the exit
-// code that it stands for.
-func report(streams Streams, err error) int {
-	if err == nil {
-		return ExitDone
-	}
-	if text := err.Error(); text != "" {
-		fmt.Fprintln(streams.Err, "borgfleet-agent: "+strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
-	}
-	if coded, ok := errors.AsType[codeError](err); ok {
-		return coded.code
-	}
-	if failure, ok := errors.AsType[*job.Failure](err); ok {
-		switch failure.Code {
-		case job.NotAllowed, job.PermissionDenied, job.Unavailable, job.HostUnreachable:
-			return ExitUnreachable
-		}
-	}
-	return ExitFailed
+	return program.Main(args)
 }
 
 type versionCommand struct {
@@ -163,7 +89,7 @@ type versionCommand struct {
 // Run prints the version.
 func (c versionCommand) Run(s *session) error {
 	if c.JSON {
-		return s.json(build.Current())
+		return s.PrintJSON(build.Current())
 	}
 	_, err := fmt.Fprintln(s.Out, "borgfleet-agent", build.Current())
 	return err
@@ -175,5 +101,13 @@ type superviseCommand struct {
 
 // Run refuses: main handles the only right call.
 func (superviseCommand) Run() error {
-	return codeError{ExitUsage, errors.New("supervise takes one job directory and nothing else")}
+	return console.Usage("supervise takes one job directory and nothing else")
+}
+
+type completionCommand struct{ console.Completion }
+
+// Run prints a script that completes commands and flags.
+func (c completionCommand) Run(s *session) error {
+	_, err := fmt.Fprint(s.Out, c.Script(s.parser))
+	return err
 }

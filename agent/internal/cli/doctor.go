@@ -16,6 +16,7 @@ import (
 	"github.com/borgfleet/borgfleet/agent/internal/daemon"
 	"github.com/borgfleet/borgfleet/agent/internal/probe"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -65,7 +66,7 @@ func (c doctorCommand) Run(s *session) error {
 		bad = bad || check.State == "failed"
 	}
 	if c.JSON {
-		err = s.json(struct {
+		err = s.PrintJSON(struct {
 			OK     bool    `json:"ok"`
 			Checks []check `json:"checks"`
 		}{!bad, checks})
@@ -73,7 +74,7 @@ func (c doctorCommand) Run(s *session) error {
 		err = printChecks(s, checks)
 	}
 	if err == nil && bad {
-		err = errSilent
+		err = console.Exit{Code: console.ExitFailed}
 	}
 	return err
 }

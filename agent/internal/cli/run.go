@@ -9,6 +9,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/daemon"
+	"github.com/borgfleet/borgfleet/shared/console"
 )
 
 // The agent shares its host with what the host is for: it collects garbage
@@ -39,7 +40,7 @@ func (c runCommand) Run(s *session) error {
 	})
 }
 
-func newLogger(c config.Log, streams Streams) hclog.Logger {
+func newLogger(c config.Log, streams console.Streams) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{
 		Name: "agent", Level: hclog.LevelFromString(c.Level), JSONFormat: c.Format == "json", Output: streams.Err,
 	})

@@ -26,7 +26,7 @@ func (c statusCommand) Run(s *session) error {
 		return err
 	}
 	if c.JSON {
-		return s.json(status)
+		return s.PrintJSON(status)
 	}
 	return printStatus(s.Out, status, time.Now())
 }

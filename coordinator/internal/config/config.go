@@ -4,21 +4,16 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"time"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"github.com/borgfleet/borgfleet/shared/settings"
 )
 
 // DefaultFile is read when no file is named; it may be absent.
@@ -122,34 +117,8 @@ func Default() Config {
 // line. The result is not validated yet, since flags may come on top.
 func Load(path string) (Config, error) {
 	config := Default()
-	optional := path == ""
-	if optional {
-		path = DefaultFile
-	}
-	data, err := os.ReadFile(path)
-	if optional && errors.Is(err, fs.ErrNotExist) {
-		return config, nil
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
-	}
-	if file, err := parser.ParseBytes(data, 0); err == nil && isEmpty(file) {
-		return config, nil // decoding nothing would reset the defaults
-	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
-	if err := decoder.Decode(&config); err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %s", path, yaml.FormatError(err, false, true))
-	}
-	return config, nil
-}
-
-func isEmpty(file *ast.File) bool {
-	for _, doc := range file.Docs {
-		if doc.Body != nil && doc.Body.Type() != ast.CommentType && doc.Body.Type() != ast.NullType {
-			return false
-		}
-	}
-	return true
+	err := settings.Load(path, DefaultFile, &config)
+	return config, err
 }
 
 // Validate returns nil, or every fault joined, each with its field's path.
