@@ -22,8 +22,9 @@ type Sessions interface {
 	HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloReply, error)
 	// HandleProgress takes live progress, which may be lost.
 	HandleProgress(host string, progress bus.Progress)
-	// HostConnected and HostDisconnected are told by the bus itself, at once.
-	// Both may be repeated, and either may be missed.
+	// HostConnected and HostDisconnected are told by the bus itself, at once:
+	// the former of each connection, the latter when a host has none left. Both
+	// may be repeated, and either may be missed.
 	HostConnected(host string)
 	HostDisconnected(host string)
 }

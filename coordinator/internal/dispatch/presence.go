@@ -24,12 +24,11 @@ type Presence struct {
 }
 
 type whereabouts struct {
-	connections int
-	online      bool
-	ready       bool      // has said hello since it came, so that it takes orders
-	since       time.Time // of online
-	heard       time.Time
-	unheard     bool // nothing since the coordinator's start; since is from before
+	online  bool
+	ready   bool      // has said hello since it came, so that it takes orders
+	since   time.Time // of online
+	heard   time.Time
+	unheard bool // nothing since the coordinator's start; since is from before
 }
 
 // NewPresence returns a Presence that knows no host. A nil now is time.Now.
@@ -55,19 +54,17 @@ func (p *Presence) connected(host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.of(host)
-	w.connections++
 	w.heard = p.now()
 	return w.become(true, w.heard)
 }
 
-// disconnected notes the end of a connection. A host may have two for a
-// moment, when the server has not yet noticed that the old one is dead.
+// disconnected notes the end of a host's last connection. Connections are not
+// counted here, as notices of them may be repeated or missed. It reports
+// whether the host was online.
 func (p *Presence) disconnected(host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := p.of(host)
-	w.connections = max(0, w.connections-1)
-	return w.connections == 0 && w.become(false, p.now())
+	return p.of(host).become(false, p.now())
 }
 
 // hello notes a hello. It reports whether the host came online by it, and
@@ -76,7 +73,6 @@ func (p *Presence) hello(host string) (came, nowReady bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.of(host)
-	w.connections = max(1, w.connections)
 	w.heard = p.now()
 	came = w.become(true, w.heard)
 	nowReady = !w.ready
@@ -88,9 +84,7 @@ func (p *Presence) hello(host string) (came, nowReady bool) {
 func (p *Presence) away(host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := p.of(host)
-	w.connections = 0
-	return w.become(false, p.now())
+	return p.of(host).become(false, p.now())
 }
 
 // expire takes hosts offline that have been silent for too long. It returns
@@ -108,7 +102,6 @@ func (p *Presence) expire() (gone []string, next time.Time) {
 		}
 		deadline := w.heard.Add(silence)
 		if !deadline.After(now) {
-			w.connections = 0
 			w.become(false, now)
 			gone = append(gone, name)
 		} else if next.IsZero() || deadline.Before(next) {

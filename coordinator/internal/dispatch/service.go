@@ -230,14 +230,14 @@ func (s *Service) keepHouse(ctx context.Context) {
 	}
 }
 
-// HostConnected notes a connection of a host to the bus.
+// HostConnected notes a connection of a host to the bus. It may be repeated.
 func (s *Service) HostConnected(host string) {
 	if s.presence.connected(host) {
 		s.hostChanged(host)
 	}
 }
 
-// HostDisconnected notes the end of one.
+// HostDisconnected notes that the last one has ended.
 func (s *Service) HostDisconnected(host string) {
 	if s.presence.disconnected(host) {
 		s.logger.Info("host disconnected", "host", host)
