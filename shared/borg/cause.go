@@ -209,6 +209,8 @@ var exceptionSigns = []sign{
 var (
 	noClient = cause{code: job.HostUnreachable, final: true, message: "borg could not start ssh on {host}: {said}",
 		hint: "install the OpenSSH client on {host}, or correct the agent's borg.rsh setting"}
+	brokenBorg = cause{code: job.BorgMissing, message: "borg's installation on {host} is broken: {said}",
+		hint: "install borg again on {host}, for example after its Python was upgraded; `borg --version` there shows whether it works"}
 	noPassphrase = cause{code: job.Internal, message: "the passphrase of {repo} did not reach borg: {said}",
 		hint: "this is a fault of borgfleet; the agent's log may say more"}
 	refusedArguments = cause{code: job.InvalidSpec, message: "borg did not accept its arguments: {said}", hint: hintArguments}

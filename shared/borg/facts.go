@@ -26,6 +26,9 @@ type facts struct {
 	trace    string   // the end of the last traceback
 	remote   []string // what ssh, or the server's shell, said
 	refused  string   // borg's plain-text complaint about its arguments
+	spoken   string   // the last line that was not JSON
+	crashing bool     // Python's own traceback has begun
+	crash    string   // the end of it
 	diskFull bool     // borg cleaned up after a full disk
 
 	roots        map[string]rootState // backup: the paths asked for
@@ -72,6 +75,13 @@ var usageError = regexp.MustCompile(`^borg(?: [a-z-]+)*: error: (.+)$`)
 
 // plain takes a line that is not JSON.
 func (f *facts) plain(text string) {
+	// Python also prints tracebacks that it ignores.
+	if strings.HasPrefix(text, "Traceback (most recent call last)") && !strings.HasPrefix(f.spoken, "Exception ignored") {
+		f.crashing = true
+	} else if f.crashing {
+		f.crash = head(clean(text), maxFactBytes)
+	}
+	f.spoken = head(text, maxFactBytes)
 	if match := usageError.FindStringSubmatch(text); match != nil {
 		f.refused = head(clean(match[1]), maxFactBytes)
 	}
@@ -205,4 +215,11 @@ func (f *facts) nothingRead() (nothing, missing bool) {
 		missing = missing || state == rootMissing
 	}
 	return true, missing
+}
+
+// crashed returns the last line of Python's traceback if Python gave up before
+// borg could say anything: its exit code, 1, is the one of borg's warnings.
+func (f *facts) crashed() (last string, crashed bool) {
+	silent := len(f.warnings.texts)+len(f.errors.texts)+len(f.remote) == 0
+	return f.crash, silent && f.crash != ""
 }

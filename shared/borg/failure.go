@@ -84,6 +84,12 @@ func (s sign) in(text string) bool {
 func (p *Parser) exception(exit Exit) *job.Failure {
 	f := &p.facts
 	last := lastLine(f.trace)
+	if said, crashed := f.crashed(); crashed {
+		if strings.HasPrefix(said, "ModuleNotFoundError") || strings.HasPrefix(said, "ImportError") {
+			return p.explain(brokenBorg, said, exit)
+		}
+		return p.explain(unknownCause, said, exit)
+	}
 	switch {
 	case strings.Contains(f.trace, "in fd_passphrase"):
 		return p.explain(noPassphrase, last, exit)

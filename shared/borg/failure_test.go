@@ -248,3 +248,30 @@ func TestFailuresHideURLPasswords(t *testing.T) {
 		}
 	}
 }
+
+// Python ends with 1 when it gives up, as borg does after a warning.
+func TestPythonGivesUp(t *testing.T) {
+	const trace = "Traceback (most recent call last):\n  File \"/usr/bin/borg\", line 33, in <module>\n    from borg.archiver import main\n"
+	const missing = trace + "ModuleNotFoundError: No module named 'borg'\n"
+	specs := []job.Spec{
+		job.InitSpec{}, backupOf("/data"), job.ListSpec{}, job.InfoSpec{}, job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{},
+	}
+	for _, spec := range specs {
+		t.Run(string(spec.Kind()), func(t *testing.T) {
+			checkFailure(t, outcomeOf(baseTask(neutralRoot, spec), missing, borg.Exit{Code: 1}), job.BorgMissing)
+			checkFailure(t, outcomeOf(modern(spec), missing, borg.Exit{Code: 1}), job.BorgMissing)
+			checkFailure(t, outcomeOf(baseTask(neutralRoot, spec), trace+"MemoryError\n", borg.Exit{Code: 1}), job.Internal)
+			if end := outcomeOf(baseTask(neutralRoot, spec), trace+"KeyboardInterrupt\n", borg.Exit{Code: 1, Cancelled: true}); end.State != job.Cancelled {
+				t.Errorf("cancelled at once: %s, %+v", end.State, end.Failure)
+			}
+		})
+	}
+	for name, said := range map[string]string{
+		"ignored by Python":  "Exception ignored in: <function Repository.__del__ at 0x7f>\n" + missing,
+		"after borg's words": logLine("WARNING", "borg.archiver", "", "a file changed") + missing,
+	} {
+		if end := outcomeOf(baseTask(neutralRoot, job.CompactSpec{}), said, borg.Exit{Code: 1}); end.State != job.Warning {
+			t.Errorf("%s: %s, %+v", name, end.State, end.Failure)
+		}
+	}
+}

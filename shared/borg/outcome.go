@@ -34,7 +34,14 @@ func (e Exit) class(modern bool) class {
 	}
 }
 
-func (p *Parser) class(exit Exit) class { return exit.class(p.task.Version.Modern()) }
+// class also tells a warning from a crash of Python, which has the same code.
+func (p *Parser) class(exit Exit) class {
+	of := exit.class(p.task.Version.Modern())
+	if _, crashed := p.facts.crashed(); crashed && of == classWarning {
+		return classError
+	}
+	return of
+}
 
 // lived returns how long borg's process lived; of a lost one, until borg last
 // told the time.
