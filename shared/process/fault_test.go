@@ -329,3 +329,22 @@ func TestStarterIsKilled(t *testing.T) {
 		t.Errorf("exit %+v with %q", exit, got.Stdout.String())
 	}
 }
+
+// TestDirectoryIsDeleted takes the directory away from under a supervisor: when
+// its program has ended, it ends too.
+func TestDirectoryIsDeleted(t *testing.T) {
+	root := t.TempDir()
+	l := local(t, root, false)
+	command, open := gated(t, "job.1")
+	started := enginetest.Start(t, l, command, secret.Value{})
+	parent, _ := stat(started.PID, 4)
+	supervisor, err := strconv.Atoi(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(root, "job.1")); err != nil {
+		t.Fatal(err)
+	}
+	open()
+	enginetest.Until(t, "the supervisor's end", func() bool { return !running(supervisor) })
+}

@@ -243,14 +243,15 @@ func (d directory) makeRoom() {
 	file.Close() // nothing was written
 }
 
-// settle writes the exit down for good, and tries for a while if it must.
+// settle writes the exit down for good, and tries for a while if it must. In a
+// directory that is gone there is nobody to tell.
 func (d directory) settle(end ending) error {
 	content, err := json.Marshal(end)
 	if err != nil {
 		return err
 	}
 	for try := 0; ; try++ {
-		if err = d.publish(content); err == nil || try >= exitRetries {
+		if err = d.publish(content); err == nil || try >= exitRetries || !d.there() {
 			return err
 		}
 		time.Sleep(exitRetry)
