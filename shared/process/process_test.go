@@ -230,3 +230,43 @@ func TestStartGivesUpWithContext(t *testing.T) {
 	}
 	gate.Close()
 }
+
+// TestForeignDescriptorsAreNotPassedOn has a descriptor that whoever started
+// the agent forgot to close.
+func TestForeignDescriptorsAreNotPassedOn(t *testing.T) {
+	for name, standby := range map[string]bool{"cold": false, "standby": true} {
+		t.Run(name, func(t *testing.T) {
+			var pipe [2]int
+			if err := syscall.Pipe(pipe[:]); err != nil { // not close on exec
+				t.Fatal(err)
+			}
+			foreign, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(pipe[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			root := t.TempDir()
+			l := local(t, root, standby)
+			if standby {
+				warm(t, l, root)
+			}
+			command, open := gated(t, "job.1")
+			started := enginetest.Start(t, l, command, secret.Value{})
+			parent, _ := stat(started.PID, 4)
+			for _, pid := range []string{strconv.Itoa(started.PID), parent} {
+				links, err := filepath.Glob("/proc/" + pid + "/fd/*")
+				if err != nil || len(links) < 3 {
+					t.Fatalf("descriptors of %s: %q, %v", pid, links, err)
+				}
+				for _, link := range links {
+					if target, _ := os.Readlink(link); target == foreign {
+						t.Errorf("%s is %s", link, foreign)
+					}
+				}
+			}
+			open()
+			enginetest.Follow(t, l, "job.1", process.Offsets{})
+			syscall.Close(pipe[0])
+			syscall.Close(pipe[1])
+		})
+	}
+}

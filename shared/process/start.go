@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -215,11 +218,18 @@ func (l *Local) supervise(ctx context.Context, own claim, passphrase secret.Valu
 	return string(bytes.TrimSpace(said)), nil
 }
 
+// firstInherited is the first descriptor that is none of the standard ones.
+const firstInherited = 3
+
 // spawn starts a supervisor in a session of its own.
 func (l *Local) spawn(argument string, files []*os.File) error {
 	if len(l.supervisor) == 0 {
 		return errors.New("no supervisor command is set")
 	}
+	// What this process itself was started with, and does not know of, stays
+	// out of a program that outlives it: the lock of a script, a pipe that
+	// somebody reads to its end. Best effort; kernels before 5.11 cannot.
+	_ = unix.CloseRange(firstInherited, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	argv := append(append([]string{}, l.supervisor...), argument)
 	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Dir:   "/",
