@@ -151,7 +151,11 @@ func TestAnAgentIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		connection, _ := client(t, b, credentials, nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
-		if err := connection.Publish(bus.EventSubject("web1", job.ID(anyJob)), make([]byte, bus.MaxMessageBytes+1)); err != nil {
+		err = connection.Publish(bus.EventSubject("web1", job.ID(anyJob)), make([]byte, bus.MaxMessageBytes+1))
+		if errors.Is(err, nats.ErrMaxPayload) && connection.MaxPayload() == bus.MaxMessageBytes {
+			return // the server has told its limit already
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		select {

@@ -53,13 +53,17 @@ func (b *Broker) openStream(ctx context.Context, options Options) (err error) {
 	return nil
 }
 
-// Consumer returns the durable consumer so that it delivers, in order, what
-// comes after the given place in the stream: the last one that the coordinator
-// has stored. The store is the truth about that place. Where the consumer
-// disagrees, after a crash or when one of both was restored from a backup, it
-// is made anew, so that what was delivered but not stored comes again at once
-// and before anything later. A place beyond the stream's end means that the
-// stream was lost; all of the new one is delivered then.
+// Consumer returns the durable consumer so that it delivers, in order, all that
+// the coordinator has not stored: what comes after the given place in the
+// stream, the last one that it has stored, and after what the consumer has
+// acknowledged. Both must say so. The consumer may be ahead of the store, when
+// one of them was restored from a backup or lost power; and the place may be
+// one in a stream that was lost, which says nothing about the events of a new
+// one. It certainly is when it lies beyond the stream's end, or when there is
+// no consumer: then all is delivered. What comes again is known to the
+// coordinator. Where the consumer would not begin there, it is made anew, so
+// that what was delivered but not stored comes at once and before anything
+// later.
 func (b *Broker) Consumer(ctx context.Context, after uint64) (jetstream.Consumer, error) {
 	info, err := b.stream.Info(ctx)
 	if err != nil {
@@ -70,11 +74,14 @@ func (b *Broker) Consumer(ctx context.Context, after uint64) (jetstream.Consumer
 		after = 0
 	}
 	consumer, err := b.stream.Consumer(ctx, bus.ConsumerName)
-	if err == nil && agrees(consumer.CachedInfo(), after) {
+	switch {
+	case err == nil && agrees(consumer.CachedInfo(), after):
 		return consumer, nil
-	}
-	if err == nil {
+	case err == nil:
+		after = min(after, consumer.CachedInfo().AckFloor.Stream)
 		err = b.stream.DeleteConsumer(ctx, bus.ConsumerName)
+	default:
+		after = 0
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, fmt.Errorf("consumer of stream %s: %w", bus.StreamName, err)

@@ -31,8 +31,7 @@ func TestTheConsumerStartsAfterWhatIsStored(t *testing.T) {
 		want  string
 	}{
 		{"nothing stored", 0, "1 2 3 4"},
-		{"some stored, some delivered", 2, "3 4"},
-		{"again", 2, "3 4"},
+		{"some stored, none acknowledged", 2, "1 2 3 4"},
 		{"the stream is younger than the store", 77, "1 2 3 4"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -45,6 +44,47 @@ func TestTheConsumerStartsAfterWhatIsStored(t *testing.T) {
 				t.Errorf("delivered after %s: waited for an acknowledgement that cannot come", waited)
 			}
 		})
+	}
+}
+
+func TestTheConsumerTrustsTheStoreWhenThatIsBehind(t *testing.T) {
+	b := start(t, broker.Options{})
+	web1, _ := agent(t, b, "web1")
+	id := job.NewID(time.Now())
+	for seq := 1; seq <= 4; seq++ {
+		publish(t, web1, "web1", id, seq)
+	}
+	for _, message := range read(t, b, 0, 4) {
+		if err := message.DoubleAck(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // also from a consumer that was made anew and has acknowledged nothing
+		if got := sequences(t, read(t, b, 2, 2)); got != "3 4" {
+			t.Errorf("delivered %s", got)
+		}
+	}
+}
+
+// TestNothingOfANewStreamIsPassedOver has a store that was at place 3 of a
+// stream which was lost. Its place stays there until the new stream is longer.
+func TestNothingOfANewStreamIsPassedOver(t *testing.T) {
+	const stored = 3
+	b := start(t, broker.Options{})
+	web1, _ := agent(t, b, "web1")
+	id := job.NewID(time.Now())
+	for seq := 1; seq <= 5; seq++ { // before the coordinator looks for the first time
+		publish(t, web1, "web1", id, seq)
+	}
+	messages := read(t, b, stored, 5)
+	if got := sequences(t, messages); got != "1 2 3 4 5" {
+		t.Fatalf("delivered %s", got)
+	}
+	if err := messages[0].DoubleAck(t.Context()); err != nil { // and then the coordinator crashed
+		t.Fatal(err)
+	}
+	if got := sequences(t, read(t, b, stored, 4)); got != "2 3 4 5" {
+		t.Errorf("delivered %s after the crash", got)
 	}
 }
 
