@@ -289,6 +289,25 @@ func TestPresenceFollowsTheConnections(t *testing.T) {
 	})
 }
 
+// TestPresenceOfAHostThatWasRemovedAndAddedAgain ends the connection of a host
+// that is not known any more, before another one of its name comes and goes.
+func TestPresenceOfAHostThatWasRemovedAndAddedAgain(t *testing.T) {
+	b, s := startBroker(t, t.TempDir()), newService()
+	first, firstKey := mint(t, b, "web1")
+	second, secondKey := mint(t, b, "web1")
+	s.keys = map[string]string{firstKey: "web1"}
+	receive(t, b, s)
+	other := connect(t, b, "web3")
+	hello(t, other, "web3") // the receiver is there
+
+	removed := dial(t, b, "web1", first)
+	s.until(t, "first connection", func() bool { return slices.Equal(s.presence, []string{"+web1"}) })
+	s.change(func() { s.keys = map[string]string{secondKey: "web1"} })
+	removed.Close()
+	dial(t, b, "web1", second).Close()
+	s.until(t, "second host", func() bool { return slices.Equal(s.presence, []string{"+web1", "+web1", "-web1"}) })
+}
+
 func BenchmarkOrder(b *testing.B) {
 	broker := startBroker(b, b.TempDir())
 	link := agentlink.New(broker.Agents(), broker.Signer())

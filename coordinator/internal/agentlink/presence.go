@@ -27,11 +27,37 @@ type clientID struct {
 	id     uint64
 }
 
+// clients are the agents' connections, and how many each host has.
+type clients struct {
+	host  map[clientID]string
+	count map[string]int
+}
+
+func (c clients) add(client clientID, host string) {
+	if _, known := c.host[client]; !known {
+		c.host[client] = host
+		c.count[host]++
+	}
+}
+
+// remove returns how many connections the client's host has left, which is
+// given for a client that connected before anybody listened.
+func (c clients) remove(client clientID, host string) (left int) {
+	if owner, known := c.host[client]; known {
+		host = owner
+		delete(c.host, client)
+		if c.count[host]--; c.count[host] == 0 {
+			delete(c.count, host)
+		}
+	}
+	return c.count[host]
+}
+
 // watchPresence tells which hosts come and go. An agent that connects again may
 // be there before the bus has noticed that its old connection is dead, so a
 // host is gone only with its last connection.
 func (r *Receiver) watchPresence(ctx context.Context, notices <-chan *nats.Msg) {
-	clients := map[string]map[clientID]bool{}
+	clients := clients{host: map[clientID]string{}, count: map[string]int{}}
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,31 +68,25 @@ func (r *Receiver) watchPresence(ctx context.Context, notices <-chan *nats.Msg) 
 	}
 }
 
-func (r *Receiver) takeNotice(message *nats.Msg, clients map[string]map[clientID]bool) {
+func (r *Receiver) takeNotice(message *nats.Msg, clients clients) {
 	var notice notice
 	if err := json.Unmarshal(message.Data, &notice); err != nil {
 		r.logger.Warn("presence notice dropped: malformed", "err", err)
 		return
 	}
 	host, known := r.HostByKey(notice.Client.User)
-	if !known {
-		return
-	}
 	client := clientID{notice.Server.ID, notice.Client.ID}
-	if message.Subject == bus.Connected(r.Account) {
-		if clients[host] == nil {
-			clients[host] = map[clientID]bool{}
+	switch {
+	case message.Subject != bus.Connected(r.Account):
+		left := clients.remove(client, host)
+		if !known || left > 0 { // not known: its host was removed
+			return
 		}
-		clients[host][client] = true
+		r.logger.Debug("agent disconnected", "host", host, "reason", notice.Reason)
+		r.Sessions.HostDisconnected(host)
+	case known:
+		clients.add(client, host)
 		r.logger.Debug("agent connected", "host", host)
 		r.Sessions.HostConnected(host)
-		return
 	}
-	delete(clients[host], client)
-	if len(clients[host]) > 0 {
-		return
-	}
-	delete(clients, host)
-	r.logger.Debug("agent disconnected", "host", host, "reason", notice.Reason)
-	r.Sessions.HostDisconnected(host)
 }

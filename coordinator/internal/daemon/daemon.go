@@ -184,7 +184,7 @@ func (d *daemon) buildService(context.Context) error {
 	}
 	presence := dispatch.NewPresence(time.Now)
 	d.registry, err = registry.New(registry.Options{
-		Store: d.store, Keyring: registry.NewKeyring(d.store, sealed), Minter: d.broker, Presence: presence, Feed: d.feed,
+		Store: d.store, Keyring: registry.NewKeyring(d.store, sealed), Minter: d.broker, Revoker: d.broker, Presence: presence, Feed: d.feed,
 		CredentialsDir: d.path(agentsDir), SignerPublicKey: signer, Logger: d.logger,
 	})
 	if err != nil {

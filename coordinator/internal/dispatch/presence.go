@@ -162,6 +162,14 @@ func offlineReason(host string, since, now time.Time) string {
 	return fmt.Sprintf("host %s offline since %s", host, clock(since, now))
 }
 
+// Forget drops what is known of a host that was removed: another one of its
+// name is another host.
+func (p *Presence) Forget(host string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.hosts, host)
+}
+
 func (p *Presence) of(host string) *whereabouts {
 	if p.hosts[host] == nil {
 		p.hosts[host] = &whereabouts{}

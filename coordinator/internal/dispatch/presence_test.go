@@ -57,6 +57,10 @@ func TestPresence(t *testing.T) {
 			steps: func(p *Presence) { p.hello("web1"); p.disconnected("web1"); p.connected("web1") },
 			want:  check{true, "host web1 has just connected and not said hello yet"},
 		},
+		"removed, and added again": {
+			steps: func(p *Presence) { p.connected("web1"); p.hello("web1"); p.Forget("web1") },
+			want:  check{false, "host web1 has never connected"},
+		},
 		"nobody listened": {
 			steps: func(p *Presence) { p.connected("web1"); p.connected("web1"); p.hello("web1"); p.away("web1") },
 			want:  check{false, "host web1 offline since 00:00:00 UTC"},

@@ -1,13 +1,17 @@
 package registry
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/google/renameio/v2"
+	"github.com/nats-io/nkeys"
 )
 
 // Files in a host's credentials directory.
@@ -17,9 +21,10 @@ const (
 )
 
 // writeCredentials writes what an agent needs to connect, and returns the
-// directory. What an earlier, unfinished attempt left there is removed.
+// directory. What an unfinished addition or removal left there is ended.
 func (r *Registry) writeCredentials(host string, credentials []byte) (string, error) {
 	dir := filepath.Join(r.options.CredentialsDir, host)
+	r.revokeLeftover(filepath.Join(dir, credentialsFile), host)
 	err := r.removeCredentials(host)
 	if err == nil {
 		err = writeFiles(dir, map[string][]byte{
@@ -53,6 +58,50 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(handle.Sync(), handle.Close())
+}
+
+// endCredentials revokes the credentials of a host that was removed, and
+// deletes its files. Files of credentials that still work are left, so that
+// adding the host again revokes them.
+func (r *Registry) endCredentials(host fleet.Host) error {
+	if err := r.options.Revoker.RevokeAgent(host.PublicKey); err != nil {
+		r.logger.Error("credentials of a removed host still work", "host", host.Name, "key", host.PublicKey, "err", err)
+		cause := job.AsFailure(err)
+		return job.Fail(job.Unavailable, "host %s was removed, but its credentials still work: %s", host.Name, cause.Message).
+			WithHint("%s", cmp.Or(cause.Hint, "add the host again and remove it once more; see the coordinator's log"))
+	}
+	if err := r.removeCredentials(host.Name); err != nil {
+		r.logger.Error("credentials of a removed host are revoked, and their files are still there", "host", host.Name, "err", err)
+	}
+	return nil
+}
+
+// revokeLeftover revokes the credentials in a file, if there is one, so that
+// nobody else can speak for a host of the same name.
+func (r *Registry) revokeLeftover(path, host string) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		err = r.revoke(text)
+	}
+	if err != nil {
+		r.logger.Warn("earlier credentials of a host may still work", "host", host, "path", path, "err", err)
+	}
+}
+
+func (r *Registry) revoke(credentials []byte) error {
+	pair, err := nkeys.ParseDecoratedUserNKey(credentials)
+	if err != nil {
+		return fmt.Errorf("read credentials: %w", err)
+	}
+	defer pair.Wipe()
+	key, err := pair.PublicKey()
+	if err != nil {
+		return fmt.Errorf("read credentials: %w", err)
+	}
+	return r.options.Revoker.RevokeAgent(key)
 }
 
 func (r *Registry) removeCredentials(host string) error {

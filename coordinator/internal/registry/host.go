@@ -81,26 +81,26 @@ func checkLabels(labels map[string]string) error {
 	return nil
 }
 
-// RemoveHost removes a host and its credentials files. Its jobs stay in the
+// RemoveHost removes a host, and ends its credentials. Its jobs stay in the
 // history, its archives in their repositories. It is refused while jobs of the
 // host are open.
 func (r *Registry) RemoveHost(_ context.Context, by, name string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
-	if _, ok := r.roster.get(name); !ok {
+	host, ok := r.roster.get(name)
+	if !ok {
 		return unknownHost(name)
 	}
-	err := r.apply(store.RequireNoOpenJobs(name, ""), store.DeleteHost(name), r.audit(by, "host.remove", "host/"+name, ""))
+	err := r.apply(store.RequireNoOpenJobs(name, ""), store.DeleteHost(name),
+		r.audit(by, "host.remove", "host/"+name, "bus identity "+host.PublicKey))
 	if err != nil {
 		return failure(err, job.UnknownHost, "host "+name)
 	}
 	r.roster.remove(name)
+	r.options.Presence.Forget(name)
 	r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
 	r.logger.Info("host removed", "host", name, "by", by)
-	if err := r.removeCredentials(name); err != nil {
-		r.logger.Error("credentials of a removed host are still there", "host", name, "err", err)
-	}
-	return nil
+	return r.endCredentials(host)
 }
 
 func unknownHost(name string) *job.Failure {

@@ -13,6 +13,8 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
 )
 
 func TestAddHost(t *testing.T) {
@@ -168,13 +170,19 @@ func TestRemoveHost(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "agent.creds")); err != nil {
 		t.Errorf("the credentials of a host that stays: %v", err)
 	}
+	same(t, "revoked of a host that stays", 0, len(h.revoker.revoked))
 
 	over := newJob(0, "web1", "main", job.Cancelled)
 	over.ID = open.ID
 	h.apply(t, store.PutJob(over))
 	h.updates(t)
+	h.presence["web1"] = start
 	if err := h.RemoveHost(t.Context(), "operator:bob", "web1"); err != nil {
 		t.Fatal(err)
+	}
+	same(t, "revoked", []string{"U1"}, h.revoker.revoked)
+	if online, _ := h.presence.Online("web1"); online {
+		t.Error("a host that is no more is online")
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("credentials are still there: %v", err)
@@ -189,6 +197,47 @@ func TestRemoveHost(t *testing.T) {
 		t.Errorf("the name cannot be used again: %v", err)
 	}
 	same(t, "new credentials", "credentials 2 of web1", readFile(t, filepath.Join(dir, "agent.creds")))
+}
+
+// TestCredentialsThatCannotBeRevoked has a removal whose second half fails, and
+// then a host of the same name.
+func TestCredentialsThatCannotBeRevoked(t *testing.T) {
+	h := newHouse(t)
+	_, dir, err := h.AddHost(t.Context(), "operator:alice", "web1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := jwt.DecorateSeed(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "agent.creds"), credentials, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.revoker.err = job.Fail(job.Unavailable, "an external bus").WithHint("use nsc")
+	err = h.RemoveHost(t.Context(), "operator:alice", "web1")
+	wantFailure(t, err, job.Unavailable, "host web1 was removed, but its credentials still work: an external bus")
+	same(t, "hint", "use nsc", job.AsFailure(err).Hint)
+	_, err = h.Host(t.Context(), "web1")
+	wantFailure(t, err, job.UnknownHost, "web1")
+
+	h.revoker.err = nil
+	if _, _, err := h.AddHost(t.Context(), "operator:alice", "web1", nil); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "revoked", []string{key}, h.revoker.revoked)
 }
 
 func BenchmarkHosts(b *testing.B) {

@@ -20,10 +20,17 @@ type Minter interface {
 	MintAgent(host string) (credentials []byte, publicKey string, err error)
 }
 
+// Revoker ends bus identities for good, and cuts their connections.
+type Revoker interface {
+	RevokeAgent(publicKey string) error
+}
+
 // Presence tells whether a host is there, and since when it is or is not; the
 // zero time says that this is not known. It is safe for concurrent use.
 type Presence interface {
 	Online(host string) (online bool, since time.Time)
+	// Forget drops what is known of a host that was removed.
+	Forget(host string)
 }
 
 // Options are what a registry works with. All but Now are required.
@@ -31,6 +38,7 @@ type Options struct {
 	Store           *store.Store
 	Keyring         *Keyring
 	Minter          Minter
+	Revoker         Revoker
 	Presence        Presence
 	Feed            *feed.Feed
 	CredentialsDir  string           // agents' credentials, a directory for each host

@@ -32,6 +32,19 @@ func (m *minter) MintAgent(host string) ([]byte, string, error) {
 	return fmt.Appendf(nil, "credentials %d of %s", m.minted, host), fmt.Sprint("U", m.minted), m.err
 }
 
+// revoker notes whose credentials were ended.
+type revoker struct {
+	revoked []string
+	err     error
+}
+
+func (r *revoker) RevokeAgent(publicKey string) error {
+	if r.err == nil {
+		r.revoked = append(r.revoked, publicKey)
+	}
+	return r.err
+}
+
 // presence knows since when hosts are online.
 type presence map[string]time.Time
 
@@ -40,12 +53,15 @@ func (p presence) Online(host string) (bool, time.Time) {
 	return ok, since
 }
 
+func (p presence) Forget(host string) { delete(p, host) }
+
 // house is a registry with its surroundings.
 type house struct {
 	*registry.Registry
 	store    *store.Store
 	keyring  *registry.Keyring
 	minter   *minter
+	revoker  *revoker
 	presence presence
 	feed     *feed.Feed
 	watcher  *feed.Watcher
@@ -70,7 +86,7 @@ func newHouse(t testing.TB) *house {
 		t.Fatal(err)
 	}
 	h := &house{
-		store: s, keyring: registry.NewKeyring(s, v), minter: &minter{}, presence: presence{},
+		store: s, keyring: registry.NewKeyring(s, v), minter: &minter{}, revoker: &revoker{}, presence: presence{},
 		feed: updates, watcher: updates.Watch(), data: data, now: start,
 	}
 	h.restart(t)
@@ -81,7 +97,7 @@ func newHouse(t testing.TB) *house {
 func (h *house) restart(t testing.TB) {
 	t.Helper()
 	r, err := registry.New(registry.Options{
-		Store: h.store, Keyring: h.keyring, Minter: h.minter, Presence: h.presence, Feed: h.feed,
+		Store: h.store, Keyring: h.keyring, Minter: h.minter, Revoker: h.revoker, Presence: h.presence, Feed: h.feed,
 		CredentialsDir: filepath.Join(h.data, "agents"), SignerPublicKey: "USIGNER",
 		Now: func() time.Time { return h.now }, Logger: hclog.NewNullLogger(),
 	})
