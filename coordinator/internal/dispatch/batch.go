@@ -135,13 +135,13 @@ func (b *batch) install(id job.ID) {
 	if e.attempt.Finished {
 		e.attempt = store.AttemptState{}
 	}
-	if !e.held() {
-		b.s.forgetProgress(id)
-	}
 	if e.job.State.Terminal() {
 		b.done = append(b.done, e.job)
 	}
 	b.s.index.set(e)
+	if !e.held() { // only now, as progress looks into the index
+		b.s.forgetProgress(id)
+	}
 }
 
 func (b *batch) publish() {
@@ -171,7 +171,8 @@ func (b *batch) repository(id job.ID) string {
 	return ""
 }
 
-// resolve reads jobs again whose last write may or may not have been stored.
+// resolve reads jobs again whose last write may or may not have been stored,
+// and tells watchers, to whom nobody has told what that write changed.
 func (s *Service) resolve() error {
 	for id := range s.uncertain {
 		j, found, err := s.options.Store.Job(id)
@@ -180,12 +181,28 @@ func (s *Service) resolve() error {
 		}
 		if !found {
 			s.index.drop(id)
-		} else if err := s.reload(j); err != nil {
+			delete(s.uncertain, id)
+			continue
+		}
+		if err := s.reload(j); err != nil {
 			return err
 		}
 		delete(s.uncertain, id)
+		s.reloaded(j)
 	}
 	return nil
+}
+
+// reloaded does for a job that was read again what a commit does besides.
+func (s *Service) reloaded(j job.Job) {
+	if j.State != job.Sent && j.State != job.Running {
+		s.forgetProgress(j.ID)
+	}
+	if j.State.Terminal() {
+		s.jobsOver([]job.Job{j})
+	}
+	j = s.withProgress(j)
+	s.options.Feed.Publish(feed.Update{Type: feed.JobChanged, Job: &j, Host: j.Host, Repository: j.Repository})
 }
 
 // reload puts a job as it is stored into memory.

@@ -9,3 +9,10 @@ func (s *Service) WrapApply(wrap func(inner func(...store.Change) (uint64, error
 
 // Summary is the sentence over everything.
 var Summary = summary
+
+// LiveProgress is the number of jobs whose progress is remembered.
+func (s *Service) LiveProgress() int {
+	s.live.Lock()
+	defer s.live.Unlock()
+	return len(s.live.progress)
+}

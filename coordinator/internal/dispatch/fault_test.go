@@ -3,12 +3,14 @@ package dispatch_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -64,6 +66,9 @@ func TestStoreFaults(t *testing.T) {
 				}
 				j := w.submit(request) // the caller tries again
 				w.expect(j.ID, job.Running, 1, "")
+				watcher := w.feed.Watch()
+				defer watcher.Close()
+				w.agents["web1"].tell(first(j), job.Event{Type: job.EventLog, Lines: []job.LogLine{{Text: "x"}}})
 				w.agents["web1"].tell(first(j), succeeded())
 				fail = true
 				if err := w.deliver(); err == nil {
@@ -71,12 +76,33 @@ func TestStoreFaults(t *testing.T) {
 				}
 				w.mustDeliver()
 				w.expect(j.ID, job.Succeeded, 1, "")
+				if last := lastJob(t, watcher); last.State != job.Succeeded {
+					t.Errorf("watchers were last told that the job is %s", last.State)
+				}
+				if logs, err := filepath.Glob(filepath.Join(w.dir, "logs", "*", "*.jsonl.zst")); err != nil || len(logs) != 1 {
+					t.Errorf("compressed logs: %v, %v", logs, err)
+				}
 				if page, err := w.dispatch().Jobs(context.Background(), job.Filter{}); err != nil || len(page.Jobs) != 1 {
 					t.Errorf("there are %d jobs, %v", len(page.Jobs), err)
 				}
 			})
 		})
 	}
+}
+
+// lastJob returns a job as watchers were told of it last.
+func lastJob(t *testing.T, watcher *feed.Watcher) (last job.Job) {
+	t.Helper()
+	updates, err := watcher.Next(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, update := range updates {
+		if update.Type == feed.JobChanged {
+			last = *update.Job
+		}
+	}
+	return last
 }
 
 func TestRestartKeepsLeases(t *testing.T) {

@@ -167,15 +167,16 @@ func (b *batch) record(name string, change func(*store.RepositoryRecord)) error 
 }
 
 // HandleProgress takes in live progress of a host. What does not belong to a
-// running attempt of that host is dropped.
+// running attempt of that host is dropped. Nothing is told of an attempt after
+// its end was: see batch.install.
 func (s *Service) HandleProgress(host string, p bus.Progress) {
+	s.live.Lock()
+	defer s.live.Unlock()
 	e := s.index.get(p.Job)
 	if e == nil || e.job.Host != host || e.job.Attempt != p.Attempt || !e.held() {
 		return
 	}
-	s.live.Lock()
 	s.live.progress[p.Job] = p.Progress
-	s.live.Unlock()
 	j := e.job
 	j.Progress = &p.Progress
 	s.options.Feed.Publish(feed.Update{

@@ -3,6 +3,8 @@ package dispatch_test
 import (
 	"context"
 	"encoding/json"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +48,32 @@ func TestHostileEvents(t *testing.T) {
 		w.mustDeliver()
 		if over := w.expect(j.ID, job.Failed, 1, ""); over.Failure == nil || over.Failure.Code != job.Internal {
 			t.Errorf("a senseless end made %+v", over.Failure)
+		}
+	})
+}
+
+// TestProgressEndsWithItsAttempt has progress come in while the end is stored.
+func TestProgressEndsWithItsAttempt(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		for range 100 {
+			j := w.submit(backup("web1", "web"))
+			w.expect(j.ID, job.Running, 1, "")
+			w.agents["web1"].tell(first(j), succeeded())
+			var over atomic.Bool
+			var tellers sync.WaitGroup
+			for range 4 {
+				tellers.Go(func() {
+					for !over.Load() {
+						w.dispatch().HandleProgress("web1", bus.Progress{Job: j.ID, Attempt: 1})
+					}
+				})
+			}
+			err := w.deliver()
+			over.Store(true)
+			tellers.Wait()
+			if n := w.dispatch().LiveProgress(); n != 0 || err != nil {
+				t.Fatalf("progress of %d jobs is remembered, and none runs (%v)", n, err)
+			}
 		}
 	})
 }
