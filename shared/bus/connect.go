@@ -33,6 +33,7 @@ type ConnectOptions struct {
 	TLS          *tls.Config // nil: plain, or the system's roots for tls:// URLs
 	OnConnect    func()      // after the first connect and every reconnect; must not block
 	OnDisconnect func(error) // must not block
+	OnFailure    func(error) // an attempt to connect failed, and is repeated; must not block
 	OnError      func(error) // permission violations, slow consumers; must not block
 }
 
@@ -49,6 +50,7 @@ func (o ConnectOptions) Options() []nats.Option {
 		nats.Timeout(10 * time.Second),
 		nats.ConnectHandler(func(*nats.Conn) { call(o.OnConnect) }),
 		nats.ReconnectHandler(func(*nats.Conn) { call(o.OnConnect) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { callWith(o.OnFailure, err) }), // of the first connect, too
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { callWith(o.OnDisconnect, err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { callWith(o.OnError, err) }),
 	}

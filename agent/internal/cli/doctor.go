@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -177,22 +179,25 @@ func checkSigner(c config.Config) check {
 func checkBus(ctx context.Context, c config.Config, running daemon.Status, notRunning error) check {
 	if notRunning == nil {
 		if !running.Bus.Connected || running.Bus.Error != "" {
-			return unreachable(c, errors.New(running.Bus.Error))
+			return unreachable(c, cmp.Or(running.Bus.Error, "not connected yet"), running.Bus.Refused)
 		}
 		return ok("bus", "the agent is connected to %s", running.Bus.URL)
 	}
-	if err := tryBus(ctx, c); err != nil {
-		return unreachable(c, err)
+	if daemon.CheckCredentials(c.Bus.CredentialsFile, c.Host) != nil {
+		return check{Name: "bus", State: "failed", Message: "not tried, since there are no usable credentials"}
 	}
-	return ok("bus", "%v can be reached with these credentials", c.Bus.URLs)
+	if err := tryBus(ctx, c); err != nil {
+		return unreachable(c, err.Error(), errors.Is(err, nats.ErrAuthorization))
+	}
+	return ok("bus", "%s can be reached with these credentials", strings.Join(c.Bus.URLs, ", "))
 }
 
-func unreachable(c config.Config, err error) check {
+func unreachable(c config.Config, why string, refused bool) check {
 	fix := "see that the coordinator runs, that bus.urls is its address, and that no firewall is between"
-	if errors.Is(err, nats.ErrAuthorization) {
+	if refused {
 		fix = "the coordinator does not know these credentials: get them again with \"borgfleet host add " + c.Host + "\""
 	}
-	return check{Name: "bus", State: "failed", Message: fmt.Sprintf("%v: %s", c.Bus.URLs, err), Fix: fix}
+	return check{Name: "bus", State: "failed", Message: strings.Join(c.Bus.URLs, ", ") + ": " + why, Fix: fix}
 }
 
 func tryBus(ctx context.Context, c config.Config) error {

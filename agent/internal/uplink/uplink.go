@@ -10,6 +10,7 @@ package uplink
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -103,6 +104,7 @@ type Status struct {
 	HelloAt   time.Time     `json:"hello_at,omitzero"`
 	ClockSkew time.Duration `json:"clock_skew_ns"`   // this host's clock minus the coordinator's, at the last hello
 	Error     string        `json:"error,omitempty"` // why it is not connected, or the last hello was not answered
+	Refused   bool          `json:"refused"`         // the bus does not accept the credentials
 }
 
 // New returns an Uplink; [Uplink.Run] connects it.
@@ -162,8 +164,8 @@ func (u *Uplink) connect() (*nats.Conn, error) {
 	c, err := bus.Connect(u.options.URLs, bus.ConnectOptions{
 		Name: u.options.Host, Credentials: u.options.Credentials, TLS: u.options.TLS,
 		OnConnect:    func() { <-known; u.onConnect(conn) },
-		OnDisconnect: u.onDisconnect,
-		OnError:      func(err error) { u.logger.Error("bus", "err", err) },
+		OnDisconnect: u.onDisconnect, OnFailure: u.onFailure,
+		OnError: func(err error) { u.logger.Error("bus", "err", err); u.onFailure(err) },
 	})
 	conn = c
 	close(known)
@@ -181,6 +183,19 @@ func (u *Uplink) onDisconnect(err error) {
 	u.setStatus(func(s *Status) { *s = Status{Since: time.Now().UTC(), Error: err.Error()} })
 }
 
+// onFailure notes why there is no connection. It is logged once for each time
+// without one: the next tries fail alike.
+func (u *Uplink) onFailure(err error) {
+	if err == nil || u.Status().Connected {
+		return
+	}
+	if u.Status().Error == "" {
+		u.logger.Warn("cannot connect to the bus; trying again", "err", err)
+	}
+	refused := errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthRevoked) || errors.Is(err, nats.ErrAuthExpired)
+	u.setStatus(func(s *Status) { s.Error, s.Refused = err.Error(), refused })
+}
+
 func (u *Uplink) onConnect(conn *nats.Conn) {
 	url := conn.ConnectedUrlRedacted()
 	u.logger.Info("connected to the bus", "url", url)
@@ -188,7 +203,7 @@ func (u *Uplink) onConnect(conn *nats.Conn) {
 		if !s.Connected {
 			s.Since = time.Now().UTC()
 		}
-		s.Connected, s.URL, s.Error = true, url, ""
+		s.Connected, s.URL, s.Error, s.Refused = true, url, "", false
 	})
 	wake(u.connected)
 	wake(u.publish)

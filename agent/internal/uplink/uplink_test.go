@@ -1,6 +1,7 @@
 package uplink_test
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
@@ -235,5 +238,46 @@ func TestProgressIsPassedOn(t *testing.T) {
 	}
 	if !strings.Contains(string(msg.Data), `"nfiles":42`) {
 		t.Errorf("progress %s", msg.Data)
+	}
+}
+
+// TestStatusSaysWhyThereIsNoConnection is about the first connect, which fails
+// before anything can be disconnected.
+func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	strict, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, Authorization: "token", NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict.Start()
+	t.Cleanup(func() { stopServer(strict) })
+	if !strict.ReadyForConnections(patient) {
+		t.Fatal("the server does not start")
+	}
+	for name, test := range map[string]struct {
+		url     string
+		refused bool
+	}{
+		"nobody listens":       {"nats://" + closed.Addr().String(), false},
+		"credentials not good": {strict.ClientURL(), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := uplink.New(uplink.Options{Host: host, URLs: []string{test.url}, Logger: hclog.NewNullLogger()})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- u.Run(ctx) }()
+			eventually(t, "a reason", func() bool { return u.Status().Error != "" })
+			if s := u.Status(); s.Connected || s.Refused != test.refused {
+				t.Errorf("status %+v", s)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
