@@ -55,7 +55,10 @@ func Count[N int | int64](n N) string {
 // Share writes a part of one as percent: 41 %. Small ones keep a digit: 0.3 %.
 func Share(part float64) string {
 	decimals := 0
-	if part > 0 && part < 0.0995 {
+	switch {
+	case part > 0 && part < 0.0005:
+		return "< 0.1 %"
+	case part > 0 && part < 0.0995:
 		decimals = 1
 	}
 	return strconv.FormatFloat(part*100, 'f', decimals, 64) + " %"

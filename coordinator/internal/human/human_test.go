@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 func TestBytes(t *testing.T) {
@@ -62,7 +63,7 @@ func TestDurations(t *testing.T) {
 }
 
 func TestShare(t *testing.T) {
-	for part, want := range map[float64]string{0: "0 %", 0.0068: "0.7 %", 0.0996: "10 %", 0.41: "41 %", 1: "100 %"} {
+	for part, want := range map[float64]string{0: "0 %", 0.00002: "< 0.1 %", 0.0068: "0.7 %", 0.0996: "10 %", 0.41: "41 %", 1: "100 %"} {
 		if got := human.Share(part); got != want {
 			t.Errorf("%v: got %q, want %q", part, got, want)
 		}
@@ -79,6 +80,23 @@ func TestPlural(t *testing.T) {
 		human.Noun(2, "host"):         "hosts",
 	} {
 		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestRemark(t *testing.T) {
+	freed := int64(1_200_000)
+	for want, j := range map[string]job.Job{
+		"host web1 is offline": {State: job.Queued, Reason: "host web1 is offline"},
+		"no space left":        {State: job.Failed, Failure: &job.Failure{Message: "no space left"}, Result: &job.Result{}},
+		"/x: changed":          {State: job.Warning, Result: &job.Result{Warnings: []string{"/x: changed"}}},
+		"5 warnings":           {State: job.Warning, Result: &job.Result{Warnings: []string{"/x: changed"}, WarningsOmitted: 4}},
+		"31.4 GB, 212 MB new":  {Kind: job.Backup, State: job.Succeeded, Result: &job.Result{OriginalSize: 31_400_000_000, DeduplicatedSize: 212_000_000}},
+		"1.2 MB freed":         {Kind: job.Compact, State: job.Succeeded, Result: &job.Result{FreedBytes: &freed}},
+		"":                     {State: job.Cancelled, Failure: &job.Failure{Message: "it was cancelled"}},
+	} {
+		if got := human.Remark(j); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

@@ -35,25 +35,8 @@ func (r jobRow) Chip() chip {
 	return stateChip(r.State)
 }
 
-// Remark is the most telling half sentence about a job that is over or waits.
-func (r jobRow) Remark() string {
-	switch {
-	case r.Failure != nil && r.State != job.Cancelled:
-		return r.Failure.Message
-	case r.State == job.Warning && r.Result != nil && len(r.Result.Warnings) > 0:
-		if n := len(r.Result.Warnings) + r.Result.WarningsOmitted; n > 1 {
-			return human.Plural(n, "warning")
-		}
-		return r.Result.Warnings[0]
-	case !r.State.Terminal():
-		return r.Reason
-	case r.Kind == job.Backup && r.Result != nil:
-		return human.Bytes(r.Result.OriginalSize) + ", " + human.Bytes(r.Result.DeduplicatedSize) + " new"
-	case r.Kind == job.Compact && r.Result != nil && r.Result.FreedBytes != nil:
-		return human.Bytes(*r.Result.FreedBytes) + " freed"
-	}
-	return ""
-}
+// Remark is the most telling half sentence about it.
+func (r jobRow) Remark() string { return human.Remark(r.Job) }
 
 // Ran is how long the job ran, or has run until now.
 func (r jobRow) Ran() template.HTML {
