@@ -11,13 +11,22 @@ type backupCommand struct {
 	Host          string   `required:"" help:"The host with the data." placeholder:"HOST"`
 	Repo          string   `required:"" help:"The repository to back up into." placeholder:"REPOSITORY"`
 	Exclude       []string `help:"Leave out what matches this borg pattern; may be repeated." placeholder:"PATTERN" sep:"none"`
-	Compression   string   `help:"none, lz4, zstd[,1-22], zlib[,0-9], lzma[,0-9], each also as auto,…" placeholder:"COMPRESSION"`
+	Compression   string   `help:"none, lz4, zstd[,1-22], zlib[,0-9], lzma[,0-9], each also as auto,METHOD. Default: borg's, lz4." placeholder:"METHOD"`
 	Archive       string   `help:"The archive's name. Default: HOST and the time." placeholder:"NAME"`
 	Comment       string   `help:"A comment that is stored in the archive." placeholder:"TEXT"`
 	ExcludeCaches bool     `help:"Leave out directories that are tagged as caches."`
 	OneFileSystem bool     `help:"Stay on the file systems of the paths."`
 	UploadLimit   int      `help:"Limit the upload, in KiB/s." placeholder:"KIB"`
 	Paths         []string `arg:"" help:"Absolute paths on the host."`
+}
+
+// Help is the end of the command's help.
+func (backupCommand) Help() string {
+	return `Example:
+
+    borgfleet backup --host web1 --repo main --exclude '*.tmp' /etc /var/www
+
+Ctrl-C ends the watching only; the backup goes on. The exit code is the backup's: 0 good, 3 with warnings, 4 failed or cancelled.`
 }
 
 func (c backupCommand) Run(s *session) error {

@@ -38,9 +38,9 @@ type Streams struct {
 
 // Globals are the flags that every command has.
 type Globals struct {
-	URL  string `help:"Coordinator to speak to. Default: the one whose data directory is --data." env:"BORGFLEET_URL" placeholder:"URL"`
-	Data string `help:"Data directory of the coordinator. Default: ${default_data}." type:"path" placeholder:"DIR"`
-	JSON bool   `help:"Print JSON, for scripts." name:"json"`
+	URL  string `help:"Coordinator to speak to. Default: the one of --data." env:"BORGFLEET_URL" placeholder:"URL" group:"global"`
+	Data string `help:"Its data directory. Default: ${default_data}." type:"path" placeholder:"DIR" group:"global"`
+	JSON bool   `help:"Print JSON, for scripts." name:"json" group:"global"`
 
 	Token string `kong:"-"` // from BORGFLEET_TOKEN only: not a flag, since arguments are public
 }
@@ -48,16 +48,32 @@ type Globals struct {
 type grammar struct {
 	Globals
 
-	Serve      serveCommand      `cmd:"" help:"Run the coordinator."`
-	Status     statusCommand     `cmd:"" help:"Show hosts, running jobs, and what needs attention."`
-	Backup     backupCommand     `cmd:"" help:"Back up paths of a host now, and watch."`
-	Host       hostCommands      `cmd:"" help:"Hosts: the machines with data."`
-	Repo       repoCommands      `cmd:"" help:"Repositories: where archives are kept."`
-	Archive    archiveCommands   `cmd:"" help:"Archives in a repository."`
-	Job        jobCommands       `cmd:"" help:"Jobs: submit, list, watch, cancel, retry."`
-	Completion completionCommand `cmd:"" help:"Print a shell completion script."`
-	Version    versionCommand    `cmd:"" help:"Print the version."`
+	Status  statusCommand   `cmd:"" help:"What needs attention, what runs, what waits." group:"daily"`
+	Backup  backupCommand   `cmd:"" help:"Back up paths of a host now, and watch." group:"daily"`
+	Job     jobCommands     `cmd:"" help:"Jobs: list, show, watch, log, cancel, retry, submit." group:"daily"`
+	Archive archiveCommands `cmd:"" help:"Archives in a repository: list, show." group:"daily"`
+
+	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, remove." group:"fleet"`
+	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, remove." group:"fleet"`
+
+	Serve      serveCommand      `cmd:"" help:"Run the coordinator." group:"program"`
+	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish." group:"program"`
+	Version    versionCommand    `cmd:"" help:"Print the version." group:"program"`
 }
+
+// groups are the headings of the help.
+func groups() []kong.Group {
+	return []kong.Group{
+		{Key: "daily", Title: "Every day:"},
+		{Key: "fleet", Title: "What there is:"},
+		{Key: "program", Title: "The program:"},
+		{Key: "global", Title: "Flags of every command:"},
+	}
+}
+
+const description = `Backups of many hosts with borg: the coordinator, and its operator's command line.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the job ended with warnings, 4 the job failed or was cancelled, 5 not reachable or not allowed.`
 
 // session is what a command gets to work with.
 type session struct {
@@ -81,8 +97,9 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	exited, exitCode := false, 0
 	parser, err := kong.New(&root,
 		kong.Name("borgfleet"),
-		kong.Description("Backups of many hosts with borg: the coordinator, and its operator's command line."),
-		kong.Vars{"default_data": config.Default().Data, "default_config": config.DefaultFile},
+		kong.Description(description),
+		kong.ExplicitGroups(groups()),
+		kong.Vars{"default_data": config.Default().Data, "default_config": config.DefaultFile, "encryptions": encryptions(","), "encryption_list": encryptions(", ")},
 		kong.Writers(streams.Out, streams.Err),
 		kong.Exit(func(code int) { exited, exitCode = true, code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
@@ -90,6 +107,13 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	if err != nil {
 		return report(streams, err)
 	}
+	for _, command := range parser.Model.Children {
+		for _, child := range command.Children {
+			child.Group = &kong.Group{Key: "commands", Title: "Commands:"} // not the parent's
+		}
+	}
+	parser.Model.HelpFlag.Help = "Show help."
+	parser.Model.HelpFlag.Group = &groups()[3]
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
@@ -105,14 +129,24 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	return report(streams, parsed.Run(s))
 }
 
+func encryptions(separator string) string {
+	var names []string
+	for _, e := range job.Encryptions() {
+		names = append(names, string(e))
+	}
+	return strings.Join(names, separator)
+}
+
 func usageMessage(err error) string {
-	hint := "run borgfleet --help"
+	hint := "run borgfleet"
 	if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context != nil {
-		if path := parse.Context.Command(); path != "" {
-			hint = "run borgfleet " + path + " --help"
+		for _, element := range parse.Context.Path {
+			if element.Command != nil {
+				hint += " " + element.Command.Name
+			}
 		}
 	}
-	return err.Error() + " (" + hint + ")"
+	return err.Error() + " (" + hint + " --help)"
 }
 
 // report prints an error as one line on standard error, and returns the exit
@@ -130,6 +164,9 @@ func report(streams Streams, err error) int {
 	if unreachable, ok := errors.AsType[*client.UnreachableError](err); ok {
 		fmt.Fprintf(streams.Err, "borgfleet: %s (%s)\n", oneLine(unreachable.Error()), unreachable.Hint())
 		return ExitUnreachable
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
 	}
 	fmt.Fprintln(streams.Err, "borgfleet: "+oneLine(err.Error()))
 	if failure, ok := errors.AsType[*job.Failure](err); ok {
@@ -150,7 +187,7 @@ func exitOf(code job.Code) int {
 }
 
 func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	return printable(strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
 }
 
 // printJSON writes value as indented JSON.

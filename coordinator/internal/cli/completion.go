@@ -13,35 +13,53 @@ type completionCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
+// Help is the end of the command's help.
+func (completionCommand) Help() string {
+	return `Put it where your shell looks:
+
+    borgfleet completion bash > /etc/bash_completion.d/borgfleet
+    echo 'source <(borgfleet completion zsh)' >> ~/.zshrc
+    borgfleet completion fish > ~/.config/fish/completions/borgfleet.fish`
+}
+
 // Run prints a script that completes commands and flags from the grammar.
 func (c completionCommand) Run(s *session) error {
 	words := map[string][]string{}
 	collect(s.kong.Model.Node, "", words)
+	if c.Shell == "fish" {
+		for _, path := range slices.Sorted(maps.Keys(words)) {
+			s.printf("complete -c borgfleet -n %s -a %s\n", quoted(fishCondition(path, words)), quoted(strings.Join(words[path], " ")))
+		}
+		return nil
+	}
 	var cases strings.Builder
 	for _, path := range slices.Sorted(maps.Keys(words)) {
-		fmt.Fprintf(&cases, "    %q) words=%q ;;\n", path, strings.Join(words[path], " "))
+		fmt.Fprintf(&cases, "    %s) words=%s ;;\n", quoted(path), quoted(strings.Join(words[path], " ")))
 	}
-	switch c.Shell {
-	case "bash":
-		s.printf(bashCompletion, cases.String())
-	case "zsh":
-		s.printf("autoload -U +X bashcompinit && bashcompinit\n"+bashCompletion, cases.String())
-	case "fish":
-		for _, path := range slices.Sorted(maps.Keys(words)) {
-			s.printf("complete -c borgfleet -f -n %q -a %q\n", fishCondition(path), strings.Join(words[path], " "))
-		}
+	if c.Shell == "zsh" {
+		s.printf("autoload -U +X bashcompinit && bashcompinit\n")
 	}
+	s.printf(bashCompletion, cases.String())
 	return nil
 }
 
-const bashCompletion = `_borgfleet() {
-  local path="" word words="" i
+func quoted(text string) string { return "'" + text + "'" } // of names of commands and flags
+
+// The path is made of the words that lead to a known command; values of flags
+// and arguments do not.
+const bashCompletion = `_borgfleet_words() {
+  words=''
+  case "$1" in
+%s    *) return 1 ;;
+  esac
+}
+_borgfleet() {
+  local path='' word words i
   for ((i = 1; i < COMP_CWORD; i++)); do
     word="${COMP_WORDS[i]}"
-    [[ "$word" == -* ]] || path="${path:+$path }$word"
+    if _borgfleet_words "${path:+$path }$word"; then path="${path:+$path }$word"; fi
   done
-  case "$path" in
-%s  esac
+  _borgfleet_words "$path"
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
 }
 complete -o default -F _borgfleet borgfleet
@@ -49,11 +67,6 @@ complete -o default -F _borgfleet borgfleet
 
 // collect gathers, for each command path, the words that may follow it.
 func collect(node *kong.Node, path string, words map[string][]string) {
-	for _, group := range node.AllFlags(true) {
-		for _, flag := range group {
-			words[path] = append(words[path], "--"+flag.Name)
-		}
-	}
 	for _, child := range node.Children {
 		if child.Type != kong.CommandNode || child.Hidden {
 			continue
@@ -61,16 +74,33 @@ func collect(node *kong.Node, path string, words map[string][]string) {
 		words[path] = append(words[path], child.Name)
 		collect(child, strings.TrimSpace(path+" "+child.Name), words)
 	}
+	for _, argument := range node.Positional {
+		if argument.Enum != "" {
+			words[path] = append(words[path], argument.EnumSlice()...)
+		}
+	}
+	for _, group := range node.AllFlags(true) {
+		for _, flag := range group {
+			words[path] = append(words[path], "--"+flag.Name)
+		}
+	}
 }
 
-func fishCondition(path string) string {
-	if path == "" {
-		return "__fish_use_subcommand"
+// fishCondition holds when the words of path were typed, and none of those that
+// lead on.
+func fishCondition(path string, words map[string][]string) string {
+	var conditions []string
+	for part := range strings.FieldsSeq(path) {
+		conditions = append(conditions, "__fish_seen_subcommand_from "+part)
 	}
-	parts := strings.Fields(path)
-	conditions := make([]string, len(parts))
-	for i, part := range parts {
-		conditions[i] = "__fish_seen_subcommand_from " + part
+	var deeper []string
+	for _, word := range words[path] {
+		if _, ok := words[strings.TrimSpace(path+" "+word)]; ok {
+			deeper = append(deeper, word)
+		}
+	}
+	if len(deeper) > 0 {
+		conditions = append(conditions, "not __fish_seen_subcommand_from "+strings.Join(deeper, " "))
 	}
 	return strings.Join(conditions, "; and ")
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 type hostCommands struct {
@@ -66,7 +67,7 @@ func presence(h fleet.HostView, now time.Time) string {
 	case h.Since.IsZero():
 		return "never connected"
 	default:
-		return "offline since " + human.Ago(h.Since, now)
+		return "offline, seen " + human.Ago(h.Since, now)
 	}
 }
 
@@ -88,7 +89,7 @@ func (c hostShow) Run(s *session) error {
 
 func (s *session) printHost(host fleet.HostView) {
 	now := time.Now()
-	t := newTable(s.Out)
+	t := newFacts(s.Out)
 	t.row("host", host.Name)
 	t.row("presence", presence(host, now))
 	t.row("running", human.Plural(host.Running, "job"))
@@ -114,6 +115,9 @@ type hostAdd struct {
 }
 
 func (c hostAdd) Run(s *session) error {
+	if err := job.CheckHostName("name", c.Name); err != nil {
+		return err
+	}
 	api, err := s.connect()
 	if err != nil {
 		return err
@@ -127,7 +131,7 @@ func (c hostAdd) Run(s *session) error {
 		if endpoints, err := readEndpoints(filepath.Dir(filepath.Dir(added.CredentialsDir))); err == nil {
 			bus = endpoints.Bus
 		}
-		s.printf("Host %s is known. Its credentials are in %s.\nStart its agent on this machine:\n", c.Name, added.CredentialsDir)
+		s.printf("Added host %s. Its agent's credentials are in %s.\nStart its agent, on this machine:\n", c.Name, added.CredentialsDir)
 		s.printf("  borgfleet-agent run --host %s --bus %s --credentials %s\n", c.Name, bus, filepath.Join(added.CredentialsDir, "agent.creds"))
 	})
 }

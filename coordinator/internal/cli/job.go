@@ -2,34 +2,44 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 type jobCommands struct {
-	Submit jobSubmit `cmd:"" help:"Submit a job: JSON as on the bus, or flags."`
 	List   jobList   `cmd:"" help:"List jobs, newest first."`
 	Show   jobShow   `cmd:"" help:"Show one job."`
 	Watch  jobWatch  `cmd:"" help:"Follow a job to its end; exits with its outcome."`
-	Log    jobLog    `cmd:"" help:"Print a job's log."`
+	Log    jobLog    `cmd:"" help:"Print a job's log; with -f as it grows."`
 	Cancel jobCancel `cmd:"" help:"End a job. It is cancelled once its process is gone."`
 	Retry  jobRetry  `cmd:"" help:"Submit a finished job's request again, as a new job."`
+	Submit jobSubmit `cmd:"" help:"Submit any job: JSON as on the bus, or flags."`
 }
 
 type jobSubmit struct {
 	Request        string   `arg:"" optional:"" help:"The request as JSON, or - for standard input."`
 	Host           string   `help:"The host that runs it." placeholder:"HOST"`
 	Kind           job.Kind `help:"What to do: init, backup, list, info, prune, compact or check." placeholder:"KIND"`
-	Repository     string   `help:"The repository." placeholder:"REPOSITORY"`
+	Repo           string   `help:"The repository." placeholder:"REPOSITORY" aliases:"repository"`
 	Spec           string   `help:"What exactly, as JSON." placeholder:"JSON"`
 	IdempotencyKey string   `help:"The same key submits only one job, however often it is tried." placeholder:"KEY"`
 	Priority       int      `help:"Higher goes first; -100 to 100." placeholder:"N"`
 	MaxAttempts    int      `help:"How often it is tried in all. Default: by its kind." placeholder:"N"`
 	Watch          bool     `help:"Follow the job; exit with its outcome." short:"w"`
+}
+
+// Help is the end of the command's help.
+func (jobSubmit) Help() string {
+	return `Examples:
+
+    borgfleet job submit --watch --host web1 --kind check --repo main
+    borgfleet job submit '{"host":"web1","kind":"backup","repository":"main","spec":{"paths":["/etc"]}}'`
 }
 
 func (c jobSubmit) Run(s *session) error {
@@ -49,13 +59,13 @@ func (c jobSubmit) Run(s *session) error {
 		return err
 	}
 	return s.show(submitted, func() {
-		s.printf("%s %s%s\n", submitted.ID, submitted.State, because(submitted.Reason))
+		s.printSubmitted(submitted)
 	})
 }
 
 func (c jobSubmit) request(s *session) (job.Request, error) {
 	flags := job.Request{
-		Host: c.Host, Kind: c.Kind, Repository: c.Repository, Spec: json.RawMessage(c.Spec),
+		Host: c.Host, Kind: c.Kind, Repository: c.Repo, Spec: json.RawMessage(c.Spec),
 		IdempotencyKey: c.IdempotencyKey, Priority: c.Priority, MaxAttempts: c.MaxAttempts,
 	}
 	if c.Request == "" {
@@ -67,7 +77,7 @@ func (c jobSubmit) request(s *session) (job.Request, error) {
 		}
 		return flags, nil
 	}
-	if c.Host != "" || c.Kind != "" || c.Repository != "" || c.Spec != "" {
+	if c.Host != "" || c.Kind != "" || c.Repo != "" || c.Spec != "" {
 		return flags, codeError{ExitUsage, "give the request as JSON or as flags, not both"}
 	}
 	text := []byte(c.Request)
@@ -78,7 +88,16 @@ func (c jobSubmit) request(s *session) (job.Request, error) {
 		}
 	}
 	request := job.Request{IdempotencyKey: c.IdempotencyKey, Priority: c.Priority, MaxAttempts: c.MaxAttempts}
-	return request, job.DecodeStrict(text, &request)
+	err := job.DecodeStrict(text, &request)
+	if failure, ok := errors.AsType[*job.Failure](err); ok && failure.Hint == "" {
+		err = failure.WithHint("borgfleet job submit --help has an example")
+	}
+	return request, err
+}
+
+// printSubmitted says the id first, for scripts that cut it off.
+func (s *session) printSubmitted(j job.Job) {
+	s.printf("%s %s: %s\n", j.ID, subject(j), stateText(j))
 }
 
 func because(reason string) string {
@@ -89,17 +108,17 @@ func because(reason string) string {
 }
 
 type jobList struct {
-	Host       string        `help:"Only this host's." placeholder:"HOST"`
-	Repository string        `help:"Only on this repository." placeholder:"REPOSITORY"`
-	State      job.State     `help:"Only in this state." placeholder:"STATE"`
-	Kind       job.Kind      `help:"Only of this kind." placeholder:"KIND"`
-	Since      time.Duration `help:"Only submitted within this time, for example 24h." placeholder:"TIME"`
-	Limit      int           `help:"At most this many." default:"50"`
-	Cursor     string        `help:"Go on where a list with --json ended." placeholder:"CURSOR"`
+	Host   string        `help:"Only this host's." placeholder:"HOST"`
+	Repo   string        `help:"Only on this repository." placeholder:"REPOSITORY" aliases:"repository"`
+	State  job.State     `help:"Only in this state: queued, sent, running, succeeded, warning, failed, cancelled or expired." placeholder:"STATE"`
+	Kind   job.Kind      `help:"Only of this kind: init, backup, list, info, prune, compact or check." placeholder:"KIND"`
+	Since  time.Duration `help:"Only submitted within this time, for example 24h." placeholder:"TIME"`
+	Limit  int           `help:"At most this many. Default: ${default}." default:"50" placeholder:"N"`
+	Cursor string        `help:"Go on where the list before ended." placeholder:"CURSOR"`
 }
 
 func (c jobList) Run(s *session) error {
-	filter := job.Filter{Host: c.Host, Repository: c.Repository, State: c.State, Kind: c.Kind, Limit: c.Limit, Cursor: c.Cursor}
+	filter := job.Filter{Host: c.Host, Repository: c.Repo, State: c.State, Kind: c.Kind, Limit: c.Limit, Cursor: c.Cursor}
 	if c.Since > 0 {
 		filter.Since = time.Now().Add(-c.Since)
 	}
@@ -121,7 +140,7 @@ func (c jobList) Run(s *session) error {
 		}
 		s.printJobs(page.Jobs, time.Now())
 		if page.Cursor != "" {
-			s.printf("There are more: --cursor %s\n", page.Cursor)
+			s.printf("There are more: add --cursor %s\n", page.Cursor)
 		}
 	})
 }
@@ -153,8 +172,15 @@ func (c jobShow) Run(s *session) error {
 
 func (s *session) printJob(j job.Job) {
 	now := time.Now()
-	s.printf("%s into %s: %s%s\n", j.Title(), j.Repository, j.State, because(j.Reason))
-	t := newTable(s.Out)
+	if j.State.Terminal() {
+		s.printOutcome(j)
+	} else {
+		s.printf("%s: %s\n", subject(j), stateText(j))
+	}
+	if j.Progress != nil {
+		s.printf("  %s\n", printable(progressText(*j.Progress)))
+	}
+	t := newFacts(s.Out)
 	t.row("job", string(j.ID))
 	t.row("submitted", human.Ago(j.SubmittedAt, now)+" by "+j.SubmittedBy)
 	if spec, err := json.Marshal(j.Spec); err == nil {
@@ -165,13 +191,12 @@ func (s *session) printJob(j job.Job) {
 		if a.Failure != nil {
 			text += ": " + a.Failure.Message
 		}
+		if a.StartedAt != nil {
+			text += ", started " + human.Ago(*a.StartedAt, now)
+		}
 		t.row(fmt.Sprintf("attempt %d of %d", a.Number, j.MaxAttempts), text)
 	}
 	t.end()
-	if j.Progress != nil {
-		s.printf("%s\n", progressText(*j.Progress))
-	}
-	s.printOutcome(j)
 }
 
 type jobWatch struct{ oneJob }
@@ -188,7 +213,10 @@ func (c jobWatch) Run(s *session) error {
 	return s.watch(api, id)
 }
 
-type jobLog struct{ oneJob }
+type jobLog struct {
+	oneJob
+	Follow bool `help:"Go on until the job is over." short:"f"`
+}
 
 func (c jobLog) Run(s *session) error {
 	id, err := c.id()
@@ -199,34 +227,48 @@ func (c jobLog) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	if c.Follow {
+		return s.follow(api, id)
+	}
+	_, err = s.printLog(api, id, 0)
+	return err
+}
+
+// printLog prints the log from a place to its present end, and returns where that is.
+func (s *session) printLog(api *client.Client, id job.ID, after int) (int, error) {
 	encoder := json.NewEncoder(s.Out)
-	for after := 0; ; {
+	for {
 		log, err := api.Log(s.ctx, id, after)
 		if err != nil {
-			return err
+			return after, err
 		}
 		for _, entry := range log.Lines {
 			if s.globals.JSON {
 				if err := encoder.Encode(entry); err != nil {
-					return err
+					return after, err
 				}
 				continue
 			}
 			s.printf("%s\n", logText(entry.LogLine))
 		}
 		if len(log.Lines) == 0 || log.Next == after {
-			return nil
+			return after, nil
 		}
 		after = log.Next
 	}
 }
 
+// troubling reports whether a line is a warning or an error.
+func troubling(line job.LogLine) bool {
+	return line.Level == job.LevelWarning || line.Level == job.LevelError
+}
+
 func logText(line job.LogLine) string {
 	text := line.At.Local().Format("15:04:05.000") + " "
-	if line.Level == job.LevelWarning || line.Level == job.LevelError {
+	if troubling(line) {
 		text += string(line.Level) + ": "
 	}
-	return text + line.Text
+	return text + printable(line.Text)
 }
 
 type jobCancel struct{ oneJob }
@@ -246,10 +288,10 @@ func (c jobCancel) Run(s *session) error {
 	}
 	return s.show(changed, func() {
 		if changed.State == job.Cancelled {
-			s.printf("%s is cancelled.\n", changed.Title())
+			s.printf("%s: cancelled\n", subject(changed))
 			return
 		}
-		s.printf("%s is being cancelled; it is %s until its process is gone.\n", changed.Title(), changed.State)
+		s.printf("%s: %s\n", subject(changed), stateText(changed))
 	})
 }
 
@@ -274,5 +316,5 @@ func (c jobRetry) Run(s *session) error {
 	if c.Watch {
 		return s.watch(api, submitted.ID)
 	}
-	return s.show(submitted, func() { s.printf("%s %s%s\n", submitted.ID, submitted.State, because(submitted.Reason)) })
+	return s.show(submitted, func() { s.printSubmitted(submitted) })
 }

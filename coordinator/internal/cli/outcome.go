@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -12,24 +13,47 @@ func (s *session) printOutcome(j job.Job) {
 	if !j.State.Terminal() {
 		return
 	}
-	s.printf("%s into %s: %s", j.Title(), j.Repository, j.State)
-	if j.Result != nil && j.Result.Duration > 0 {
-		s.printf(" in %s", human.Seconds(j.Result.Duration))
-	}
-	s.printf("\n")
-	if f := j.Failure; f != nil {
-		s.printf("  %s: %s\n", f.Code, f.Message)
+	s.printf("%s: %s\n", subject(j), outcome(j))
+	if f := j.Failure; f != nil && j.State != job.Cancelled {
+		s.printf("  %s: %s\n", f.Code, printable(f.Message))
 		if f.Hint != "" {
-			s.printf("  %s\n", f.Hint)
+			s.printf("  hint: %s\n", printable(f.Hint))
 		}
+		s.printf("  its log: borgfleet job log %s\n", j.ID)
 	}
 	if j.Result != nil {
-		s.printResult(j.Kind, *j.Result)
+		s.printResult(j, *j.Result)
 	}
 }
 
-func (s *session) printResult(kind job.Kind, r job.Result) {
-	switch kind {
+// subject is what a job is about: "backup of web1 into main", "check of main on web1".
+func subject(j job.Job) string {
+	if j.Kind == job.Backup {
+		return j.Title() + " into " + j.Repository
+	}
+	return string(j.Kind) + " of " + j.Repository + " on " + j.Host
+}
+
+// outcome is how a finished job ended, and in what time.
+func outcome(j job.Job) string {
+	text, link := string(j.State), " after "
+	switch j.State {
+	case job.Succeeded:
+		link = " in "
+	case job.Warning:
+		text, link = "done, with warnings,", " in "
+	}
+	switch {
+	case j.Result != nil && j.Result.Duration > 0:
+		return text + link + human.Seconds(j.Result.Duration)
+	case j.StartedAt != nil && j.FinishedAt != nil:
+		return text + link + human.Duration(j.Duration(*j.FinishedAt))
+	}
+	return strings.TrimSuffix(text, ",")
+}
+
+func (s *session) printResult(j job.Job, r job.Result) {
+	switch j.Kind {
 	case job.Backup:
 		s.printSizes(r)
 	case job.Info:
@@ -37,9 +61,13 @@ func (s *session) printResult(kind job.Kind, r job.Result) {
 	case job.List:
 		s.printArchives(r)
 	case job.Prune:
-		s.printf("  kept %s, deleted %s\n", human.Plural(len(r.Kept), "archive"), human.Plural(len(r.Pruned), "archive"))
+		kept, deleted := "kept", "deleted"
+		if spec, ok := j.Spec.(job.PruneSpec); ok && spec.DryRun {
+			kept, deleted = "would keep", "would delete"
+		}
+		s.printf("  %s %s, %s %s\n", kept, human.Plural(len(r.Kept), "archive"), deleted, human.Plural(len(r.Pruned), "archive"))
 		for _, name := range r.Pruned {
-			s.printf("    deleted %s\n", name)
+			s.printf("    %s %s\n", deleted, printable(name))
 		}
 	case job.Compact:
 		if r.FreedBytes != nil {
@@ -47,7 +75,7 @@ func (s *session) printResult(kind job.Kind, r job.Result) {
 		}
 	}
 	for _, warning := range r.Warnings {
-		s.printf("  warning: %s\n", warning)
+		s.printf("  warning: %s\n", printable(warning))
 	}
 	if r.WarningsOmitted > 0 {
 		s.printf("  and %s more\n", human.Plural(r.WarningsOmitted, "warning"))
@@ -55,7 +83,7 @@ func (s *session) printResult(kind job.Kind, r job.Result) {
 }
 
 func (s *session) printSizes(r job.Result) {
-	t := newTable(s.Out)
+	t := newFacts(s.Out)
 	t.row("  archive", r.Archive)
 	t.row("  files", human.Count(r.NFiles))
 	t.row("  original size", human.Bytes(r.OriginalSize))
@@ -72,7 +100,7 @@ func (s *session) printInfo(r job.Result) {
 	if info == nil {
 		return
 	}
-	t := newTable(s.Out)
+	t := newFacts(s.Out)
 	t.row("  repository id", info.ID)
 	t.row("  location", info.Location)
 	t.row("  encryption", string(info.Encryption))

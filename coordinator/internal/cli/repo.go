@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -73,7 +74,7 @@ func (c repoShow) Run(s *session) error {
 		return err
 	}
 	return s.show(r, func() {
-		t := newTable(s.Out)
+		t := newFacts(s.Out)
 		t.row("repository", r.Name)
 		t.row("location", r.Location)
 		t.row("encryption", string(r.Encryption))
@@ -94,7 +95,7 @@ func (c repoShow) Run(s *session) error {
 type repoAdd struct {
 	Name               string         `arg:"" help:"The new repository's name."`
 	Location           string         `required:"" help:"Absolute path on the host, or ssh://user@host:port/path." placeholder:"LOCATION"`
-	Encryption         job.Encryption `help:"Borg's encryption mode." default:"repokey-blake2" placeholder:"MODE"`
+	Encryption         job.Encryption `help:"Borg's encryption mode: ${encryption_list}. Default: ${default}." default:"repokey-blake2" enum:"${encryptions}" placeholder:"MODE"`
 	PassphraseFile     string         `help:"Take the passphrase from this file; - is standard input. Default: ask." placeholder:"FILE"`
 	GeneratePassphrase bool           `help:"Make a strong passphrase, and print it this once."`
 }
@@ -102,6 +103,9 @@ type repoAdd struct {
 // Run implements repo add. The passphrase is never an argument.
 func (c repoAdd) Run(s *session) error {
 	request := fleet.NewRepository{Name: c.Name, Location: c.Location, Encryption: c.Encryption, Generate: c.GeneratePassphrase}
+	if err := (job.Repository{Name: c.Name, Location: c.Location, Encryption: c.Encryption}).Validate(); err != nil {
+		return err
+	}
 	if c.GeneratePassphrase && c.PassphraseFile != "" {
 		return codeError{ExitUsage, "--generate-passphrase and --passphrase-file exclude each other"}
 	}
@@ -130,7 +134,7 @@ func (c repoAdd) Run(s *session) error {
 			Generated string `json:"generated_passphrase,omitempty"`
 		}{added.RepositoryView, generated})
 	}
-	s.printf("Repository %s is known. Create it on disk with: borgfleet repo init %s --host HOST\n", c.Name, c.Name)
+	s.printf("Added repository %s. Create it on disk with: borgfleet repo init %s --host HOST\n", c.Name, c.Name)
 	if c.GeneratePassphrase {
 		s.printf("Its passphrase, shown this once; keep it where this machine's loss does not reach it:\n%s\n", added.Passphrase.Reveal())
 	}
@@ -182,6 +186,7 @@ func (s *session) prompt(terminal *os.File, text string) (secret.Value, error) {
 
 type repoRemove struct {
 	Name string `arg:"" help:"The repository's name."`
+	Yes  bool   `help:"Do not ask whether you are sure." short:"y"`
 }
 
 func (c repoRemove) Run(s *session) error {
@@ -189,12 +194,31 @@ func (c repoRemove) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := c.confirm(s); err != nil {
+		return err
+	}
 	if err := api.RemoveRepository(s.ctx, c.Name); err != nil {
 		return err
 	}
 	return s.show(map[string]string{"removed": c.Name}, func() {
-		s.printf("Repository %s is forgotten, with its passphrase. What is on its disk stays.\n", c.Name)
+		s.printf("Removed repository %s, with its passphrase. What is on its disk stays.\n", c.Name)
 	})
+}
+
+// confirm asks a person at a terminal; a script must say --yes.
+func (c repoRemove) confirm(s *session) error {
+	if c.Yes {
+		return nil
+	}
+	if _, ok := terminalWidth(s.In); !ok {
+		return codeError{ExitUsage, "this forgets the passphrase that is kept here; without it no archive can be read (add --yes if you are sure)"}
+	}
+	fmt.Fprintf(s.Err, "Forget repository %s and the passphrase that is kept here? Without it no archive can be read. [y/N] ", c.Name)
+	var answer string
+	if _, err := fmt.Fscanln(s.In, &answer); err != nil || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
+		return codeError{ExitFailed, "nothing was changed"}
+	}
+	return nil
 }
 
 // onRepository is what every command that runs a job on a repository takes.

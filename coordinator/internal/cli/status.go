@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -28,9 +29,12 @@ func (s *session) printStatus(status fleet.Status) {
 	if len(status.Attention) > 0 {
 		s.printf("\nNeeds attention\n")
 		for _, a := range status.Attention {
-			s.printf("  %s: %s\n", a.Kind, a.Message)
+			s.printf("  %s: %s\n", strings.ReplaceAll(a.Kind, "_", " "), printable(a.Message))
 			if a.Hint != "" {
-				s.printf("    %s\n", a.Hint)
+				s.printf("    hint: %s\n", printable(a.Hint))
+			}
+			if a.Job != "" {
+				s.printf("    job: %s\n", a.Job)
 			}
 		}
 	}
@@ -50,29 +54,21 @@ func (s *session) printStatus(status fleet.Status) {
 }
 
 func (s *session) printJobs(jobs []job.Job, now time.Time) {
-	t := newTable(s.Out, "JOB", "KIND", "HOST", "REPOSITORY", "STATE", "SUBMITTED", "RAN", "")
+	t := newTable(s.Out, "JOB", "STATE", "KIND", "HOST", "REPOSITORY", "SUBMITTED", "RAN", "REMARK")
 	for _, j := range jobs {
 		ran := human.None
 		if j.StartedAt != nil {
 			ran = human.Duration(j.Duration(now))
 		}
-		t.row(string(j.ID), string(j.Kind), j.Host, j.Repository, string(j.State), human.Ago(j.SubmittedAt, now), ran, remark(j))
+		t.row(string(j.ID), string(j.State), string(j.Kind), j.Host, j.Repository, human.Ago(j.SubmittedAt, now), ran, remark(j))
 	}
 	t.end()
 }
 
 // remark is the one thing worth saying of a job in a list.
 func remark(j job.Job) string {
-	switch {
-	case j.Failure != nil:
-		return j.Failure.Message
-	case j.Progress != nil && j.State == job.Running:
+	if j.State == job.Running && j.Progress != nil {
 		return progressText(*j.Progress)
-	case j.Reason != "":
-		return j.Reason
-	case j.Result != nil && j.Kind == job.Backup:
-		return human.Bytes(j.Result.OriginalSize) + ", " + human.Bytes(j.Result.DeduplicatedSize) + " new"
-	default:
-		return ""
 	}
+	return human.Remark(j)
 }

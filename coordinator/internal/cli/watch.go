@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
@@ -16,7 +12,7 @@ import (
 )
 
 // plainGap is how often progress is said where there is no terminal.
-const plainGap = 5 * time.Second
+const plainGap = 10 * time.Second
 
 func (s *session) submitAndWatch(request job.Request) error {
 	api, err := s.connect()
@@ -33,13 +29,12 @@ func (s *session) submitAndWatch(request job.Request) error {
 // watch follows a job to its end, and returns its outcome as an exit code.
 func (s *session) watch(api *client.Client, id job.ID) error {
 	v := s.newViewer()
+	defer v.stop()
 	for event, err := range api.Events(s.ctx, client.EventFilter{Job: id}) {
-		if errors.Is(err, context.Canceled) {
-			v.stop()
-			return codeError{ExitFailed, fmt.Sprintf("stopped watching; the job goes on (borgfleet job watch %s, borgfleet job cancel %s)", id, id)}
+		if s.ctx.Err() != nil {
+			return codeError{ExitFailed, fmt.Sprintf("stopped watching; the job goes on (to end it: borgfleet job cancel %s)", id)}
 		}
 		if err != nil {
-			v.stop()
 			return err
 		}
 		v.show(event)
@@ -66,41 +61,45 @@ func (s *session) finish(j job.Job) error {
 	}
 }
 
-// viewer shows a job's life: a bar on a terminal, plain lines elsewhere, and
-// nothing but the end with --json.
+// viewer shows a job's life on standard error: a moving line on a terminal,
+// plain lines elsewhere, nothing with --json.
 type viewer struct {
 	s        *session
-	bar      *progressbar.ProgressBar // nil without a terminal
-	said     string                   // last state and reason that were said
-	saidAt   time.Time                // of the last plain progress line
-	logShown int                      // highest step shown of the present attempt
-	attempt  int
+	live     *liveLine // nil without a terminal
+	now      func() time.Time
+	job      job.Job   // as last heard of
+	said     string    // the last plain line about its state
+	saidAt   time.Time // of the last plain line
+	attempt  int       // that log lines were shown of
+	logShown int       // the highest step shown of it
 }
 
 func (s *session) newViewer() *viewer {
-	v := &viewer{s: s}
-	if file, ok := s.Err.(*os.File); ok && !s.globals.JSON && term.IsTerminal(int(file.Fd())) {
-		v.bar = progressbar.NewOptions(-1,
-			progressbar.OptionSetWriter(file), progressbar.OptionFullWidth(), progressbar.OptionThrottle(50*time.Millisecond),
-			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSpinnerType(14), progressbar.OptionSetTheme(progressbar.ThemeASCII))
+	v := &viewer{s: s, now: time.Now}
+	if _, ok := terminalWidth(s.Err); ok && !s.globals.JSON {
+		v.live = newLiveLine(s.Err, func() int { width, _ := terminalWidth(s.Err); return width })
 	}
 	return v
 }
 
+// stop takes the moving line away. It may be called again.
 func (v *viewer) stop() {
-	if v.bar != nil {
-		_ = v.bar.Clear()
+	if v.live != nil {
+		v.live.close()
+		v.live = nil
 	}
 }
 
-// line prints one line, above the bar if there is one.
-func (v *viewer) line(format string, args ...any) {
-	if v.s.globals.JSON {
-		return
+// line prints one line, above the moving one if there is one.
+func (v *viewer) line(text string) {
+	switch {
+	case v.s.globals.JSON:
+	case v.live != nil:
+		v.live.above(text)
+	default:
+		fmt.Fprintln(v.s.Err, text)
+		v.saidAt = v.now()
 	}
-	v.stop()
-	fmt.Fprintf(v.s.Err, format+"\n", args...)
 }
 
 func (v *viewer) show(event client.Event) {
@@ -109,9 +108,6 @@ func (v *viewer) show(event client.Event) {
 		v.line("connection to the coordinator lost, trying again; the job goes on")
 	case event.Job != nil:
 		v.state(*event.Job)
-		if event.Job.Progress != nil {
-			v.progress(*event.Job.Progress)
-		}
 	case event.Progress != nil:
 		v.progress(event.Progress.Progress)
 	case event.Step != nil:
@@ -119,13 +115,55 @@ func (v *viewer) show(event client.Event) {
 	}
 }
 
+// quiet reports whether the answer is all that is of interest: borg's command
+// line and the states on the way to it are not.
+func (v *viewer) quiet() bool { return v.job.Kind == job.List || v.job.Kind == job.Info }
+
 func (v *viewer) state(j job.Job) {
-	text := fmt.Sprintf("%s: %s%s", j.Title(), j.State, because(j.Reason))
-	if text == v.said || j.State.Terminal() {
+	first := v.job.ID == ""
+	v.job = j
+	if j.State.Terminal() {
 		return
 	}
-	v.said = text
-	v.line("%s", text)
+	if first && !v.quiet() {
+		v.line("job " + string(j.ID) + ": " + subject(j))
+	}
+	if j.Progress != nil {
+		v.progress(*j.Progress)
+		return
+	}
+	text := stateText(j)
+	if v.live != nil {
+		v.live.set(nil, func() string { return text + v.since() }, "")
+		return
+	}
+	worthALine := j.Reason != "" || j.CancelRequested || j.State == job.Running && !v.quiet()
+	if text != v.said && worthALine {
+		v.said = text
+		v.line(text)
+	}
+}
+
+// since is how long the job runs.
+func (v *viewer) since() string {
+	if v.job.StartedAt == nil || v.job.State != job.Running {
+		return ""
+	}
+	return " for " + human.Duration(v.now().Sub(*v.job.StartedAt).Truncate(time.Second))
+}
+
+// stateText is the state of an open job in words.
+func stateText(j job.Job) string {
+	text := string(j.State)
+	switch {
+	case j.CancelRequested:
+		return "being cancelled; it is over when borg's process is gone"
+	case j.State == job.Queued:
+		text = "waiting"
+	case j.State == job.Sent:
+		text = "sent to " + j.Host
+	}
+	return printable(text + because(j.Reason))
 }
 
 // step shows log lines once, though they may be told again after a gap.
@@ -138,46 +176,81 @@ func (v *viewer) step(e job.Event) {
 	}
 	v.logShown = e.Seq
 	if e.Omitted > 0 {
-		v.line("  (%s left out)", human.Plural(e.Omitted, "line"))
+		v.line("  (" + human.Plural(e.Omitted, "line") + " left out)")
 	}
 	for _, line := range e.Lines {
-		v.line("  %s", logText(line))
+		if troubling(line) || !v.quiet() {
+			v.line("  " + logText(line))
+		}
 	}
 }
 
 func (v *viewer) progress(p job.Progress) {
-	if v.bar == nil {
-		if now := time.Now(); now.Sub(v.saidAt) >= plainGap {
-			v.saidAt = now
-			v.line("%s", progressText(p))
-		}
-		return
+	switch {
+	case v.job.CancelRequested:
+	case v.live != nil && p.NFiles > 0:
+		v.live.set(p.Percent, func() string { return progressText(p) }, p.Path)
+	case v.live != nil:
+		v.live.set(p.Percent, func() string { return progressText(p) }, "")
+	case v.now().Sub(v.saidAt) >= plainGap:
+		v.line(printable(progressText(p)))
 	}
-	v.bar.Describe(progressText(p))
-	if p.Percent == nil {
-		_ = v.bar.Add(1)
-		return
-	}
-	if v.bar.GetMax() != 100 {
-		v.bar.ChangeMax(100)
-	}
-	_ = v.bar.Set(int(*p.Percent))
 }
 
 // progressText is one line of progress, without the bar.
 func progressText(p job.Progress) string {
-	text := p.Phase
-	if p.Percent != nil {
-		text += fmt.Sprintf(" %.0f %%", *p.Percent)
+	text := ""
+	add := func(part string) {
+		if text != "" {
+			text += ", "
+		}
+		text += part
 	}
-	if p.NFiles > 0 {
-		text += fmt.Sprintf(", %s files, %s, %s new", human.Count(p.NFiles), human.Bytes(p.OriginalSize), human.Bytes(p.DeduplicatedSize))
+	if p.Percent != nil {
+		add(fmt.Sprintf("%.0f %%", *p.Percent))
+	}
+	switch {
+	case p.NFiles > 0:
+		add(human.Plural(p.NFiles, "file"))
+		add(human.Bytes(p.OriginalSize))
+		add(human.Bytes(p.DeduplicatedSize) + " new")
+	case p.Path != "":
+		add(p.Path)
+	default:
+		add(p.Phase)
 	}
 	if p.Rate != nil {
-		text += ", " + human.Rate(*p.Rate)
+		add(human.Rate(*p.Rate))
 	}
 	if p.ETASeconds != nil {
-		text += ", " + human.Seconds(float64(*p.ETASeconds)) + " left"
+		add(human.Seconds(*p.ETASeconds) + " left")
 	}
 	return text
+}
+
+// follow prints a job's log as it grows, until the job is over.
+func (s *session) follow(api *client.Client, id job.ID) error {
+	after := 0
+	for event, err := range api.Events(s.ctx, client.EventFilter{Job: id}) {
+		if s.ctx.Err() != nil {
+			return nil // Ctrl-C is how following ends
+		}
+		if err != nil {
+			return err
+		}
+		news := event.Job != nil || event.Step != nil && event.Step.Type == job.EventLog
+		if !news {
+			continue
+		}
+		if after, err = s.printLog(api, id, after); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		}
+		if event.Job != nil && event.Job.State.Terminal() {
+			return nil
+		}
+	}
+	return errors.New("the event stream ended before the job")
 }

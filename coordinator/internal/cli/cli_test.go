@@ -1,0 +1,213 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/cli"
+)
+
+// Without arguments there is help, which names every command and every exit code.
+func TestHelp(t *testing.T) {
+	c := newCoordinator(t)
+	bare, asked := c.run(t, ""), c.run(t, "", "--help")
+	if bare.code != 0 || bare.err != "" || bare.out != asked.out {
+		t.Errorf("without arguments: exit code %d, %q", bare.code, bare.err)
+	}
+	for _, want := range []string{
+		"Every day:", "status", "backup", "archive", "job", "What there is:", "host", "repo", "The program:", "serve", "completion", "version",
+		"Exit codes: 0 done", "--json",
+	} {
+		if !strings.Contains(bare.out, want) {
+			t.Errorf("the help does not say %q:\n%s", want, bare.out)
+		}
+	}
+	if sub := c.run(t, "", "job", "--help"); !strings.Contains(sub.out, "Commands:\n  job list") || strings.Contains(sub.out, "Every day") {
+		t.Errorf("help of a group of commands:\n%s", sub.out)
+	}
+}
+
+func TestEveryHelpPage(t *testing.T) {
+	c := newCoordinator(t)
+	pages := 0
+	var visit func(path ...string)
+	visit = func(path ...string) {
+		r := c.run(t, "", append(path, "--help")...)
+		if r.code != 0 || r.err != "" || !strings.Contains(r.out, "Usage: borgfleet "+strings.Join(path, " ")) {
+			t.Errorf("%q: exit code %d, %q\n%s", path, r.code, r.err, r.out)
+		}
+		pages++
+		if _, commands, ok := strings.Cut(r.out, "\nCommands:\n"); ok {
+			for line := range strings.Lines(commands) {
+				if fields := strings.Fields(line); strings.HasPrefix(line, "  "+path[0]+" ") {
+					visit(fields[:2]...)
+				}
+			}
+		}
+	}
+	for _, command := range []string{"status", "backup", "archive", "job", "host", "repo", "serve", "completion", "version"} {
+		visit(command)
+	}
+	if pages < 25 {
+		t.Errorf("only %d pages", pages)
+	}
+}
+
+// A mistake is one line that says what to do instead.
+func TestMistakes(t *testing.T) {
+	c := full(t)
+	for name, test := range map[string]struct {
+		args string
+		code int
+		says string
+	}{
+		"no such command":       {"frob", cli.ExitUsage, "unexpected argument frob"},
+		"no such flag":          {"status --frob", cli.ExitUsage, "(run borgfleet status --help)"},
+		"flags are missing":     {"backup /etc", cli.ExitUsage, "--host=HOST, --repo=REPOSITORY (run borgfleet backup --help)"},
+		"paths are missing":     {"backup --host web1 --repo main", cli.ExitUsage, "<paths>"},
+		"argument in the usage": {"completion tcsh", cli.ExitUsage, "(run borgfleet completion --help)"},
+		"bad job id":            {"job show x", cli.ExitUsage, "is not a job id"},
+		"bad state":             {"job list --state gone", cli.ExitUsage, "one of queued, sent, running"},
+		"bad host name":         {"host add a/b", cli.ExitUsage, "1 to 63 of a-z"},
+		"bad repository name":   {"repo add A --location /x --generate-passphrase", cli.ExitUsage, "is not a repository name"},
+		"bad location":          {"repo add a --location x --generate-passphrase", cli.ExitUsage, "an absolute path on the host"},
+		"bad encryption":        {"repo add a --location /x --encryption rot13", cli.ExitUsage, "repokey-blake2"},
+		"no passphrase":         {"repo add a --location /x", cli.ExitUsage, "--passphrase-file"},
+		"two passphrases":       {"repo add a --location /x --generate-passphrase --passphrase-file p", cli.ExitUsage, "exclude each other"},
+		"not sure":              {"repo remove main", cli.ExitUsage, "add --yes"},
+		"nothing to submit":     {"job submit", cli.ExitUsage, "give the request as JSON"},
+		"request is not JSON":   {"job submit {", cli.ExitUsage, "has an example"},
+		"spec is not JSON":      {"job submit --kind info --host web1 --repo main --spec {", cli.ExitUsage, "--spec is not valid JSON"},
+		"both ways":             {"job submit {} --host web1", cli.ExitUsage, "not both"},
+		"refused":               {"host show nope", cli.ExitFailed, "(borgfleet host list shows all)"},
+		"not a URL":             {"--url foo status", cli.ExitUsage, "for example http://"},
+		"unreachable":           {"--url http://127.0.0.1:1 status", cli.ExitUnreachable, "is it running?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := c.run(t, "", strings.Fields(test.args)...)
+			if r.code != test.code || !strings.Contains(r.err, test.says) || r.out != "" {
+				t.Errorf("exit code %d, want %d, and %q in:\n%s%s", r.code, test.code, test.says, r.err, r.out)
+			}
+			if strings.Count(r.err, "\n") != 1 || !strings.HasPrefix(r.err, "borgfleet: ") {
+				t.Errorf("not one line:\n%s", r.err)
+			}
+		})
+	}
+}
+
+func TestNoCoordinatorOnTheDataDirectory(t *testing.T) {
+	t.Setenv("BORGFLEET_URL", "")
+	var out, errs bytes.Buffer
+	code := cli.Main(context.Background(), []string{"--data", t.TempDir(), "status"}, cli.Streams{Out: &out, Err: &errs})
+	if code != cli.ExitUnreachable || !strings.Contains(errs.String(), "no coordinator runs") {
+		t.Errorf("exit code %d: %s", code, &errs)
+	}
+}
+
+// Every command that answers at once does so for people, and as JSON.
+func TestAnswers(t *testing.T) {
+	for name, test := range map[string]struct {
+		args string
+		want []string
+	}{
+		"status": {"status", []string{
+			"1 of 2 backups needs attention\n1 of 2 hosts online", "  failed: backup of web1 failed\n    hint: make room\n    job: " + string(backupID),
+			"31.4 GB, 212 MB new", "web1  online", "db1   never connected",
+		}},
+		"host list":       {"host list", []string{"web1  online", "212 MB", "1.2.4"}},
+		"host show":       {"host show web1", []string{"free space", "81.9 GB", "web1-1 (212 MB new)"}},
+		"host add":        {"host add web1", []string{"Added host web1", "--credentials /data/agents/web1/agent.creds"}},
+		"host remove":     {"host remove web1", []string{"web1"}},
+		"repo list":       {"repo list", []string{"main        /srv/borg/main  repokey-blake2"}},
+		"repo show":       {"repo show main", []string{"location", "/srv/borg/main", "last check"}},
+		"repo add":        {"repo add main --location /srv/borg/main --generate-passphrase", []string{"correct horse", "repo init main"}},
+		"repo remove":     {"repo remove main --yes", []string{"Removed repository main"}},
+		"job list":        {"job list", []string{"JOB ", "failed", "no space left on ?[31mthe disk", "add --cursor more"}},
+		"job show":        {"job show " + string(backupID), []string{"backup of web1 into main: succeeded in 1 min 40 s", "148,210", "31.4 GB", "20.0 GB (64 %)", "212 MB (0.7 %)", `{"paths":["/etc"]`}},
+		"job show a list": {"job show " + string(listID), []string{"list of main on web1: succeeded in 0.4 s", "web1-1", "0123456789ab\n"}},
+		"job submit":      {"job submit --host web1 --kind backup --repository main --spec {\"paths\":[\"/etc\"]}", []string{string(backupID) + " backup of web1 into main: waiting\n"}},
+		"job cancel":      {"job cancel " + string(backupID), []string{"backup of web1 into main: cancelled"}},
+		"job retry":       {"job retry " + string(backupID), []string{string(backupID)}},
+		"job log":         {"job log " + string(backupID), []string{"warning: /x: ?changed\n"}},
+		"version":         {"version", []string{"borgfleet "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := full(t)
+			r := c.run(t, "", strings.Fields(test.args)...)
+			if r.code != cli.ExitDone || r.err != "" {
+				t.Fatalf("exit code %d: %s", r.code, r.err)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(r.out, want) {
+					t.Errorf("it does not say %q:\n%s", want, r.out)
+				}
+			}
+			for line := range strings.Lines(r.out) {
+				if strings.HasSuffix(line, " \n") {
+					t.Errorf("blanks at the end of %q", line)
+				}
+			}
+			r = c.run(t, "", append(strings.Fields(test.args), "--json")...)
+			var any any
+			if err := json.Unmarshal([]byte(r.out), &any); err != nil || r.code != cli.ExitDone {
+				t.Errorf("--json: exit code %d, %v:\n%s%s", r.code, err, r.out, r.err)
+			}
+		})
+	}
+}
+
+// What is asked of the coordinator is what was given.
+func TestRequests(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "passphrase")
+	if err := os.WriteFile(file, []byte("a b c\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := full(t)
+	for _, step := range []struct{ stdin, args, want string }{
+		{"", "job list --host web1 --repo main --limit 3 --cursor " + string(listID), "GET /jobs?cursor=" + string(listID) + "&host=web1&limit=3&repository=main"},
+		{`{"host":"web1","kind":"info","repository":"main"}`, "job submit - --idempotency-key k", `POST /jobs {"host":"web1","kind":"info","repository":"main","idempotency_key":"k"}`},
+		{"", "repo add main --location /srv --passphrase-file " + file, `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"a b c"}`},
+		{"d e f\n", "repo add main --location /srv --passphrase-file -", `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"d e f"}`},
+		{"", "host add web1 --label room=attic", `POST /hosts {"name":"web1","labels":{"room":"attic"}}`},
+	} {
+		if r := c.run(t, step.stdin, strings.Fields(step.args)...); r.code != 0 {
+			t.Fatalf("%s: exit code %d: %s", step.args, r.code, r.err)
+		}
+		if diff := cmp.Diff(step.want, c.asked[len(c.asked)-1]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.args, diff)
+		}
+	}
+}
+
+// The script completes in a real bash, also behind flags with values.
+func TestCompletion(t *testing.T) {
+	c := newCoordinator(t)
+	script := c.run(t, "", "completion", "bash").out + `
+ask() { COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=(); _borgfleet; echo "${COMPREPLY[*]}"; }
+ask borgfleet ho
+ask borgfleet --json job w
+ask borgfleet backup --host web1 --re
+ask borgfleet completion z
+ask borgfleet repo prune main --keep-m
+`
+	out, err := exec.Command("bash", "--norc", "-euc", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if diff := cmp.Diff("host\nwatch\n--repo\nzsh\n--keep-monthly\n", string(out)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for shell, want := range map[string]string{"zsh": "bashcompinit", "fish": "complete -c borgfleet -n '__fish_seen_subcommand_from host; and __fish_seen_subcommand_from add'"} {
+		if r := c.run(t, "", "completion", shell); !strings.Contains(r.out, want) {
+			t.Errorf("%s: no %q in:\n%s", shell, want, r.out)
+		}
+	}
+}

@@ -1,0 +1,18 @@
+package cli
+
+import "github.com/borgfleet/borgfleet/shared/job"
+
+// For tests of single functions.
+var (
+	Fit          = fit
+	FitEnd       = fitEnd
+	Printable    = printable
+	ColumnsIn    = columnsIn
+	ProgressText = progressText
+)
+
+// RenderLine is the moving line in a terminal of a width.
+func RenderLine(width int, p job.Progress) string {
+	l := &liveLine{width: func() int { return width }, percent: p.Percent, words: func() string { return progressText(p) }, tail: p.Path}
+	return l.render()
+}
