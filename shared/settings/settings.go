@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
+	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -35,10 +38,42 @@ func Load[T any](path, fallback string, target *T) error {
 	overlaid := *target
 	decoder := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
 	if err := decoder.Decode(&overlaid); err != nil {
-		return fmt.Errorf("configuration %s: %s", path, yaml.FormatError(err, false, true))
+		return fmt.Errorf("configuration %s%s", path, fault(data, err))
 	}
 	*target = overlaid
 	return nil
+}
+
+// fault words an error of the decoder in one line, with its place.
+func fault(data []byte, err error) string {
+	decoding, ok := errors.AsType[yaml.Error](err)
+	if !ok || decoding.GetToken() == nil {
+		return ": " + err.Error()
+	}
+	said, line := decoding.GetMessage(), decoding.GetToken().Position.Line
+	if wrong, ok := errors.AsType[*yaml.TypeError](err); ok {
+		said = "the key takes " + kindOf(wrong.DstType)
+	}
+	if lines := strings.Split(string(data), "\n"); line >= 1 && line <= len(lines) {
+		return fmt.Sprintf(", line %d: %s: %s", line, said, strings.TrimSpace(lines[line-1]))
+	}
+	return ": " + said
+}
+
+// kindOf names a type as a reader of YAML knows it.
+func kindOf(t reflect.Type) string {
+	switch kind := t.Kind(); {
+	case t == reflect.TypeFor[time.Duration]():
+		return "a time, such as 90s"
+	case kind >= reflect.Int && kind <= reflect.Uint64:
+		return "a whole number"
+	case kind == reflect.Bool:
+		return "true or false"
+	case kind == reflect.Slice:
+		return "a list"
+	default:
+		return "text"
+	}
 }
 
 func isEmpty(file *ast.File) bool {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/borgfleet/borgfleet/shared/settings"
 )
@@ -68,6 +69,30 @@ func TestLoadRefusesAndChangesNothing(t *testing.T) {
 			}
 			if got != defaults() {
 				t.Errorf("changed to %+v", got)
+			}
+		})
+	}
+}
+
+func TestFaultsArePutInOneLine(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown key":       {"name: x\ncolour: red\n", `, line 2: unknown field "colour": colour: red`},
+		"wrong type":        {"name: x\ninner:\n  count: many\n", ", line 3: the key takes a whole number: count: many"},
+		"keys expected":     {"inner: 7\n", ", line 1: int was used where mapping is expected: inner: 7"},
+		"time without unit": {"wait: 5\n", ", line 1: the key takes a time, such as 90s: wait: 5"},
+		"no time":           {"wait: 5 minutes\n", `"5 minutes"`},
+		"given twice":       {"name: x\nname: y\n", ", line 2: "},
+		"not YAML":          {"a: b: c\n", ", line 1: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got struct {
+				Name  string
+				Inner struct{ Count int }
+				Wait  time.Duration
+			}
+			err := settings.Load(write(t, c.text), "", &got)
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.ContainsAny(err.Error(), "\n>^") || strings.Contains(err.Error(), "Go struct") {
+				t.Errorf("%v\nwant one line with %q", err, c.want)
 			}
 		})
 	}
