@@ -133,7 +133,7 @@ func (b *browser) screenshot(t *testing.T, name string, width int64, scheme stri
 }
 
 // scene is a small fleet with something of everything on its pages.
-func scene(t *testing.T) (c *harness.Coordinator, running job.Job) {
+func scene(t *testing.T) (c *harness.Coordinator, running, waiting job.Job) {
 	t.Helper()
 	c = harness.StartCoordinator(t)
 	c.AddAgent("web1", harness.AgentOptions{})
@@ -153,16 +153,16 @@ func scene(t *testing.T) (c *harness.Coordinator, running job.Job) {
 	c.Await(backup("db1", "db-main", small).ID, job.Failed) // it was never initialised
 	running = backup("web1", "web-main", large)
 	c.Await(running.ID, job.Running)
-	backup("db1", "web-main", small)   // waits for the repository
-	backup("laptop", "db-main", small) // waits for its host
-	return c, running
+	waiting = backup("db1", "web-main", small) // for the repository
+	backup("laptop", "db-main", small)         // for its host
+	return c, running, waiting
 }
 
 // The pages show a running backup live, without reloading, without a complaint
 // of the browser, in every width and scheme.
 func TestPagesInABrowser(t *testing.T) {
 	t.Parallel()
-	c, running := scene(t)
+	c, running, _ := scene(t)
 	b := openBrowser(t)
 
 	b.visit(t, c.HTTP+"/")
@@ -205,7 +205,7 @@ func TestPagesInABrowser(t *testing.T) {
 // A person cancels a running job on its page, and sees it end there.
 func TestCancelOnThePage(t *testing.T) {
 	t.Parallel()
-	c, running := scene(t)
+	c, running, waiting := scene(t)
 	b := openBrowser(t)
 	b.visit(t, c.HTTP+"/jobs/"+string(running.ID))
 	b.do(t, chromedp.Click(chromedp.CSS(`form[action$="/cancel"] button`)), chromedp.WaitVisible(chromedp.CSS("h1")))
@@ -220,13 +220,14 @@ func TestCancelOnThePage(t *testing.T) {
 		t.Errorf("the log of a job that is over is still called %q", title)
 	}
 	b.screenshot(t, "job-cancelled", 1280, "light")
+	c.Await(waiting.ID, job.Succeeded) // its turn came
 }
 
 // Without JavaScript the page is complete; with the keyboard alone, every link
 // and button is reached.
 func TestPagesWithoutScriptAndByKeyboard(t *testing.T) {
 	t.Parallel()
-	c, running := scene(t)
+	c, running, _ := scene(t)
 	harness.Eventually(t, "the first line of the log", func() error {
 		if log := c.MustCLI("job", "log", string(running.ID)); !strings.Contains(log, "borg create") {
 			return errors.New("the log is empty")
