@@ -123,9 +123,13 @@ func (d *daemon) build() error {
 	return nil
 }
 
+// borgTime is how long a hello, or a status, waits for a borg that has not been
+// asked for its version before; the next one has the answer.
+const borgTime = 2 * time.Second
+
 // hello is what the agent says of itself, apart from its attempts.
 func (d *daemon) hello() bus.Hello {
-	ctx, cancel := context.WithTimeout(context.Background(), bus.RequestTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), borgTime)
 	defer cancel()
 	version, failure := d.borg.Version(ctx)
 	return bus.Hello{

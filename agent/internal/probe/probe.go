@@ -27,10 +27,22 @@ const versionTimeout = 30 * time.Second
 // file has changed. It is safe for concurrent use.
 type Borg struct {
 	binary string
-	mu     sync.Mutex // also: only one borg --version at a time
+	mu     sync.Mutex
 	file   identity
 	answer borg.Version
+	asking *question // nil: nobody waits for an answer
 }
+
+// question is one borg --version that runs. It goes on when whoever asked has
+// no more time: on a busy host the next one finds the answer.
+type question struct {
+	file    identity
+	over    chan struct{} // closed when version and err are set
+	version borg.Version
+	err     error
+}
+
+var errBusy = errors.New("borg --version does not answer; the host may be very busy")
 
 // identity tells one file from its successor.
 type identity struct {
@@ -52,15 +64,41 @@ func (b *Borg) Version(ctx context.Context) (borg.Version, *job.Failure) {
 		return borg.Version{}, missing(b.binary, err)
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if file != b.file {
-		version, err := ask(ctx, file.path)
-		if err != nil {
-			return borg.Version{}, missing(b.binary, err)
-		}
-		b.file, b.answer = file, version
+	if file == b.file {
+		defer b.mu.Unlock()
+		return b.answer, b.answer.Check()
 	}
-	return b.answer, b.answer.Check()
+	asked := b.asking
+	if asked == nil || asked.file != file {
+		asked = &question{file: file, over: make(chan struct{})}
+		b.asking = asked
+		go b.ask(asked)
+	}
+	b.mu.Unlock()
+	select {
+	case <-asked.over:
+	case <-ctx.Done():
+		return borg.Version{}, job.Fail(job.BorgMissing, "%s: %s", b.binary, errBusy).
+			WithHint("it is asked again by itself; if that does not help, see what the host is busy with")
+	}
+	if asked.err != nil {
+		return borg.Version{}, missing(b.binary, asked.err)
+	}
+	return asked.version, asked.version.Check()
+}
+
+// ask answers a question, and remembers a good answer.
+func (b *Borg) ask(q *question) {
+	q.version, q.err = ask(context.Background(), q.file.path)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q.err == nil {
+		b.file, b.answer = q.file, q.version
+	}
+	if b.asking == q {
+		b.asking = nil
+	}
+	close(q.over)
 }
 
 func missing(binary string, err error) *job.Failure {
@@ -94,6 +132,9 @@ func ask(ctx context.Context, path string) (borg.Version, error) {
 	command.Env = append(borg.Inherit(os.Environ()), "LC_ALL=C.UTF-8")
 	command.WaitDelay = time.Second
 	output, err := command.Output()
+	if ctx.Err() != nil {
+		return borg.Version{}, errBusy
+	}
 	if err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return borg.Version{}, fmt.Errorf("%w: %s", err, firstLine(exit.Stderr))

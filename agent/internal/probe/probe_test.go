@@ -1,11 +1,13 @@
 package probe_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/borgfleet/borgfleet/agent/internal/probe"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -54,6 +56,33 @@ func TestBorgIsAskedOncePerBinary(t *testing.T) {
 	script(t, path, "1.4.0")
 	if version, _ := b.Version(t.Context()); version.Text != "1.4.0" || calls(t, path) != 2 {
 		t.Errorf("after an upgrade: %+v in %d calls; want 1.4.0 in 2", version, calls(t, path))
+	}
+}
+
+// TestSlowBorg has somebody who cannot wait: the answer is there for the next.
+func TestSlowBorg(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "borg")
+	text := fmt.Sprintf("#!/bin/sh\necho call >>%[1]s.calls\nuntil [ -e %[1]s.go ]; do sleep 0.02; done\necho borg 1.2.4\n", path)
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := probe.NewBorg(path)
+	for range 2 {
+		hurried, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, failure := b.Version(hurried)
+		cancel()
+		if failure == nil || failure.Hint == "" || !strings.Contains(failure.Message, "busy") {
+			t.Fatalf("failure %+v", failure)
+		}
+	}
+	if err := os.WriteFile(path+".go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if version, failure := b.Version(t.Context()); failure != nil || version.Text != "1.2.4" {
+		t.Errorf("version %+v, failure %v", version, failure)
+	}
+	if n := calls(t, path); n != 1 {
+		t.Errorf("asked %d times; want once", n)
 	}
 }
 
