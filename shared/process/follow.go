@@ -11,8 +11,11 @@ import (
 )
 
 // How often a follower looks for output: an eighth of the time that nothing
-// has come, within these bounds.
+// has come, within these bounds. Once the program has ended, its supervisor is
+// about to say how, and the follower looks more and more rarely from
+// followEnd on.
 const (
+	followEnd   = time.Millisecond
 	followBusy  = 20 * time.Millisecond
 	followQuiet = 250 * time.Millisecond
 )
@@ -32,6 +35,8 @@ func (l *Local) Follow(ctx context.Context, id string, from Offsets, emit func(C
 	tails := [2]*tail{newTail(dir.file(stdoutFile), from.Stdout), newTail(dir.file(stderrFile), from.Stderr)}
 	defer tails[0].close()
 	defer tails[1].close()
+	var program vigil
+	defer program.close()
 	last := time.Now()
 	for {
 		// Looking comes before reading: what a program that is over has
@@ -53,11 +58,13 @@ func (l *Local) Follow(ctx context.Context, id string, from Offsets, emit func(C
 		if some {
 			last = time.Now()
 		}
-		delay := min(max(time.Since(last)/8, followBusy), followQuiet)
+		program.begin(dir)
 		select {
 		case <-ctx.Done():
 			return Exit{}, ctx.Err()
-		case <-time.After(delay):
+		case <-program.ended:
+			program.fired()
+		case <-time.After(program.delay(time.Since(last))):
 		}
 	}
 }
