@@ -6,11 +6,13 @@ set -euo pipefail
 declare -A provides=(
   [borg]=borgbackup [sshd]=openssh-server [ssh]=openssh-client [fusermount3]=fuse3
   [chromium]=chromium [ip]=iproute2 [git]=git [curl]=curl
+  [gcc]=gcc # the race detector needs cgo
 )
 missing=()
 for command in "${!provides[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || missing+=("${provides[$command]}")
 done
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 python3 -c 'import pyfuse3' 2>/dev/null || [ -e /usr/lib/python3/dist-packages/pyfuse3 ] ||
   compgen -G '/usr/lib/python3/dist-packages/pyfuse3*' >/dev/null || missing+=(python3-pyfuse3)
 
