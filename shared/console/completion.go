@@ -14,34 +14,20 @@ type Completion struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
-const bashCompletion = `_%[1]s() {
-  local path="" word words="" i
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    word="${COMP_WORDS[i]}"
-    [[ "$word" == -* ]] || path="${path:+$path }$word"
-  done
-  case "$path" in
-%[3]s  esac
-  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
-}
-complete -o default -F _%[1]s %[2]s
-`
-
 // Script returns the completion script of a program, made from its grammar.
 func (c Completion) Script(program *kong.Kong) string {
 	name := program.Model.Name
 	words := map[string][]string{}
 	collect(program.Model.Node, "", words)
-	paths := slices.Sorted(maps.Keys(words))
 	var script strings.Builder
 	if c.Shell == "fish" {
-		for _, path := range paths {
-			fmt.Fprintf(&script, "complete -c %s -f -n %q -a %q\n", name, fishCondition(path), strings.Join(words[path], " "))
+		for _, path := range slices.Sorted(maps.Keys(words)) {
+			fmt.Fprintf(&script, "complete -c %s -n %s -a %s\n", name, quoted(fishCondition(path, words)), quoted(strings.Join(words[path], " ")))
 		}
 		return script.String()
 	}
-	for _, path := range paths {
-		fmt.Fprintf(&script, "    %q) words=%q ;;\n", path, strings.Join(words[path], " "))
+	for _, path := range slices.Sorted(maps.Keys(words)) {
+		fmt.Fprintf(&script, "    %s) words=%s ;;\n", quoted(path), quoted(strings.Join(words[path], " ")))
 	}
 	bash := fmt.Sprintf(bashCompletion, strings.ReplaceAll(name, "-", "_"), name, script.String())
 	if c.Shell == "zsh" {
@@ -50,31 +36,64 @@ func (c Completion) Script(program *kong.Kong) string {
 	return bash
 }
 
+func quoted(text string) string { return "'" + text + "'" } // of names of commands and flags
+
+// The path is made of the words that lead to a known command; values of flags
+// and arguments do not.
+const bashCompletion = `_%[1]s_words() {
+  words=''
+  case "$1" in
+%[3]s    *) return 1 ;;
+  esac
+}
+_%[1]s() {
+  local path='' word words i
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    word="${COMP_WORDS[i]}"
+    if _%[1]s_words "${path:+$path }$word"; then path="${path:+$path }$word"; fi
+  done
+  _%[1]s_words "$path"
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _%[1]s %[2]s
+`
+
 // collect gathers, for each command path, the words that may follow it.
 func collect(node *kong.Node, path string, words map[string][]string) {
+	for _, child := range node.Children {
+		if child.Type != kong.CommandNode || child.Hidden {
+			continue
+		}
+		words[path] = append(words[path], child.Name)
+		collect(child, strings.TrimSpace(path+" "+child.Name), words)
+	}
+	for _, argument := range node.Positional {
+		if argument.Enum != "" {
+			words[path] = append(words[path], argument.EnumSlice()...)
+		}
+	}
 	for _, group := range node.AllFlags(true) {
 		for _, flag := range group {
 			words[path] = append(words[path], "--"+flag.Name)
 		}
 	}
-	for _, argument := range node.Positional {
-		words[path] = append(words[path], argument.EnumSlice()...)
-	}
-	for _, child := range node.Children {
-		if child.Type == kong.CommandNode && !child.Hidden {
-			words[path] = append(words[path], child.Name)
-			collect(child, strings.TrimSpace(path+" "+child.Name), words)
-		}
-	}
 }
 
-func fishCondition(path string) string {
-	if path == "" {
-		return "__fish_use_subcommand"
+// fishCondition holds when the words of path were typed, and none of those that
+// lead on.
+func fishCondition(path string, words map[string][]string) string {
+	var conditions []string
+	for part := range strings.FieldsSeq(path) {
+		conditions = append(conditions, "__fish_seen_subcommand_from "+part)
 	}
-	parts := strings.Fields(path)
-	for i, part := range parts {
-		parts[i] = "__fish_seen_subcommand_from " + part
+	var deeper []string
+	for _, word := range words[path] {
+		if _, ok := words[strings.TrimSpace(path+" "+word)]; ok {
+			deeper = append(deeper, word)
+		}
 	}
-	return strings.Join(parts, "; and ")
+	if len(deeper) > 0 {
+		conditions = append(conditions, "not __fish_seen_subcommand_from "+strings.Join(deeper, " "))
+	}
+	return strings.Join(conditions, "; and ")
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -71,20 +72,28 @@ type Program struct {
 	Streams     Streams
 	// Session makes what the commands' Run methods take.
 	Session func(*kong.Kong) any
+	// Options and Arrange refine the grammar's help; Translate turns errors
+	// into those of this package. Each may be nil.
+	Options   []kong.Option
+	Arrange   func(*kong.Kong)
+	Translate func(error) error
 }
 
 // Main parses arguments, runs the command, and returns the exit code. Without
 // arguments it prints the help.
 func (p Program) Main(args []string) int {
 	exited, exitCode := false, 0
-	parser, err := kong.New(p.Grammar,
+	parser, err := kong.New(p.Grammar, append([]kong.Option{
 		kong.Name(p.Name), kong.Description(p.Description), p.Vars,
 		kong.Writers(p.Streams.Out, p.Streams.Err),
 		kong.Exit(func(code int) { exited, exitCode = true, code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-	)
+	}, p.Options...)...)
 	if err != nil {
 		return p.report(err)
+	}
+	if p.Arrange != nil {
+		p.Arrange(parser)
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -122,6 +131,9 @@ func (p Program) report(err error) int {
 	if err == nil {
 		return ExitDone
 	}
+	if p.Translate != nil {
+		err = p.Translate(err)
+	}
 	if text := err.Error(); text != "" {
 		if h, ok := errors.AsType[interface {
 			error
@@ -152,5 +164,16 @@ func codeOf(code job.Code) int {
 }
 
 func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	return Printable(strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
+}
+
+// Printable replaces what a terminal would act upon: file names and borg's
+// words come from elsewhere.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '?'
+		}
+		return r
+	}, text)
 }

@@ -4,10 +4,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -16,25 +14,9 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/config"
 	"github.com/borgfleet/borgfleet/shared/build"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
-
-// Exit codes (contract.md).
-const (
-	ExitDone        = 0
-	ExitFailed      = 1
-	ExitUsage       = 2
-	ExitWarning     = 3 // the job ended with warnings
-	ExitJobFailed   = 4 // the job failed or was cancelled
-	ExitUnreachable = 5 // not reachable or not allowed
-)
-
-// Streams are the three standard streams.
-type Streams struct {
-	In  io.Reader
-	Out io.Writer
-	Err io.Writer
-}
 
 // Globals are the flags that every command has.
 type Globals struct {
@@ -77,36 +59,34 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the job ended with warnings, 4 th
 
 // session is what a command gets to work with.
 type session struct {
-	Streams
+	console.Streams
 	ctx     context.Context
 	globals *Globals
 	kong    *kong.Kong
 }
 
-// codeError ends the program with a code; its message may be empty.
-type codeError struct {
-	code    int
-	message string
+// Main runs the command line and returns its exit code. ctx ends on a signal.
+func Main(ctx context.Context, args []string, streams console.Streams) int {
+	var root grammar
+	program := console.Program{
+		Name: "borgfleet", Description: description, Grammar: &root, Streams: streams,
+		Vars: kong.Vars{
+			"default_data": config.Default().Data, "default_config": config.DefaultFile,
+			"encryptions": encryptions(","), "encryption_list": encryptions(", "),
+		},
+		Options:   []kong.Option{kong.ExplicitGroups(groups())},
+		Arrange:   arrange,
+		Translate: translate,
+		Session: func(parser *kong.Kong) any {
+			root.Token = os.Getenv("BORGFLEET_TOKEN")
+			return &session{Streams: streams, ctx: ctx, globals: &root.Globals, kong: parser}
+		},
+	}
+	return program.Main(args)
 }
 
-func (e codeError) Error() string { return e.message }
-
-// Main runs the command line and returns its exit code. ctx ends on a signal.
-func Main(ctx context.Context, args []string, streams Streams) int {
-	var root grammar
-	exited, exitCode := false, 0
-	parser, err := kong.New(&root,
-		kong.Name("borgfleet"),
-		kong.Description(description),
-		kong.ExplicitGroups(groups()),
-		kong.Vars{"default_data": config.Default().Data, "default_config": config.DefaultFile, "encryptions": encryptions(","), "encryption_list": encryptions(", ")},
-		kong.Writers(streams.Out, streams.Err),
-		kong.Exit(func(code int) { exited, exitCode = true, code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-	)
-	if err != nil {
-		return report(streams, err)
-	}
+// arrange puts the commands of a group under a heading of their own.
+func arrange(parser *kong.Kong) {
 	for _, command := range parser.Model.Children {
 		for _, child := range command.Children {
 			child.Group = &kong.Group{Key: "commands", Title: "Commands:"} // not the parent's
@@ -114,19 +94,16 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	}
 	parser.Model.HelpFlag.Help = "Show help."
 	parser.Model.HelpFlag.Group = &groups()[3]
-	if len(args) == 0 {
-		args = []string{"--help"}
+}
+
+func translate(err error) error {
+	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
+		return console.Exit{Code: console.ExitUnreachable, Err: err}
 	}
-	parsed, err := parser.Parse(args)
-	if exited {
-		return exitCode
+	if _, ok := errors.AsType[console.Exit](err); !ok && errors.Is(err, context.Canceled) {
+		return errors.New("interrupted")
 	}
-	if err != nil {
-		return report(streams, codeError{ExitUsage, usageMessage(err)})
-	}
-	root.Token = os.Getenv("BORGFLEET_TOKEN")
-	s := &session{Streams: streams, ctx: ctx, globals: &root.Globals, kong: parser}
-	return report(streams, parsed.Run(s))
+	return err
 }
 
 func encryptions(separator string) string {
@@ -137,71 +114,10 @@ func encryptions(separator string) string {
 	return strings.Join(names, separator)
 }
 
-func usageMessage(err error) string {
-	hint := "run borgfleet"
-	if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context != nil {
-		for _, element := range parse.Context.Path {
-			if element.Command != nil {
-				hint += " " + element.Command.Name
-			}
-		}
-	}
-	return err.Error() + " (" + hint + " --help)"
-}
-
-// report prints an error as one line on standard error, and returns the exit
-// code that it stands for.
-func report(streams Streams, err error) int {
-	if err == nil {
-		return ExitDone
-	}
-	if coded, ok := errors.AsType[codeError](err); ok {
-		if coded.message != "" {
-			fmt.Fprintln(streams.Err, "borgfleet: "+oneLine(coded.message))
-		}
-		return coded.code
-	}
-	if unreachable, ok := errors.AsType[*client.UnreachableError](err); ok {
-		fmt.Fprintf(streams.Err, "borgfleet: %s (%s)\n", oneLine(unreachable.Error()), unreachable.Hint())
-		return ExitUnreachable
-	}
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted")
-	}
-	fmt.Fprintln(streams.Err, "borgfleet: "+oneLine(err.Error()))
-	if failure, ok := errors.AsType[*job.Failure](err); ok {
-		return exitOf(failure.Code)
-	}
-	return ExitFailed
-}
-
-func exitOf(code job.Code) int {
-	switch code {
-	case job.InvalidRequest, job.InvalidSpec, job.UnknownKind, job.TooLarge:
-		return ExitUsage
-	case job.NotAllowed, job.Unavailable:
-		return ExitUnreachable
-	default:
-		return ExitFailed
-	}
-}
-
-func oneLine(text string) string {
-	return printable(strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
-}
-
-// printJSON writes value as indented JSON.
-func (s *session) printJSON(value any) error {
-	encoder := json.NewEncoder(s.Out)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
-}
-
 // show prints value as JSON if asked to, else calls human.
 func (s *session) show(value any, human func()) error {
 	if s.globals.JSON {
-		return s.printJSON(value)
+		return s.PrintJSON(value)
 	}
 	human()
 	return nil

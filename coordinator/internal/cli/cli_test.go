@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/cli"
+	"github.com/borgfleet/borgfleet/shared/console"
 )
 
 // Without arguments there is help, which names every command and every exit code.
@@ -69,27 +70,27 @@ func TestMistakes(t *testing.T) {
 		code int
 		says string
 	}{
-		"no such command":       {"frob", cli.ExitUsage, "unexpected argument frob"},
-		"no such flag":          {"status --frob", cli.ExitUsage, "(run borgfleet status --help)"},
-		"flags are missing":     {"backup /etc", cli.ExitUsage, "--host=HOST, --repo=REPOSITORY (run borgfleet backup --help)"},
-		"paths are missing":     {"backup --host web1 --repo main", cli.ExitUsage, "<paths>"},
-		"argument in the usage": {"completion tcsh", cli.ExitUsage, "(run borgfleet completion --help)"},
-		"bad job id":            {"job show x", cli.ExitUsage, "is not a job id"},
-		"bad state":             {"job list --state gone", cli.ExitUsage, "one of queued, sent, running"},
-		"bad host name":         {"host add a/b", cli.ExitUsage, "1 to 63 of a-z"},
-		"bad repository name":   {"repo add A --location /x --generate-passphrase", cli.ExitUsage, "is not a repository name"},
-		"bad location":          {"repo add a --location x --generate-passphrase", cli.ExitUsage, "an absolute path on the host"},
-		"bad encryption":        {"repo add a --location /x --encryption rot13", cli.ExitUsage, "repokey-blake2"},
-		"no passphrase":         {"repo add a --location /x", cli.ExitUsage, "--passphrase-file"},
-		"two passphrases":       {"repo add a --location /x --generate-passphrase --passphrase-file p", cli.ExitUsage, "exclude each other"},
-		"not sure":              {"repo remove main", cli.ExitUsage, "add --yes"},
-		"nothing to submit":     {"job submit", cli.ExitUsage, "give the request as JSON"},
-		"request is not JSON":   {"job submit {", cli.ExitUsage, "has an example"},
-		"spec is not JSON":      {"job submit --kind info --host web1 --repo main --spec {", cli.ExitUsage, "--spec is not valid JSON"},
-		"both ways":             {"job submit {} --host web1", cli.ExitUsage, "not both"},
-		"refused":               {"host show nope", cli.ExitFailed, "(borgfleet host list shows all)"},
-		"not a URL":             {"--url foo status", cli.ExitUsage, "for example http://"},
-		"unreachable":           {"--url http://127.0.0.1:1 status", cli.ExitUnreachable, "is it running?"},
+		"no such command":       {"frob", console.ExitUsage, "unexpected argument frob"},
+		"no such flag":          {"status --frob", console.ExitUsage, "(run borgfleet status --help)"},
+		"flags are missing":     {"backup /etc", console.ExitUsage, "--host=HOST, --repo=REPOSITORY (run borgfleet backup --help)"},
+		"paths are missing":     {"backup --host web1 --repo main", console.ExitUsage, "<paths>"},
+		"argument in the usage": {"completion tcsh", console.ExitUsage, "(run borgfleet completion --help)"},
+		"bad job id":            {"job show x", console.ExitUsage, "is not a job id"},
+		"bad state":             {"job list --state gone", console.ExitUsage, "one of queued, sent, running"},
+		"bad host name":         {"host add a/b", console.ExitUsage, "1 to 63 of a-z"},
+		"bad repository name":   {"repo add A --location /x --generate-passphrase", console.ExitUsage, "is not a repository name"},
+		"bad location":          {"repo add a --location x --generate-passphrase", console.ExitUsage, "an absolute path on the host"},
+		"bad encryption":        {"repo add a --location /x --encryption rot13", console.ExitUsage, "repokey-blake2"},
+		"no passphrase":         {"repo add a --location /x", console.ExitUsage, "--passphrase-file"},
+		"two passphrases":       {"repo add a --location /x --generate-passphrase --passphrase-file p", console.ExitUsage, "exclude each other"},
+		"not sure":              {"repo remove main", console.ExitUsage, "add --yes"},
+		"nothing to submit":     {"job submit", console.ExitUsage, "give the request as JSON"},
+		"request is not JSON":   {"job submit {", console.ExitUsage, "has an example"},
+		"spec is not JSON":      {"job submit --kind info --host web1 --repo main --spec {", console.ExitUsage, "--spec is not valid JSON"},
+		"both ways":             {"job submit {} --host web1", console.ExitUsage, "not both"},
+		"refused":               {"host show nope", console.ExitFailed, "(borgfleet host list shows all)"},
+		"not a URL":             {"--url foo status", console.ExitUsage, "for example http://"},
+		"unreachable":           {"--url http://127.0.0.1:1 status", console.ExitUnreachable, "is it running?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := c.run(t, "", strings.Fields(test.args)...)
@@ -106,8 +107,8 @@ func TestMistakes(t *testing.T) {
 func TestNoCoordinatorOnTheDataDirectory(t *testing.T) {
 	t.Setenv("BORGFLEET_URL", "")
 	var out, errs bytes.Buffer
-	code := cli.Main(context.Background(), []string{"--data", t.TempDir(), "status"}, cli.Streams{Out: &out, Err: &errs})
-	if code != cli.ExitUnreachable || !strings.Contains(errs.String(), "no coordinator runs") {
+	code := cli.Main(context.Background(), []string{"--data", t.TempDir(), "status"}, console.Streams{Out: &out, Err: &errs})
+	if code != console.ExitUnreachable || !strings.Contains(errs.String(), "no coordinator runs") {
 		t.Errorf("exit code %d: %s", code, &errs)
 	}
 }
@@ -142,7 +143,7 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := full(t)
 			r := c.run(t, "", strings.Fields(test.args)...)
-			if r.code != cli.ExitDone || r.err != "" {
+			if r.code != console.ExitDone || r.err != "" {
 				t.Fatalf("exit code %d: %s", r.code, r.err)
 			}
 			for _, want := range test.want {
@@ -157,7 +158,7 @@ func TestAnswers(t *testing.T) {
 			}
 			r = c.run(t, "", append(strings.Fields(test.args), "--json")...)
 			var any any
-			if err := json.Unmarshal([]byte(r.out), &any); err != nil || r.code != cli.ExitDone {
+			if err := json.Unmarshal([]byte(r.out), &any); err != nil || r.code != console.ExitDone {
 				t.Errorf("--json: exit code %d, %v:\n%s%s", r.code, err, r.out, r.err)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/config"
 	"github.com/borgfleet/borgfleet/coordinator/internal/daemon"
+	"github.com/borgfleet/borgfleet/shared/console"
 )
 
 // connect finds the coordinator: --url or BORGFLEET_URL, else the data
@@ -37,10 +38,10 @@ func readEndpoints(data string) (daemon.Endpoints, error) {
 	content, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return endpoints, codeError{ExitUnreachable, fmt.Sprintf(
+		return endpoints, console.Exit{Code: console.ExitUnreachable, Err: fmt.Errorf(
 			"no coordinator runs on the data directory %s (start one with `borgfleet serve`, or say where it is with --url or BORGFLEET_URL)", data)}
 	case errors.Is(err, fs.ErrPermission):
-		return endpoints, codeError{ExitUnreachable, fmt.Sprintf("may not read %s (run as the coordinator's user, or use --url)", path)}
+		return endpoints, console.Exit{Code: console.ExitUnreachable, Err: fmt.Errorf("may not read %s (run as the coordinator's user, or use --url)", path)}
 	case err != nil:
 		return endpoints, fmt.Errorf("read %s: %w", path, err)
 	}

@@ -6,7 +6,6 @@ import "github.com/borgfleet/borgfleet/shared/job"
 var (
 	Fit          = fit
 	FitEnd       = fitEnd
-	Printable    = printable
 	ColumnsIn    = columnsIn
 	ProgressText = progressText
 )

@@ -16,6 +16,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/cli"
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -103,7 +104,7 @@ func (c *coordinator) run(t *testing.T, stdin string, args ...string) result {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer
-	code := cli.Main(ctx, args, cli.Streams{In: strings.NewReader(stdin), Out: &out, Err: &errs})
+	code := cli.Main(ctx, args, console.Streams{In: strings.NewReader(stdin), Out: &out, Err: &errs})
 	return result{code, out.String(), errs.String()}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -70,15 +71,15 @@ func (c jobSubmit) request(s *session) (job.Request, error) {
 	}
 	if c.Request == "" {
 		if c.Kind == "" {
-			return flags, codeError{ExitUsage, `nothing to submit (give the request as JSON, or --host, --kind and --repository)`}
+			return flags, console.Usage(`nothing to submit (give the request as JSON, or --host, --kind and --repository)`)
 		}
 		if c.Spec != "" && !json.Valid([]byte(c.Spec)) {
-			return flags, codeError{ExitUsage, "--spec is not valid JSON"}
+			return flags, console.Usage("--spec is not valid JSON")
 		}
 		return flags, nil
 	}
 	if c.Host != "" || c.Kind != "" || c.Repo != "" || c.Spec != "" {
-		return flags, codeError{ExitUsage, "give the request as JSON or as flags, not both"}
+		return flags, console.Usage("give the request as JSON or as flags, not both")
 	}
 	text := []byte(c.Request)
 	if c.Request == "-" {
@@ -178,7 +179,7 @@ func (s *session) printJob(j job.Job) {
 		s.printf("%s: %s\n", subject(j), stateText(j))
 	}
 	if j.Progress != nil {
-		s.printf("  %s\n", printable(progressText(*j.Progress)))
+		s.printf("  %s\n", console.Printable(progressText(*j.Progress)))
 	}
 	t := newFacts(s.Out)
 	t.row("job", string(j.ID))
@@ -268,7 +269,7 @@ func logText(line job.LogLine) string {
 	if troubling(line) {
 		text += string(line.Level) + ": "
 	}
-	return text + printable(line.Text)
+	return text + console.Printable(line.Text)
 }
 
 type jobCancel struct{ oneJob }

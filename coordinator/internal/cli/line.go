@@ -7,9 +7,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/term"
+
+	"github.com/borgfleet/borgfleet/shared/console"
 )
 
 // terminalWidth returns how wide the terminal behind a stream is, if it is one.
@@ -23,17 +24,6 @@ func terminalWidth(stream any) (width int, ok bool) {
 		width = 80
 	}
 	return width, true
-}
-
-// printable replaces what a terminal would act upon: file names and borg's
-// words come from elsewhere.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return '?'
-		}
-		return r
-	}, text)
 }
 
 // fit shortens text to width columns, from its end.
@@ -157,9 +147,9 @@ func (l *liveLine) render() string {
 	if l.percent != nil {
 		line = drawBar(*l.percent, min(max(width/5, 10), 30)) + " "
 	}
-	line = fit(line+printable(l.words()), width)
+	line = fit(line+console.Printable(l.words()), width)
 	if room := width - columnsIn(line) - 2; l.tail != "" && room >= 16 {
-		line += "  " + fitEnd(printable(l.tail), room)
+		line += "  " + fitEnd(console.Printable(l.tail), room)
 	}
 	return line
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -15,9 +16,9 @@ func (s *session) printOutcome(j job.Job) {
 	}
 	s.printf("%s: %s\n", subject(j), outcome(j))
 	if f := j.Failure; f != nil && j.State != job.Cancelled {
-		s.printf("  %s: %s\n", f.Code, printable(f.Message))
+		s.printf("  %s: %s\n", f.Code, console.Printable(f.Message))
 		if f.Hint != "" {
-			s.printf("  hint: %s\n", printable(f.Hint))
+			s.printf("  hint: %s\n", console.Printable(f.Hint))
 		}
 		s.printf("  its log: borgfleet job log %s\n", j.ID)
 	}
@@ -67,7 +68,7 @@ func (s *session) printResult(j job.Job, r job.Result) {
 		}
 		s.printf("  %s %s, %s %s\n", kept, human.Plural(len(r.Kept), "archive"), deleted, human.Plural(len(r.Pruned), "archive"))
 		for _, name := range r.Pruned {
-			s.printf("    %s %s\n", deleted, printable(name))
+			s.printf("    %s %s\n", deleted, console.Printable(name))
 		}
 	case job.Compact:
 		if r.FreedBytes != nil {
@@ -75,7 +76,7 @@ func (s *session) printResult(j job.Job, r job.Result) {
 		}
 	}
 	for _, warning := range r.Warnings {
-		s.printf("  warning: %s\n", printable(warning))
+		s.printf("  warning: %s\n", console.Printable(warning))
 	}
 	if r.WarningsOmitted > 0 {
 		s.printf("  and %s more\n", human.Plural(r.WarningsOmitted, "warning"))

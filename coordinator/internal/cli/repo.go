@@ -13,6 +13,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -107,7 +108,7 @@ func (c repoAdd) Run(s *session) error {
 		return err
 	}
 	if c.GeneratePassphrase && c.PassphraseFile != "" {
-		return codeError{ExitUsage, "--generate-passphrase and --passphrase-file exclude each other"}
+		return console.Usage("--generate-passphrase and --passphrase-file exclude each other")
 	}
 	if c.Encryption.NeedsPassphrase() && !c.GeneratePassphrase {
 		passphrase, err := s.passphrase(c.PassphraseFile)
@@ -129,7 +130,7 @@ func (c repoAdd) Run(s *session) error {
 		if c.GeneratePassphrase {
 			generated = string(added.Passphrase.Reveal())
 		}
-		return s.printJSON(struct {
+		return s.PrintJSON(struct {
 			fleet.RepositoryView
 			Generated string `json:"generated_passphrase,omitempty"`
 		}{added.RepositoryView, generated})
@@ -155,7 +156,7 @@ func (s *session) passphrase(file string) (secret.Value, error) {
 	}
 	terminal, ok := s.In.(*os.File)
 	if !ok || !term.IsTerminal(int(terminal.Fd())) {
-		return secret.Value{}, codeError{ExitUsage, "a passphrase is needed (use --passphrase-file FILE, --passphrase-file - for standard input, or --generate-passphrase)"}
+		return secret.Value{}, console.Usage("a passphrase is needed (use --passphrase-file FILE, --passphrase-file - for standard input, or --generate-passphrase)")
 	}
 	first, err := s.prompt(terminal, "Passphrase: ")
 	if err != nil {
@@ -211,12 +212,12 @@ func (c repoRemove) confirm(s *session) error {
 		return nil
 	}
 	if _, ok := terminalWidth(s.In); !ok {
-		return codeError{ExitUsage, "this forgets the passphrase that is kept here; without it no archive can be read (add --yes if you are sure)"}
+		return console.Usage("this forgets the passphrase that is kept here; without it no archive can be read (add --yes if you are sure)")
 	}
 	fmt.Fprintf(s.Err, "Forget repository %s and the passphrase that is kept here? Without it no archive can be read. [y/N] ", c.Name)
 	var answer string
 	if _, err := fmt.Fscanln(s.In, &answer); err != nil || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
-		return codeError{ExitFailed, "nothing was changed"}
+		return errors.New("nothing was changed")
 	}
 	return nil
 }

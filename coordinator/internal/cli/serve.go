@@ -8,6 +8,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/config"
 	"github.com/borgfleet/borgfleet/coordinator/internal/daemon"
+	"github.com/borgfleet/borgfleet/shared/console"
 )
 
 type serveCommand struct {
@@ -23,7 +24,7 @@ type serveCommand struct {
 func (c *serveCommand) Run(s *session) error {
 	loaded, err := config.Load(c.Config)
 	if err != nil {
-		return codeError{ExitUsage, err.Error()}
+		return console.Usage("%w", err)
 	}
 	override(&loaded.HTTP.Listen, c.HTTP)
 	override(&loaded.Bus.Listen, c.Bus)
@@ -31,7 +32,7 @@ func (c *serveCommand) Run(s *session) error {
 	override(&loaded.Log.Format, c.LogFormat)
 	override(&loaded.Data, s.globals.Data)
 	if err := loaded.Validate(); err != nil {
-		return codeError{ExitUsage, "configuration: " + err.Error()}
+		return console.Usage("configuration: %w", err)
 	}
 	logger := hclog.New(&hclog.LoggerOptions{
 		Name: "borgfleet", Level: hclog.LevelFromString(loaded.Log.Level),
@@ -39,7 +40,7 @@ func (c *serveCommand) Run(s *session) error {
 	})
 	err = daemon.Run(s.ctx, loaded, logger)
 	if err != nil && errors.Is(err, os.ErrPermission) {
-		return codeError{ExitUnreachable, err.Error()}
+		return console.Exit{Code: console.ExitUnreachable, Err: err}
 	}
 	return err
 }

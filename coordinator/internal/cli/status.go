@@ -6,6 +6,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -29,9 +30,9 @@ func (s *session) printStatus(status fleet.Status) {
 	if len(status.Attention) > 0 {
 		s.printf("\nNeeds attention\n")
 		for _, a := range status.Attention {
-			s.printf("  %s: %s\n", strings.ReplaceAll(a.Kind, "_", " "), printable(a.Message))
+			s.printf("  %s: %s\n", strings.ReplaceAll(a.Kind, "_", " "), console.Printable(a.Message))
 			if a.Hint != "" {
-				s.printf("    hint: %s\n", printable(a.Hint))
+				s.printf("    hint: %s\n", console.Printable(a.Hint))
 			}
 			if a.Job != "" {
 				s.printf("    job: %s\n", a.Job)

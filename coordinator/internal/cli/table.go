@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/borgfleet/borgfleet/shared/console"
 )
 
 // table prints aligned columns. On a terminal every row is one line: what does
@@ -37,7 +39,7 @@ func newFacts(out io.Writer) *table {
 func (t *table) row(cells ...string) {
 	clean := make([]string, len(cells))
 	for i, cell := range cells {
-		clean[i] = printable(cell)
+		clean[i] = console.Printable(cell)
 	}
 	fmt.Fprintln(t.tab, strings.Join(clean, "\t"))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -32,7 +33,7 @@ func (s *session) watch(api *client.Client, id job.ID) error {
 	defer v.stop()
 	for event, err := range api.Events(s.ctx, client.EventFilter{Job: id}) {
 		if s.ctx.Err() != nil {
-			return codeError{ExitFailed, fmt.Sprintf("stopped watching; the job goes on (to end it: borgfleet job cancel %s)", id)}
+			return fmt.Errorf("stopped watching; the job goes on (to end it: borgfleet job cancel %s)", id)
 		}
 		if err != nil {
 			return err
@@ -55,9 +56,9 @@ func (s *session) finish(j job.Job) error {
 	case job.Succeeded:
 		return nil
 	case job.Warning:
-		return codeError{code: ExitWarning}
+		return console.Exit{Code: console.ExitWarning}
 	default:
-		return codeError{code: ExitJobFailed}
+		return console.Exit{Code: console.ExitJobFailed}
 	}
 }
 
@@ -163,7 +164,7 @@ func stateText(j job.Job) string {
 	case j.State == job.Sent:
 		text = "sent to " + j.Host
 	}
-	return printable(text + because(j.Reason))
+	return console.Printable(text + because(j.Reason))
 }
 
 // step shows log lines once, though they may be told again after a gap.
@@ -193,7 +194,7 @@ func (v *viewer) progress(p job.Progress) {
 	case v.live != nil:
 		v.live.set(p.Percent, func() string { return progressText(p) }, "")
 	case v.now().Sub(v.saidAt) >= plainGap:
-		v.line(printable(progressText(p)))
+		v.line(console.Printable(progressText(p)))
 	}
 }
 

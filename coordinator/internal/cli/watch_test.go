@@ -10,6 +10,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/cli"
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -36,16 +37,16 @@ func TestWatchWithoutATerminal(t *testing.T) {
 				snapshot(waiting), told(job.Queued), told(job.Sent), told(job.Running), logged(3, job.LevelInfo, "borg create"),
 				logged(3, job.LevelInfo, "borg create"), told(job.Running), told(job.Succeeded),
 			},
-			cli.ExitDone, first + "waiting: repository main is busy\nrunning\n  TIME borg create\n", "backup of web1 into main: succeeded in 1 min 40 s",
+			console.ExitDone, first + "waiting: repository main is busy\nrunning\n  TIME borg create\n", "backup of web1 into main: succeeded in 1 min 40 s",
 		},
 		"with warnings": {
 			[]client.Event{snapshot(backup(job.Running)), logged(1, job.LevelWarning, "/x: changed"), told(job.Warning)},
-			cli.ExitWarning, first + "running\n  TIME warning: /x: changed\n", "backup of web1 into main: done, with warnings, in 1 min 40 s",
+			console.ExitWarning, first + "running\n  TIME warning: /x: changed\n", "backup of web1 into main: done, with warnings, in 1 min 40 s",
 		},
-		"failed":    {[]client.Event{snapshot(failed)}, cli.ExitJobFailed, "", "backup of web1 into main: failed after 1 min 40 s"},
-		"cancelled": {[]client.Event{snapshot(ending), snapshot(cancelled)}, cli.ExitJobFailed, first + "being cancelled; it is over when borg's process is gone\n", "backup of web1 into main: cancelled after 1 min 40 s"},
+		"failed":    {[]client.Event{snapshot(failed)}, console.ExitJobFailed, "", "backup of web1 into main: failed after 1 min 40 s"},
+		"cancelled": {[]client.Event{snapshot(ending), snapshot(cancelled)}, console.ExitJobFailed, first + "being cancelled; it is over when borg's process is gone\n", "backup of web1 into main: cancelled after 1 min 40 s"},
 		"only the answer counts": {
-			[]client.Event{snapshot(list)}, cli.ExitDone, "", "list of main on web1: succeeded in 1 s",
+			[]client.Event{snapshot(list)}, console.ExitDone, "", "list of main on web1: succeeded in 1 s",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -80,7 +81,7 @@ func TestBackupAsJSON(t *testing.T) {
 	c := full(t)
 	c.events = []client.Event{told(job.Running), logged(1, job.LevelWarning, "/x"), told(job.Warning)}
 	r := c.run(t, "", "backup", "--host", "web1", "--repo", "main", "--json", "/etc")
-	if r.code != cli.ExitWarning || r.err != "" || !strings.HasPrefix(r.out, "{\n  \"id\": \""+string(backupID)) {
+	if r.code != console.ExitWarning || r.err != "" || !strings.HasPrefix(r.out, "{\n  \"id\": \""+string(backupID)) {
 		t.Errorf("exit code %d:\n%s%s", r.code, r.err, r.out)
 	}
 	if want := `POST /jobs {"host":"web1","kind":"backup","repository":"main","spec":{"paths":["/etc"]}}`; c.asked[0] != want {
@@ -96,8 +97,8 @@ func TestStopWatching(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	errs := &trigger{on: "running", do: cancel}
-	code := cli.Main(ctx, []string{"job", "watch", string(backupID)}, cli.Streams{In: strings.NewReader(""), Out: errs, Err: errs})
-	if code != cli.ExitFailed || !strings.Contains(errs.text.String(), "the job goes on (to end it: borgfleet job cancel "+string(backupID)+")") {
+	code := cli.Main(ctx, []string{"job", "watch", string(backupID)}, console.Streams{In: strings.NewReader(""), Out: errs, Err: errs})
+	if code != console.ExitFailed || !strings.Contains(errs.text.String(), "the job goes on (to end it: borgfleet job cancel "+string(backupID)+")") {
 		t.Errorf("exit code %d:\n%s", code, &errs.text)
 	}
 }
@@ -122,7 +123,7 @@ func TestFollowLog(t *testing.T) {
 	c := full(t)
 	c.events = []client.Event{told(job.Running), logged(1, job.LevelWarning, "/x: changed"), told(job.Succeeded)}
 	r := c.run(t, "", "job", "log", "-f", string(backupID))
-	if r.code != cli.ExitDone || r.err != "" || strings.Count(r.out, "changed") < 1 {
+	if r.code != console.ExitDone || r.err != "" || strings.Count(r.out, "changed") < 1 {
 		t.Errorf("exit code %d:\n%s%s", r.code, r.err, r.out)
 	}
 }
@@ -174,7 +175,7 @@ func TestFit(t *testing.T) {
 			t.Errorf("the end of %q in %d: got %q, want %q", test.text, test.width, got, test.end)
 		}
 	}
-	if got, want := cli.Printable("a\tb\x1b[2J\u202ec é"), "a?b?[2J?c é"; got != want {
+	if got, want := console.Printable("a\tb\x1b[2J\u202ec é"), "a?b?[2J?c é"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
