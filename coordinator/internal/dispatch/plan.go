@@ -86,6 +86,15 @@ type planner struct {
 	now     time.Time
 }
 
+// noSlot says that a host does all that it may at once, and whose limit that
+// is when it is not the host's own.
+func (p *planner) noSlot(name string, host hostState) string {
+	if host.Slots > p.limits.PerHost {
+		return fmt.Sprintf("waiting for a free slot on %s (limits.per_host is %d)", name, p.limits.PerHost)
+	}
+	return "waiting for a free slot on " + name
+}
+
 // obstacle returns why a job cannot go now, or "". What lasts longest is said
 // first. Only a job that nothing but its repository keeps from going reserves
 // it: a host that is away must not block a repository for others.
@@ -111,7 +120,7 @@ func (p *planner) obstacle(w waiting) string {
 		}
 		return busy
 	case hostFull:
-		return "waiting for a free slot on " + w.Host
+		return p.noSlot(w.Host, host)
 	case full:
 		return fmt.Sprintf("waiting for a free slot (%d jobs run)", p.running)
 	}

@@ -86,8 +86,9 @@ func TestPlan(t *testing.T) {
 		"the coordinator's limit bounds a host with more slots": {
 			queue:   []waiting{at(2, job.Backup, "web1", "b"), at(3, job.Backup, "web1", "c")},
 			limits:  Limits{PerHost: 1},
+			hosts:   func(string) hostState { return hostState{Slots: 2} },
 			want:    []job.ID{numbered(2)},
-			reasons: map[job.ID]string{numbered(3): "waiting for a free slot on web1"},
+			reasons: map[job.ID]string{numbered(3): "waiting for a free slot on web1 (limits.per_host is 1)"},
 		},
 		"the fleet's limit bounds all": {
 			queue:   []waiting{at(1, job.Backup, "web1", "a"), at(2, job.Backup, "web2", "b"), at(3, job.Backup, "web3", "c")},
