@@ -151,16 +151,20 @@ type oneJob struct {
 	ID string `arg:"" help:"The job's id."`
 }
 
-func (c oneJob) id() (job.ID, error) { return job.ParseID(c.ID) }
+// open checks the id and connects.
+func (c oneJob) open(s *session) (*client.Client, job.ID, error) {
+	id, err := job.ParseID(c.ID)
+	if err != nil {
+		return nil, "", err
+	}
+	api, err := s.connect()
+	return api, id, err
+}
 
 type jobShow struct{ oneJob }
 
 func (c jobShow) Run(s *session) error {
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	api, err := s.connect()
+	api, id, err := c.open(s)
 	if err != nil {
 		return err
 	}
@@ -203,11 +207,7 @@ func (s *session) printJob(j job.Job) {
 type jobWatch struct{ oneJob }
 
 func (c jobWatch) Run(s *session) error {
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	api, err := s.connect()
+	api, id, err := c.open(s)
 	if err != nil {
 		return err
 	}
@@ -220,11 +220,7 @@ type jobLog struct {
 }
 
 func (c jobLog) Run(s *session) error {
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	api, err := s.connect()
+	api, id, err := c.open(s)
 	if err != nil {
 		return err
 	}
@@ -275,11 +271,7 @@ func logText(line job.LogLine) string {
 type jobCancel struct{ oneJob }
 
 func (c jobCancel) Run(s *session) error {
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	api, err := s.connect()
+	api, id, err := c.open(s)
 	if err != nil {
 		return err
 	}
@@ -302,11 +294,7 @@ type jobRetry struct {
 }
 
 func (c jobRetry) Run(s *session) error {
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	api, err := s.connect()
+	api, id, err := c.open(s)
 	if err != nil {
 		return err
 	}
