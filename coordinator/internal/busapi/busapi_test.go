@@ -257,7 +257,7 @@ func TestChangesArePublished(t *testing.T) {
 	changes.Publish(feed.Update{Type: feed.JobEvent, Host: "web1", Event: &job.Event{Job: id, Host: "web1", Attempt: 2, Seq: 4, Type: job.EventStarted}})
 	changes.Publish(feed.Update{Type: feed.JobProgress, Host: "web1", Job: &job.Job{ID: id, Attempt: 2}, Progress: &job.Progress{NFiles: 7}})
 	changes.Publish(feed.Update{Type: feed.HostChanged, Host: "gone"})
-	changes.Publish(feed.Update{Type: feed.HostChanged, Host: "web1"})
+	changes.Publish(feed.Update{Type: feed.HostSeen, Host: "web1"})
 	for _, want := range []struct{ subject, text string }{
 		{bus.PublicEvent("web1", id), `"type":"started"`},
 		{bus.PublicProgress("web1", id), `"attempt":2,"phase":"","nfiles":7`},

@@ -42,7 +42,7 @@ func (s *Service) tell(ctx context.Context, update feed.Update) {
 		s.send(bus.PublicProgress(update.Host, update.Job.ID), Progress{
 			Job: update.Job.ID, Host: update.Host, Attempt: update.Job.Attempt, Progress: *update.Progress,
 		})
-	case feed.HostChanged:
+	case feed.HostChanged, feed.HostSeen:
 		host, err := s.Inventory.Host(ctx, update.Host)
 		if err != nil { // removed meanwhile
 			s.logger.Debug("heartbeat not published", "host", update.Host, "err", err)

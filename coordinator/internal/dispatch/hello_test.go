@@ -2,12 +2,14 @@ package dispatch_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -162,6 +164,25 @@ func TestHelloOfHostileHost(t *testing.T) {
 		w.expect(j.ID, job.Running, 1, "")
 		if _, err := w.dispatch().HandleHello(context.Background(), bus.Hello{Host: "web9"}); job.AsFailure(err).Code != job.UnknownHost {
 			t.Errorf("hello of an unknown host: %v", err)
+		}
+	})
+}
+
+// Every hello is told, also one that brings nothing new: whoever watches
+// heartbeats counts on them.
+func TestEveryHelloIsTold(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		watcher := w.feed.Watch()
+		defer watcher.Close()
+		for range 3 {
+			w.hello("web1")
+			updates, err := watcher.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(updates, func(u feed.Update) bool { return u.Type == feed.HostSeen && u.Host == "web1" }) {
+				t.Errorf("not among %+v", updates)
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -33,6 +34,7 @@ func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloRe
 	if err := s.options.Registry.UpdateFacts(ctx, hello.Host, factsOf(hello, now), hello.SealKey); err != nil {
 		return bus.HelloReply{}, err
 	}
+	defer s.options.Feed.Publish(feed.Update{Type: feed.HostSeen, Host: hello.Host})
 	s.live.Lock()
 	s.live.hosts[hello.Host] = hostState{Slots: hello.Slots, SealKey: hello.SealKey}
 	s.live.Unlock()

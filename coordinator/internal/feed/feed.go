@@ -22,6 +22,7 @@ const (
 	JobProgress       Type = "progress"   // Job.ID and Progress are set: live, not stored
 	JobEvent          Type = "event"      // Event is set: a stored step, log lines included; never coalesced
 	HostChanged       Type = "host"       // Host is set: read it again
+	HostSeen          Type = "seen"       // Host is set: it said hello; nothing about it need have changed
 	RepositoryChanged Type = "repository" // Repository is set: read it again
 	Missed            Type = "missed"     // the watcher was too slow: read everything again
 )
@@ -41,7 +42,7 @@ func (u Update) key() string {
 	switch u.Type {
 	case JobChanged, JobProgress:
 		return string(u.Type) + "/" + string(u.Job.ID)
-	case HostChanged:
+	case HostChanged, HostSeen:
 		return string(u.Type) + "/" + u.Host
 	case RepositoryChanged:
 		return string(u.Type) + "/" + u.Repository

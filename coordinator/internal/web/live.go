@@ -148,6 +148,9 @@ func (s *stream) digest(ctx context.Context, updates []feed.Update) (*message, e
 	moved := map[job.ID]*job.Progress{}
 	logged := false
 	for _, u := range updates {
+		if u.Type == feed.HostSeen {
+			continue // nothing to show
+		}
 		if u.Type == feed.JobProgress && u.Job != nil {
 			moved[u.Job.ID] = u.Progress
 			continue
