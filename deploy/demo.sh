@@ -12,7 +12,7 @@ coordinator='' agent=''
 
 finish() {
   local code=$?
-  trap - EXIT INT TERM
+  trap - EXIT INT TERM HUP
   for pid in $agent $coordinator; do
     kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true
   done
@@ -21,7 +21,7 @@ finish() {
   exit "$code"
 }
 trap finish EXIT
-trap 'exit 0' INT TERM
+trap 'exit 0' INT TERM HUP
 
 bold='' plain=''
 if [ -t 1 ]; then bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true); fi
