@@ -34,8 +34,17 @@ func shell(words ...string) string {
 	return strings.Join(quoted, " ")
 }
 
+// borgfleet is the operator's command line, which finds the coordinator by its
+// data directory.
+func (c commands) borgfleet(words ...string) string {
+	if c.dataDir != defaultDataDir {
+		words = append([]string{"--data", c.dataDir}, words...)
+	}
+	return shell(append([]string{"borgfleet"}, words...)...)
+}
+
 // AddHost names a host and makes its credentials.
-func (c commands) AddHost(name string) string { return shell("borgfleet", "host", "add", name) }
+func (c commands) AddHost(name string) string { return c.borgfleet("host", "add", name) }
 
 // RunAgent starts the agent of a host on the coordinator's own machine.
 func (c commands) RunAgent(name string) string {
@@ -45,17 +54,17 @@ func (c commands) RunAgent(name string) string {
 
 // AddRepository names a repository.
 func (c commands) AddRepository(name string) string {
-	return shell("borgfleet", "repo", "add", name, "--location", "/srv/borg/"+name, "--generate-passphrase")
+	return c.borgfleet("repo", "add", name, "--location", "/srv/borg/"+name, "--generate-passphrase")
 }
 
 // InitRepository creates it.
 func (c commands) InitRepository(name, host string) string {
-	return shell("borgfleet", "repo", "init", name, "--host", host)
+	return c.borgfleet("repo", "init", name, "--host", host)
 }
 
 // Backup submits a backup and watches it.
 func (c commands) Backup(host, repository string, paths []string) string {
-	return shell(append([]string{"borgfleet", "backup", "--host", host, "--repo", repository}, paths...)...)
+	return c.borgfleet(append([]string{"backup", "--host", host, "--repo", repository}, paths...)...)
 }
 
 // ExampleBackup is Backup of the given paths, or of an example.
@@ -79,7 +88,7 @@ func orExample(paths []string) []string {
 
 // Submit is the request that a job was submitted with, for the terminal.
 func (c commands) Submit(request job.Request) string {
-	return shell("borgfleet", "job", "submit", "--watch", requestJSON(request))
+	return c.borgfleet("job", "submit", "--watch", requestJSON(request))
 }
 
 // Post submits a request over HTTP.
@@ -89,7 +98,7 @@ func (c commands) Post(request job.Request) string {
 
 // AboutJob is a command of the job family about one job.
 func (c commands) AboutJob(verb string, id job.ID) string {
-	return shell("borgfleet", "job", verb, string(id))
+	return c.borgfleet("job", verb, string(id))
 }
 
 // PostJob does an action on a job over HTTP.

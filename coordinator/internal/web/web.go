@@ -67,6 +67,10 @@ type Options struct {
 	BusURL  string           // where agents connect; default nats://127.0.0.1:4222
 }
 
+// defaultDataDir is the data directory that the command line looks into by
+// itself.
+const defaultDataDir = "/var/lib/borgfleet"
+
 // by is in whose name the pages act, until people have identities.
 const by = "operator:page"
 
@@ -120,7 +124,7 @@ func (o *Options) complete() error {
 		o.Now = time.Now
 	}
 	if o.DataDir == "" {
-		o.DataDir = "/var/lib/borgfleet"
+		o.DataDir = defaultDataDir
 	}
 	if o.BusURL == "" {
 		o.BusURL = "nats://127.0.0.1:4222"

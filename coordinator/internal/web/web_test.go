@@ -102,8 +102,8 @@ func TestPagesTell(t *testing.T) {
 
 func TestEmptyPagesSayWhatToDo(t *testing.T) {
 	for address, want := range map[string][]string{
-		"/":             {"No hosts yet", "borgfleet host add web1", "borgfleet-agent run --host web1", "/srv/borgfleet/agents/web1/agent.creds", "borgfleet repo add main", "borgfleet backup --host web1 --repo main /etc"},
-		"/hosts":        {"No hosts yet", "borgfleet host add web1", "borgfleet-agent run"},
+		"/":             {"No hosts yet", "borgfleet --data /srv/borgfleet host add web1", "borgfleet-agent run --host web1", "/srv/borgfleet/agents/web1/agent.creds", "borgfleet repo add main", "borgfleet backup --host web1 --repo main /etc"},
+		"/hosts":        {"No hosts yet", "borgfleet --data /srv/borgfleet host add web1", "borgfleet-agent run"},
 		"/repositories": {"No repositories yet", "borgfleet repo add"},
 		"/jobs":         {"No job yet", "borgfleet backup --host"},
 	} {
