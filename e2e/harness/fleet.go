@@ -199,7 +199,7 @@ func (c *Coordinator) AddAgent(host string, options AgentOptions) *Agent {
 		Binary(c.t, "borgfleet-agent"), "run", "--config", config, "--host", host, "--data", a.Data,
 		"--bus", c.Bus, "--credentials", filepath.Join(c.Data, "agents", host, "agent.creds"),
 	}
-	c.t.Cleanup(func() { KillAll(a.Data) })
+	c.t.Cleanup(func() { KillAll(c.t, a.Data) })
 	a.Restart()
 	c.AwaitOnline(host)
 	return a

@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,26 +100,39 @@ func (p *Process) Wait(t testing.TB) int {
 
 // PIDs returns the processes whose command line contains text, this one left
 // out.
-func PIDs(text string) []int {
-	var found []int
-	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+func PIDs(text string) []int { return processesWith(text, "cmdline") }
+
+func processesWith(text string, files ...string) (found []int) {
+	entries, _ := filepath.Glob("/proc/[0-9]*")
 	for _, entry := range entries {
-		data, err := os.ReadFile(entry)
-		pid, numErr := strconv.Atoi(filepath.Base(filepath.Dir(entry)))
-		if err != nil || numErr != nil || pid == os.Getpid() {
+		pid, err := strconv.Atoi(filepath.Base(entry))
+		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if strings.Contains(strings.ReplaceAll(string(data), "\x00", " "), text) {
-			found = append(found, pid)
+		for _, file := range files {
+			data, err := os.ReadFile(filepath.Join(entry, file))
+			if err == nil && strings.Contains(strings.ReplaceAll(string(data), "\x00", " "), text) {
+				found = append(found, pid)
+				break
+			}
 		}
 	}
 	return found
 }
 
-// KillAll kills every process whose command line contains text: supervisors
-// and borgs are detached by design, and outlive a killed agent.
-func KillAll(text string) {
-	for _, pid := range PIDs(text) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
+// KillAll kills every process that has text in its command line or its
+// environment, and waits until all are gone: supervisors and borgs are
+// detached by design, and outlive a killed agent.
+func KillAll(t testing.TB, text string) {
+	t.Helper()
+	Eventually(t, "processes with "+text+" to be gone", func() error {
+		left := processesWith(text, "cmdline", "environ")
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("%v are left", left)
+		}
+		return nil
+	})
 }
