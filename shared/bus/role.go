@@ -82,7 +82,9 @@ func SystemPermissions() Permissions {
 	}
 }
 
-// Connected and Disconnected are the system account's notices of clients of
-// one account, given by its public key.
-func Connected(account string) string    { return "$SYS.ACCOUNT." + account + ".CONNECT" }
+// Connected is where the system account tells that a client of an account,
+// given by its public key, has connected.
+func Connected(account string) string { return "$SYS.ACCOUNT." + account + ".CONNECT" }
+
+// Disconnected is where the system account tells that such a client has gone.
 func Disconnected(account string) string { return "$SYS.ACCOUNT." + account + ".DISCONNECT" }

@@ -29,6 +29,7 @@ func (backupCommand) Help() string {
 Ctrl-C ends the watching only; the backup goes on. The exit code is the backup's: 0 good, 3 with warnings, 4 failed or cancelled.`
 }
 
+// Run runs the command.
 func (c backupCommand) Run(s *session) error {
 	spec := job.BackupSpec{
 		Paths: c.Paths, Exclude: c.Exclude, Compression: c.Compression, Archive: c.Archive, Comment: c.Comment,
@@ -52,6 +53,7 @@ type archiveList struct {
 	Last   int    `help:"Only the newest N." placeholder:"N"`
 }
 
+// Run runs the command.
 func (c archiveList) Run(s *session) error {
 	return c.run(s, job.ListSpec{Prefix: c.Prefix, Last: c.Last})
 }
@@ -61,4 +63,5 @@ type archiveShow struct {
 	Archive string `arg:"" help:"The archive's name."`
 }
 
+// Run runs the command.
 func (c archiveShow) Run(s *session) error { return c.run(s, job.InfoSpec{Archive: c.Archive}) }

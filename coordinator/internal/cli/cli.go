@@ -127,6 +127,7 @@ func (s *session) printf(format string, args ...any) { fmt.Fprintf(s.Out, format
 
 type versionCommand struct{}
 
+// Run runs the command.
 func (versionCommand) Run(s *session) error {
 	info := build.Current()
 	return s.show(info, func() { s.printf("borgfleet %s\n", info) })

@@ -19,6 +19,7 @@ type hostCommands struct {
 
 type hostList struct{}
 
+// Run runs the command.
 func (hostList) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {
@@ -75,6 +76,7 @@ type hostShow struct {
 	Name string `arg:"" help:"The host's name."`
 }
 
+// Run runs the command.
 func (c hostShow) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {
@@ -114,6 +116,7 @@ type hostAdd struct {
 	Label map[string]string `help:"A label, as key=value; may be repeated." placeholder:"KEY=VALUE"`
 }
 
+// Run runs the command.
 func (c hostAdd) Run(s *session) error {
 	if err := job.CheckHostName("name", c.Name); err != nil {
 		return err
@@ -140,6 +143,7 @@ type hostRemove struct {
 	Name string `arg:"" help:"The host's name."`
 }
 
+// Run runs the command.
 func (c hostRemove) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {

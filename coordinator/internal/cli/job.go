@@ -43,6 +43,7 @@ func (jobSubmit) Help() string {
     borgfleet job submit '{"host":"web1","kind":"backup","repository":"main","spec":{"paths":["/etc"]}}'`
 }
 
+// Run runs the command.
 func (c jobSubmit) Run(s *session) error {
 	request, err := c.request(s)
 	if err != nil {
@@ -118,6 +119,7 @@ type jobList struct {
 	Cursor string        `help:"Go on where the list before ended." placeholder:"CURSOR"`
 }
 
+// Run runs the command.
 func (c jobList) Run(s *session) error {
 	filter := job.Filter{Host: c.Host, Repository: c.Repo, State: c.State, Kind: c.Kind, Limit: c.Limit, Cursor: c.Cursor}
 	if c.Since > 0 {
@@ -163,6 +165,7 @@ func (c oneJob) open(s *session) (*client.Client, job.ID, error) {
 
 type jobShow struct{ oneJob }
 
+// Run runs the command.
 func (c jobShow) Run(s *session) error {
 	api, id, err := c.open(s)
 	if err != nil {
@@ -206,6 +209,7 @@ func (s *session) printJob(j job.Job) {
 
 type jobWatch struct{ oneJob }
 
+// Run runs the command.
 func (c jobWatch) Run(s *session) error {
 	api, id, err := c.open(s)
 	if err != nil {
@@ -219,6 +223,7 @@ type jobLog struct {
 	Follow bool `help:"Go on until the job is over." short:"f"`
 }
 
+// Run runs the command.
 func (c jobLog) Run(s *session) error {
 	api, id, err := c.open(s)
 	if err != nil {
@@ -270,6 +275,7 @@ func logText(line job.LogLine) string {
 
 type jobCancel struct{ oneJob }
 
+// Run runs the command.
 func (c jobCancel) Run(s *session) error {
 	api, id, err := c.open(s)
 	if err != nil {
@@ -293,6 +299,7 @@ type jobRetry struct {
 	Watch bool `help:"Follow the new job; exit with its outcome." short:"w"`
 }
 
+// Run runs the command.
 func (c jobRetry) Run(s *session) error {
 	api, id, err := c.open(s)
 	if err != nil {

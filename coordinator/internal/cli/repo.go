@@ -32,6 +32,7 @@ type repoCommands struct {
 
 type repoList struct{}
 
+// Run runs the command.
 func (repoList) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {
@@ -65,6 +66,7 @@ type repoShow struct {
 	Name string `arg:"" help:"The repository's name."`
 }
 
+// Run runs the command.
 func (c repoShow) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {
@@ -190,6 +192,7 @@ type repoRemove struct {
 	Yes  bool   `help:"Do not ask whether you are sure." short:"y"`
 }
 
+// Run runs the command.
 func (c repoRemove) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {
@@ -238,10 +241,12 @@ func (c onRepository) run(s *session, spec job.Spec) error {
 
 type repoInit struct{ onRepository }
 
+// Run runs the command.
 func (c repoInit) Run(s *session) error { return c.run(s, job.InitSpec{}) }
 
 type repoInfo struct{ onRepository }
 
+// Run runs the command.
 func (c repoInfo) Run(s *session) error { return c.run(s, job.InfoSpec{}) }
 
 type repoPrune struct {
@@ -257,6 +262,7 @@ type repoPrune struct {
 	DryRun      bool   `help:"Only say what would be deleted."`
 }
 
+// Run runs the command.
 func (c repoPrune) Run(s *session) error {
 	return c.run(s, job.PruneSpec{
 		KeepWithin: c.KeepWithin, KeepLast: c.KeepLast, KeepHourly: c.KeepHourly, KeepDaily: c.KeepDaily,
@@ -269,6 +275,7 @@ type repoCompact struct {
 	Threshold int `help:"Rewrite a segment when it saves this many percent. Default: borg's 10." placeholder:"PERCENT"`
 }
 
+// Run runs the command.
 func (c repoCompact) Run(s *session) error { return c.run(s, job.CompactSpec{Threshold: c.Threshold}) }
 
 type repoCheck struct {
@@ -278,6 +285,7 @@ type repoCheck struct {
 	MaxDuration    time.Duration `help:"Stop after this time, and go on there next time." placeholder:"TIME"`
 }
 
+// Run runs the command.
 func (c repoCheck) Run(s *session) error {
 	return c.run(s, job.CheckSpec{VerifyData: c.VerifyData, RepositoryOnly: c.RepositoryOnly, MaxDuration: int(c.MaxDuration.Seconds())})
 }

@@ -12,6 +12,7 @@ import (
 
 type statusCommand struct{}
 
+// Run runs the command.
 func (statusCommand) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {
