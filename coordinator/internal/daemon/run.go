@@ -20,19 +20,20 @@ const (
 // returns only the first error and waits for every actor, so each actor logs
 // its own error, and a watchdog gives up on one that does not end.
 func (d *daemon) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var group run.Group
 	add := func(name string, actor func(context.Context) error) {
-		own, cancel := context.WithCancel(ctx)
 		group.Add(func() error {
-			err := actor(own)
+			err := actor(ctx)
 			if err != nil && !errors.Is(err, context.Canceled) {
 				d.logger.Error("part failed", "part", name, "err", err)
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			return nil
-		}, func(error) { cancel() })
+		}, func(error) { stop() }) // whatever ended first, the watchdog starts
 	}
-	add("signal", func(ctx context.Context) error { <-ctx.Done(); return nil })
+	add("signal", func(context.Context) error { <-ctx.Done(); return nil })
 	add("dispatch", d.dispatch.Run)
 	add("agentlink", d.receiver.Run)
 	add("busapi", d.busAPI.Run)
