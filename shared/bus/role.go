@@ -1,9 +1,12 @@
 package bus
 
+import "slices"
+
 // Role is what an operator's credentials allow.
 type Role string
 
-// Roles of operators. Admin has no subject of its own yet.
+// Roles of operators: a viewer reads, an operator also runs and cancels jobs,
+// an admin also changes hosts, repositories and people.
 const (
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
@@ -12,6 +15,13 @@ const (
 
 // Roles returns every role, the weakest first.
 func Roles() []Role { return []Role{Viewer, Operator, Admin} }
+
+// Includes reports whether r may do all that other may. A role that is not
+// known includes none, and is included in none.
+func (r Role) Includes(other Role) bool {
+	own, asked := slices.Index(Roles(), r), slices.Index(Roles(), other)
+	return own >= 0 && asked >= 0 && own >= asked
+}
 
 // OperatorPermissions is all that an operator's client may do. Replies arrive
 // below _INBOX with a random prefix, as the stock client chooses it.

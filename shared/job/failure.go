@@ -49,6 +49,9 @@ const (
 	TooLarge          Code = "too_large"          // the request is over the size limit
 	NotAllowed        Code = "not_allowed"        // the caller may not do this
 	Unavailable       Code = "unavailable"        // the coordinator cannot do this now
+	NotAuthenticated  Code = "not_authenticated"  // who asks is not known: no or wrong credentials
+	TooMany           Code = "too_many_requests"  // slower, please
+	NotFound          Code = "not_found"          // no such user, token or other thing
 )
 
 var httpStatus = map[Code]int{
@@ -62,6 +65,9 @@ var httpStatus = map[Code]int{
 	TooLarge:          http.StatusRequestEntityTooLarge,
 	NotAllowed:        http.StatusForbidden,
 	Unavailable:       http.StatusServiceUnavailable,
+	NotAuthenticated:  http.StatusUnauthorized,
+	TooMany:           http.StatusTooManyRequests,
+	NotFound:          http.StatusNotFound,
 }
 
 // retryable holds the causes that may be gone at the next try.

@@ -16,9 +16,8 @@ import (
 // handleTimeout bounds the work on one request.
 const handleTimeout = 30 * time.Second
 
-// submitter is who submits over the bus: a micro request does not tell which
-// operator sent it.
-const submitter = "operator:bus"
+// caller is in whose name is acted, until a request tells whose it is.
+var caller = fleet.Actor{Name: "operator:bus", Role: bus.Operator, From: "bus"}
 
 // endpoint is one request that is served.
 type endpoint struct {
@@ -83,15 +82,15 @@ type RepositoriesReply struct {
 func (s *Service) endpoints() []endpoint {
 	return []endpoint{
 		serve("jobs-submit", bus.JobsSubmit, "submit a job", func(ctx context.Context, r job.Request) (JobReply, error) {
-			return oneJob(s.Jobs.Submit(ctx, submitter, r))
+			return oneJob(s.Jobs.Submit(ctx, fleet.ActorOf(ctx), r))
 		}),
 		serve("jobs-get", bus.JobsGet, "one job", onJob(s.Jobs.Job)),
 		serve("jobs-list", bus.JobsList, "jobs, newest first", s.listJobs),
 		serve("jobs-cancel", bus.JobsCancel, "end a job", onJob(func(ctx context.Context, id job.ID) (job.Job, error) {
-			return s.Jobs.Cancel(ctx, submitter, id)
+			return s.Jobs.Cancel(ctx, fleet.ActorOf(ctx), id)
 		})),
 		serve("jobs-retry", bus.JobsRetry, "submit a job that is over once more", onJob(func(ctx context.Context, id job.ID) (job.Job, error) {
-			return s.Jobs.Retry(ctx, submitter, id)
+			return s.Jobs.Retry(ctx, fleet.ActorOf(ctx), id)
 		})),
 		serve("jobs-log", bus.JobsLog, "a job's log", func(ctx context.Context, r LogRequest) (log fleet.JobLog, err error) {
 			if _, err := job.ParseID(string(r.ID)); err != nil {

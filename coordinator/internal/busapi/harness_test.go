@@ -34,14 +34,14 @@ type coordinator struct {
 	broken    error         // when set, Status fails with it
 }
 
-func (c *coordinator) Submit(_ context.Context, by string, r job.Request) (job.Job, error) {
+func (c *coordinator) Submit(_ context.Context, by fleet.Actor, r job.Request) (job.Job, error) {
 	spec, err := job.ParseSpec(r.Kind, r.Spec)
 	if err != nil {
 		return job.Job{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.submitted = append(c.submitted, by+" "+string(r.Kind)+" "+r.Host)
+	c.submitted = append(c.submitted, by.Name+" "+string(r.Kind)+" "+r.Host)
 	j := job.Job{ID: job.NewID(time.Now()), Kind: r.Kind, Host: r.Host, State: job.Queued, Spec: spec}
 	c.jobs = append([]job.Job{j}, c.jobs...)
 	return j, nil
@@ -78,17 +78,17 @@ func (c *coordinator) Jobs(_ context.Context, f job.Filter) (job.Page, error) {
 	return page, nil
 }
 
-func (c *coordinator) Cancel(ctx context.Context, by string, id job.ID) (job.Job, error) {
+func (c *coordinator) Cancel(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
 	return c.note(ctx, by, "cancel", id)
 }
 
-func (c *coordinator) Retry(ctx context.Context, by string, id job.ID) (job.Job, error) {
+func (c *coordinator) Retry(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
 	return c.note(ctx, by, "retry", id)
 }
 
-func (c *coordinator) note(ctx context.Context, by, what string, id job.ID) (job.Job, error) {
+func (c *coordinator) note(ctx context.Context, by fleet.Actor, what string, id job.ID) (job.Job, error) {
 	c.mu.Lock()
-	c.submitted = append(c.submitted, by+" "+what)
+	c.submitted = append(c.submitted, by.Name+" "+what)
 	c.mu.Unlock()
 	return c.Job(ctx, id)
 }

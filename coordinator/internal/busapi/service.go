@@ -29,11 +29,11 @@ import (
 
 // Jobs is the job service. Errors are *job.Failure.
 type Jobs interface {
-	Submit(ctx context.Context, by string, request job.Request) (job.Job, error)
+	Submit(ctx context.Context, by fleet.Actor, request job.Request) (job.Job, error)
 	Job(ctx context.Context, id job.ID) (job.Job, error)
 	Jobs(ctx context.Context, filter job.Filter) (job.Page, error)
-	Cancel(ctx context.Context, by string, id job.ID) (job.Job, error)
-	Retry(ctx context.Context, by string, id job.ID) (job.Job, error)
+	Cancel(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
+	Retry(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
 }
 
 // Overview reads what is not one job. Errors are *job.Failure.
@@ -171,7 +171,7 @@ func (s *Service) take(ctx context.Context, e endpoint, request micro.Request) {
 		s.logger.Warn("request dropped: its reply subject is no inbox; use nats req, not nats pub", "subject", e.subject, "reply", reply)
 		return
 	}
-	ctx = context.WithoutCancel(ctx) // what was taken is brought to its end
+	ctx = fleet.WithActor(context.WithoutCancel(ctx), caller) // what was taken is brought to its end
 	task := func() {
 		answer, err := s.answer(ctx, e, data)
 		s.respond(e, reply, answer, err)

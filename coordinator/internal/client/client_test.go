@@ -43,7 +43,7 @@ func (b *backend) called(call string) {
 	b.calls = append(b.calls, call)
 }
 
-func (b *backend) Submit(_ context.Context, _ string, request job.Request) (job.Job, error) {
+func (b *backend) Submit(_ context.Context, _ fleet.Actor, request job.Request) (job.Job, error) {
 	b.request = request
 	if request.Host != b.job.Host {
 		return job.Job{}, job.Fail(job.UnknownHost, "there is no host %q", request.Host).WithHint("add it")
@@ -63,12 +63,12 @@ func (b *backend) Jobs(_ context.Context, f job.Filter) (job.Page, error) {
 	return job.Page{Jobs: []job.Job{b.job}, Cursor: string(b.job.ID)}, nil
 }
 
-func (b *backend) Cancel(_ context.Context, _ string, id job.ID) (job.Job, error) {
+func (b *backend) Cancel(_ context.Context, _ fleet.Actor, id job.ID) (job.Job, error) {
 	b.called("cancel " + string(id))
 	return b.job, nil
 }
 
-func (b *backend) Retry(_ context.Context, _ string, id job.ID) (job.Job, error) {
+func (b *backend) Retry(_ context.Context, _ fleet.Actor, id job.ID) (job.Job, error) {
 	b.called("retry " + string(id))
 	return b.job, nil
 }
@@ -81,7 +81,7 @@ func (b *backend) Status(context.Context) (fleet.Status, error) {
 	return fleet.Status{Summary: "All is well", Hosts: b.hosts, Running: []job.Job{b.job}}, nil
 }
 
-func (b *backend) AddHost(_ context.Context, _, name string, labels map[string]string) (fleet.HostView, string, error) {
+func (b *backend) AddHost(_ context.Context, _ fleet.Actor, name string, labels map[string]string) (fleet.HostView, string, error) {
 	return fleet.HostView{Host: fleet.Host{Name: name, Labels: labels}}, "/data/agents/" + name, nil
 }
 
@@ -96,12 +96,12 @@ func (b *backend) Host(_ context.Context, name string) (fleet.HostView, error) {
 
 func (b *backend) Hosts(context.Context) ([]fleet.HostView, error) { return b.hosts, nil }
 
-func (b *backend) RemoveHost(_ context.Context, _, name string) error {
+func (b *backend) RemoveHost(_ context.Context, _ fleet.Actor, name string) error {
 	b.called("remove host " + name)
 	return nil
 }
 
-func (b *backend) AddRepository(_ context.Context, _ string, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error) {
+func (b *backend) AddRepository(_ context.Context, _ fleet.Actor, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error) {
 	b.repository = asked
 	generated := secret.Value{}
 	if asked.Generate {
@@ -122,7 +122,7 @@ func (b *backend) Repositories(context.Context) ([]fleet.RepositoryView, error) 
 	return []fleet.RepositoryView{repository("b"), repository("a")}, nil
 }
 
-func (b *backend) RemoveRepository(_ context.Context, _, name string) error {
+func (b *backend) RemoveRepository(_ context.Context, _ fleet.Actor, name string) error {
 	b.called("remove repository " + name)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
 )
 
@@ -21,7 +22,7 @@ func BenchmarkSubmitToOrder(b *testing.B) {
 	var took []time.Duration
 	for b.Loop() {
 		started := time.Now()
-		j, err := w.dispatch().Submit(context.Background(), "bench", backup("web1", "web"))
+		j, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "bench"}, backup("web1", "web"))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -52,7 +53,7 @@ func BenchmarkLongQueue(b *testing.B) {
 		}
 	}
 	for i := range 3000 {
-		if _, err := w.dispatch().Submit(context.Background(), "bench", backup("web1", "web")); err != nil {
+		if _, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "bench"}, backup("web1", "web")); err != nil {
 			b.Fatal(i, err)
 		}
 	}
@@ -60,7 +61,7 @@ func BenchmarkLongQueue(b *testing.B) {
 	var took []time.Duration
 	for b.Loop() {
 		started := time.Now()
-		j, err := w.dispatch().Submit(context.Background(), "bench", backup("web2", "db"))
+		j, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "bench"}, backup("web2", "db"))
 		if err != nil {
 			b.Fatal(err)
 		}

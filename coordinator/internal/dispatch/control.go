@@ -13,7 +13,7 @@ import (
 // host has, the wish is stored, told to the host, and repeated until the host
 // says that the process is gone. Cancelling twice is no error; cancelling what
 // has ended otherwise is.
-func (s *Service) Cancel(_ context.Context, by string, id job.ID) (job.Job, error) {
+func (s *Service) Cancel(_ context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
 	s.write.Lock()
 	defer s.write.Unlock()
 	b, err := s.begin()
@@ -37,7 +37,7 @@ func (s *Service) Cancel(_ context.Context, by string, id job.ID) (job.Job, erro
 	if err := b.commit(); err != nil {
 		return job.Job{}, s.failure("cancel job", err)
 	}
-	s.logger.Info("job cancelled", "job", id, "host", e.job.Host, "by", by)
+	s.logger.Info("job cancelled", "job", id, "host", e.job.Host, "by", by.Name)
 	if e.held() {
 		host, attempt := e.job.Host, e.job.Attempt
 		s.later(func(ctx context.Context) { _ = s.tellCancel(ctx, host, id, attempt) }) // hellos repeat it
@@ -83,7 +83,7 @@ func (s *Service) tellCancel(ctx context.Context, host string, id job.ID, attemp
 }
 
 // Retry submits a new job with the request of one that is over.
-func (s *Service) Retry(_ context.Context, by string, id job.ID) (job.Job, error) {
+func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
 	s.write.Lock()
 	defer s.write.Unlock()
 	old, err := s.stored(id)
@@ -104,6 +104,6 @@ func (s *Service) Retry(_ context.Context, by string, id job.ID) (job.Job, error
 	return s.submit(by, "job.retry", &entry{encrypted: encrypted, job: job.Job{
 		ID: job.NewID(now), Kind: old.Kind, Host: old.Host, Repository: old.Repository, Plan: old.Plan, State: job.Queued,
 		MaxAttempts: old.MaxAttempts, Priority: old.Priority,
-		SubmittedBy: by, SubmittedAt: now, Spec: old.Spec, Attempts: []job.Attempt{},
+		SubmittedBy: by.Name, SubmittedAt: now, Spec: old.Spec, Attempts: []job.Attempt{},
 	}}, "")
 }

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -16,7 +17,7 @@ func TestCancel(t *testing.T) {
 			w := newWorld(t, []string{"web1"}, []string{"web"})
 			j := w.submit(backup("web1", "web"))
 			for range 2 { // the second changes nothing
-				if got, err := w.dispatch().Cancel(ctx, "operator:bob", j.ID); err != nil || got.State != job.Cancelled {
+				if got, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil || got.State != job.Cancelled {
 					t.Fatalf("cancel: %+v, %v", got, err)
 				}
 			}
@@ -29,7 +30,7 @@ func TestCancel(t *testing.T) {
 			j := w.submit(backup("web1", "web"))
 			synctest.Wait()
 			w.link.setFault(func(string) (error, error) { return errLost, nil })
-			if _, err := w.dispatch().Cancel(ctx, "operator:bob", j.ID); err != nil {
+			if _, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil {
 				t.Fatal(err)
 			}
 			got := w.expect(j.ID, job.Running, 1, "")
@@ -47,7 +48,7 @@ func TestCancel(t *testing.T) {
 			a.tell(first(j), job.Event{Type: job.EventFinished, State: job.Cancelled})
 			w.mustDeliver()
 			w.expect(j.ID, job.Cancelled, 1, "")
-			if _, err := w.dispatch().Cancel(ctx, "operator:bob", j.ID); err != nil {
+			if _, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil {
 				t.Errorf("cancelling again: %v", err)
 			}
 		})
@@ -57,7 +58,7 @@ func TestCancel(t *testing.T) {
 			w.link.setFault(func(string) (error, error) { return errLost, nil })
 			j := w.submit(backup("web1", "web"))
 			w.job(j.ID)
-			if _, err := w.dispatch().Cancel(ctx, "operator:bob", j.ID); err != nil {
+			if _, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil {
 				t.Fatal(err)
 			}
 			w.link.setFault(nil)
@@ -75,7 +76,7 @@ func TestCancel(t *testing.T) {
 			synctest.Wait()
 			w.agents["web1"].tell(first(j), failed(job.ConnectionLost))
 			w.mustDeliver()
-			if _, err := w.dispatch().Cancel(ctx, "operator:bob", j.ID); err != nil {
+			if _, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Minute)
@@ -88,7 +89,7 @@ func TestCancel(t *testing.T) {
 			synctest.Wait()
 			w.agents["web1"].tell(first(j), succeeded())
 			w.mustDeliver()
-			_, err := w.dispatch().Cancel(ctx, "operator:bob", j.ID)
+			_, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID)
 			if f := job.AsFailure(err); f == nil || f.Code != job.Conflict {
 				t.Errorf("cancel: %v", err)
 			}
@@ -96,7 +97,7 @@ func TestCancel(t *testing.T) {
 	})
 	t.Run("unknown", func(t *testing.T) {
 		scenario(t, func(t *testing.T, w *world) {
-			_, err := w.dispatch().Cancel(ctx, "operator:bob", job.NewID(time.Now()))
+			_, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, job.NewID(time.Now()))
 			if f := job.AsFailure(err); f == nil || f.Code != job.UnknownJob {
 				t.Errorf("cancel: %v", err)
 			}
@@ -107,13 +108,13 @@ func TestCancel(t *testing.T) {
 func TestRetryMakesANewJob(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
 		j := w.submit(backup("web1", "web"))
-		if _, err := w.dispatch().Retry(context.Background(), "operator:bob", j.ID); job.AsFailure(err).Code != job.Conflict {
+		if _, err := w.dispatch().Retry(context.Background(), fleet.Actor{Name: "operator:bob"}, j.ID); job.AsFailure(err).Code != job.Conflict {
 			t.Errorf("retry of an open job: %v", err)
 		}
 		synctest.Wait()
 		w.agents["web1"].tell(first(j), failed(job.DiskFull))
 		w.mustDeliver()
-		again, err := w.dispatch().Retry(context.Background(), "operator:bob", j.ID)
+		again, err := w.dispatch().Retry(context.Background(), fleet.Actor{Name: "operator:bob"}, j.ID)
 		if err != nil || again.ID == j.ID || again.SubmittedBy != "operator:bob" {
 			t.Fatalf("retry: %+v, %v", again, err)
 		}

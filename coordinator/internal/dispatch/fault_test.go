@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -60,7 +61,7 @@ func TestStoreFaults(t *testing.T) {
 				request := backup("web1", "web")
 				request.IdempotencyKey = "once"
 				fail = true
-				_, err := w.dispatch().Submit(context.Background(), "operator:alice", request)
+				_, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "operator:alice"}, request)
 				if f := job.AsFailure(err); f == nil || f.Code != job.Unavailable {
 					t.Fatalf("submit on a broken store: %v", err)
 				}
@@ -158,7 +159,7 @@ func TestFullDiskIsNotHammered(t *testing.T) {
 		})
 		w.agents["web1"].tell(first(j), succeeded())
 		w.mustDeliver() // the last write; the next job cannot be stored as sent
-		if _, err := w.dispatch().Submit(context.Background(), "operator:alice", backup("web2", "db")); err == nil {
+		if _, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "operator:alice"}, backup("web2", "db")); err == nil {
 			t.Error("a job was taken in on a full disk")
 		}
 		time.Sleep(time.Minute)

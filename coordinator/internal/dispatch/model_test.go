@@ -165,7 +165,7 @@ func (m *model) trySubmit(host string) {
 		request.Spec = json.RawMessage(`{"keep_daily":7}`)
 	}
 	for range 50 { // a client that does not give up
-		j, err := m.dispatch().Submit(context.Background(), "model", request)
+		j, err := m.dispatch().Submit(context.Background(), fleet.Actor{Name: "model"}, request)
 		if err == nil {
 			m.jobs = append(m.jobs, j.ID)
 			return
@@ -246,7 +246,7 @@ func (m *model) mischief(host string) {
 		if len(m.jobs) > 0 {
 			id := m.jobs[m.random.IntN(len(m.jobs))]
 			m.cancelled[id] = true // an error does not say that nothing was stored
-			_, _ = m.dispatch().Cancel(context.Background(), "model", id)
+			_, _ = m.dispatch().Cancel(context.Background(), fleet.Actor{Name: "model"}, id)
 		}
 	}
 }

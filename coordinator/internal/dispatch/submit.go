@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -24,7 +25,7 @@ const (
 // The error is a *job.Failure, and then nothing has changed, unless the
 // database failed: then the same request with the same idempotency key is safe
 // to repeat.
-func (s *Service) Submit(_ context.Context, by string, request job.Request) (job.Job, error) {
+func (s *Service) Submit(_ context.Context, by fleet.Actor, request job.Request) (job.Job, error) {
 	s.write.Lock()
 	defer s.write.Unlock()
 	e, err := s.check(by, request)
@@ -44,7 +45,7 @@ func (s *Service) Submit(_ context.Context, by string, request job.Request) (job
 }
 
 // submit stores a new job under the write lock.
-func (s *Service) submit(by, action string, e *entry, key string) (job.Job, error) {
+func (s *Service) submit(by fleet.Actor, action string, e *entry, key string) (job.Job, error) {
 	if queued, held := s.index.sizes(); queued+held >= s.options.Limits.Open {
 		return job.Job{}, job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
 			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")
@@ -68,12 +69,12 @@ func (s *Service) submit(by, action string, e *entry, key string) (job.Job, erro
 		}
 		return job.Job{}, s.failure("submit job", err)
 	}
-	s.logger.Info("job submitted", "job", j.ID, "host", j.Host, "repo", j.Repository, "kind", j.Kind, "by", by)
+	s.logger.Info("job submitted", "job", j.ID, "host", j.Host, "repo", j.Repository, "kind", j.Kind, "by", by.Name)
 	return j, nil
 }
 
 // check makes a job of a request, or says what is wrong with it.
-func (s *Service) check(by string, r job.Request) (*entry, error) {
+func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	if r.Plan != "" {
 		return nil, job.Invalid("plan", "this version has no plans").WithHint("give host, kind, repository and spec")
 	}
@@ -103,7 +104,7 @@ func (s *Service) check(by string, r job.Request) (*entry, error) {
 	return &entry{encrypted: encrypted, job: job.Job{
 		ID: job.NewID(now), Kind: r.Kind, Host: r.Host, Repository: r.Repository, State: job.Queued,
 		MaxAttempts: cmp.Or(r.MaxAttempts, r.Kind.DefaultAttempts()), Priority: r.Priority,
-		SubmittedBy: by, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
+		SubmittedBy: by.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
 	}}, nil
 }
 
@@ -218,8 +219,8 @@ func sameRequest(a, b job.Job) (bool, error) {
 		a.MaxAttempts == b.MaxAttempts && a.Priority == b.Priority && bytes.Equal(left, right), nil
 }
 
-func (s *Service) audit(by, action string, j job.Job, detail string) store.Change {
-	return store.AppendAudit(store.AuditEntry{
-		At: s.now(), By: by, Action: action, Object: "job/" + string(j.ID), Outcome: "done", Detail: detail,
+func (s *Service) audit(by fleet.Actor, action string, j job.Job, detail string) store.Change {
+	return store.AppendAudit(fleet.AuditEntry{
+		At: s.now(), By: by.Name, From: by.From, Action: action, Object: "job/" + string(j.ID), Outcome: "done", Detail: detail,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -39,7 +40,7 @@ func TestSubmitRefuses(t *testing.T) {
 		for name, test := range tests {
 			request := backup("web1", "web")
 			test.change(&request)
-			_, err := w.dispatch().Submit(context.Background(), "operator:alice", request)
+			_, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "operator:alice"}, request)
 			var f *job.Failure
 			if !errors.As(err, &f) || f.Code != test.code || !strings.Contains(f.Message, test.word) {
 				t.Errorf("%s: got %v, want code %s and the word %q", name, err, test.code, test.word)
@@ -64,7 +65,7 @@ func TestIdempotencyKey(t *testing.T) {
 			t.Errorf("after a restart the same key made job %s", three.ID)
 		}
 		request.Host = "web2"
-		_, err := w.dispatch().Submit(context.Background(), "operator:alice", request)
+		_, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "operator:alice"}, request)
 		if f := job.AsFailure(err); f == nil || f.Code != job.Conflict {
 			t.Errorf("the same key with another request: %v", err)
 		}
@@ -80,7 +81,7 @@ func TestTooManyOpenJobs(t *testing.T) {
 		w.start()
 		w.submit(backup("web1", "web"))
 		w.submit(backup("web1", "web"))
-		_, err := w.dispatch().Submit(context.Background(), "operator:alice", backup("web1", "web"))
+		_, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "operator:alice"}, backup("web1", "web"))
 		if f := job.AsFailure(err); f == nil || f.Code != job.Unavailable || f.Hint == "" {
 			t.Errorf("third job: %v", err)
 		}

@@ -185,7 +185,7 @@ func backup(host, repository string) job.Request {
 
 func (w *world) submit(request job.Request) job.Job {
 	w.t.Helper()
-	j, err := w.dispatch().Submit(context.Background(), "operator:alice", request)
+	j, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "operator:alice"}, request)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -22,13 +22,15 @@ const ModeAgent Mode = "agent"
 
 // Host is a machine with data, as it is stored.
 type Host struct {
-	Name      string            `json:"name"`
-	Mode      Mode              `json:"mode"`
-	Labels    map[string]string `json:"labels"`
-	PublicKey string            `json:"public_key"` // its bus identity ("U…")
-	CreatedAt time.Time         `json:"created_at"`
-	Facts     *Facts            `json:"facts"`    // from its newest hello; null before the first
-	SealKey   string            `json:"seal_key"` // secrets are sealed to it
+	Name       string            `json:"name"`
+	Mode       Mode              `json:"mode"`
+	Labels     map[string]string `json:"labels"`
+	PublicKey  string            `json:"public_key"` // its bus identity ("U…"); empty: not enrolled yet
+	SSHKey     string            `json:"ssh_key"`    // public key for the depot, in authorized_keys form; may be empty
+	CreatedAt  time.Time         `json:"created_at"`
+	EnrolledAt *time.Time        `json:"enrolled_at"` // when its agent got its identity; null: not yet, or before enrolment existed
+	Facts      *Facts            `json:"facts"`       // from its newest hello; null before the first
+	SealKey    string            `json:"seal_key"`    // secrets are sealed to it
 }
 
 // Facts is what a host last said of itself.
@@ -75,19 +77,36 @@ type Repository struct {
 	job.Repository
 	CreatedAt     time.Time `json:"created_at"`
 	HasPassphrase bool      `json:"has_passphrase"`
+	Custody       Custody   `json:"custody"` // who can read the passphrase
 }
+
+// Custody says who keeps a repository's passphrase.
+type Custody string
+
+// Kinds of custody.
+const (
+	// CustodyCoordinator is a passphrase encrypted in the store, which the
+	// coordinator seals to each host that needs it.
+	CustodyCoordinator Custody = "coordinator"
+	// CustodyHosts is a passphrase that was sealed to each host where it was
+	// typed in: the coordinator stores what it cannot read.
+	CustodyHosts Custody = "hosts"
+)
 
 // RepositoryView is a repository with what is known from its jobs.
 type RepositoryView struct {
 	Repository
-	Busy        string              `json:"busy"`        // what holds it: "backup of web1"; empty when free
-	BusyJob     job.ID              `json:"busy_job"`    // that job
-	LastBackup  *BackupSummary      `json:"last_backup"` // newest good one of any host
-	Info        *job.RepositoryInfo `json:"info"`        // from the newest info or init
-	InfoAt      *time.Time          `json:"info_at"`
-	LastCheck   *time.Time          `json:"last_check"`   // newest good check
-	LastPrune   *time.Time          `json:"last_prune"`   // newest good prune
-	LastCompact *time.Time          `json:"last_compact"` // newest good compact
+	Busy          string              `json:"busy"`        // what holds it: "backup of web1"; empty when free
+	BusyJob       job.ID              `json:"busy_job"`    // that job
+	LastBackup    *BackupSummary      `json:"last_backup"` // newest good one of any host
+	Info          *job.RepositoryInfo `json:"info"`        // from the newest info or init
+	InfoAt        *time.Time          `json:"info_at"`
+	LastCheck     *time.Time          `json:"last_check"`      // newest good check
+	LastPrune     *time.Time          `json:"last_prune"`      // newest good prune
+	LastCompact   *time.Time          `json:"last_compact"`    // newest good compact
+	KeyExportedAt *time.Time          `json:"key_exported_at"` // when borg's key was last exported; null: never
+	HasKey        bool                `json:"has_key"`         // borg keeps a key for it, without which no archive can be read
+	SealedFor     []string            `json:"sealed_for"`      // hosts that the passphrase is sealed to, with custody "hosts"
 }
 
 // NewRepository is a request to add a repository.
@@ -96,7 +115,16 @@ type NewRepository struct {
 	Location   string         `json:"location"`
 	Encryption job.Encryption `json:"encryption"` // empty means repokey-blake2
 	Passphrase secret.Value   `json:"passphrase"`
-	Generate   bool           `json:"generate_passphrase"` // make a strong one
+	Generate   bool           `json:"generate_passphrase"` // make a strong one; not with custody "hosts"
+	Custody    Custody        `json:"custody"`             // empty means coordinator
+	// Sealed is the passphrase for each host by name, with custody "hosts".
+	Sealed map[string]SealedPassphrase `json:"sealed,omitempty"`
+}
+
+// SealedPassphrase is a passphrase that only one host can read.
+type SealedPassphrase struct {
+	secret.Sealed
+	SealKey string `json:"seal_key"` // the host's public key that it was sealed to
 }
 
 // Status is the whole in short: what borgfleet status, its API call and its
@@ -113,11 +141,14 @@ type Status struct {
 	Queued      []job.Job         `json:"queued"`
 	Recent      []job.Job         `json:"recent"`    // newest terminal ones, at most 10
 	Attention   []Attention       `json:"attention"` // what needs a person
+	// KeysNotExported names the repositories whose key was never exported: if
+	// the repository's own copy is lost, so are its archives.
+	KeysNotExported []string `json:"keys_not_exported"`
 }
 
 // Attention is one thing that needs a person.
 type Attention struct {
-	Kind       string    `json:"kind"` // failed, warning, offline, no_borg
+	Kind       string    `json:"kind"` // failed, warning, offline, no_borg, clock, certificate
 	Host       string    `json:"host"`
 	Repository string    `json:"repository"`
 	Job        job.ID    `json:"job"` // may be empty

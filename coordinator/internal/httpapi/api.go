@@ -22,10 +22,6 @@ const Prefix = "/api/v1"
 // MaxBodyBytes bounds a request's body.
 const MaxBodyBytes = 1 << 20
 
-// Submitter is who submits over HTTP until there are identities: whoever can
-// reach the loopback interface.
-const Submitter = "operator:local"
-
 // Options is what an [API] needs.
 type Options struct {
 	Mux          *http.ServeMux // shared with the pages; the API registers its own patterns on it

@@ -45,12 +45,26 @@ func completeHosts(hosts []fleet.HostView) []fleet.HostView {
 	return complete
 }
 
+func completeRepository(repository fleet.RepositoryView) fleet.RepositoryView {
+	repository.SealedFor = list(repository.SealedFor)
+	return repository
+}
+
+func completeRepositories(repositories []fleet.RepositoryView) []fleet.RepositoryView {
+	complete := make([]fleet.RepositoryView, len(repositories))
+	for i, repository := range repositories {
+		complete[i] = completeRepository(repository)
+	}
+	return complete
+}
+
 func completeStatus(status fleet.Status) fleet.Status {
 	status.Hosts = completeHosts(status.Hosts)
 	status.Running = completeJobs(status.Running)
 	status.Queued = completeJobs(status.Queued)
 	status.Recent = completeJobs(status.Recent)
 	status.Attention = list(status.Attention)
+	status.KeysNotExported = list(status.KeysNotExported)
 	if status.Jobs == nil {
 		status.Jobs = map[job.State]int{}
 	}

@@ -19,7 +19,7 @@ func exampleJob() job.Job {
 	percent, rate, eta := 42.0, int64(52428800), int64(118)
 	return job.Job{
 		ID: exampleID, Kind: job.Backup, Host: "web1", Repository: "web1-main", Plan: "web1-daily",
-		State: job.Running, Attempt: 1, MaxAttempts: 3, SubmittedBy: Submitter,
+		State: job.Running, Attempt: 1, MaxAttempts: 3, SubmittedBy: "operator:alice",
 		SubmittedAt: exampleTime(), StartedAt: &started,
 		Spec: job.BackupSpec{Paths: []string{"/etc", "/var/www"}, Exclude: []string{"*.log"}, Compression: "zstd,3"},
 		Progress: &job.Progress{
@@ -65,9 +65,9 @@ func exampleRepository() fleet.RepositoryView {
 	return fleet.RepositoryView{
 		Repository: fleet.Repository{
 			Repository: job.Repository{Name: "web1-main", Location: "ssh://backup@store.example.net/srv/borg/web1", Encryption: job.RepokeyBlake2},
-			CreatedAt:  exampleTime().AddDate(0, -3, 0), HasPassphrase: true,
+			CreatedAt:  exampleTime().AddDate(0, -3, 0), HasPassphrase: true, Custody: fleet.CustodyCoordinator,
 		},
-		Busy: "backup of web1", BusyJob: exampleID, LastBackup: exampleBackup(),
+		Busy: "backup of web1", BusyJob: exampleID, LastBackup: exampleBackup(), HasKey: true, SealedFor: []string{},
 	}
 }
 

@@ -42,7 +42,7 @@ func newBackend() *backend {
 	}
 }
 
-func (b *backend) Submit(_ context.Context, by string, request job.Request) (job.Job, error) {
+func (b *backend) Submit(_ context.Context, by fleet.Actor, request job.Request) (job.Job, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.fail != nil {
@@ -64,10 +64,10 @@ func (b *backend) Submit(_ context.Context, by string, request job.Request) (job
 	j := job.Job{
 		ID: job.NewID(time.Now().Add(time.Duration(len(b.jobs)) * time.Millisecond)), Kind: request.Kind, Host: request.Host,
 		Repository: request.Repository, Plan: request.Plan, State: job.Queued, Priority: request.Priority,
-		MaxAttempts: max(request.MaxAttempts, 1), SubmittedBy: by, SubmittedAt: time.Now().UTC(), Spec: spec,
+		MaxAttempts: max(request.MaxAttempts, 1), SubmittedBy: by.Name, SubmittedAt: time.Now().UTC(), Spec: spec,
 	}
 	b.jobs = append(b.jobs, j)
-	b.submitters = append(b.submitters, by)
+	b.submitters = append(b.submitters, by.Name)
 	if request.IdempotencyKey != "" {
 		b.keys[request.IdempotencyKey] = j.ID
 	}
@@ -122,7 +122,7 @@ func (b *backend) Jobs(_ context.Context, f job.Filter) (job.Page, error) {
 	return page, nil
 }
 
-func (b *backend) Cancel(_ context.Context, by string, id job.ID) (job.Job, error) {
+func (b *backend) Cancel(_ context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range b.jobs {
@@ -133,13 +133,13 @@ func (b *backend) Cancel(_ context.Context, by string, id job.ID) (job.Job, erro
 			return job.Job{}, job.Fail(job.Conflict, "job is over")
 		}
 		b.jobs[i].State, b.jobs[i].CancelRequested = job.Cancelled, true
-		b.submitters = append(b.submitters, by)
+		b.submitters = append(b.submitters, by.Name)
 		return b.jobs[i], nil
 	}
 	return b.find(id)
 }
 
-func (b *backend) Retry(ctx context.Context, by string, id job.ID) (job.Job, error) {
+func (b *backend) Retry(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
 	b.mu.Lock()
 	old, err := b.find(id)
 	b.mu.Unlock()
@@ -191,7 +191,7 @@ func (b *backend) Status(context.Context) (fleet.Status, error) {
 	return status, nil
 }
 
-func (b *backend) AddHost(_ context.Context, by, name string, labels map[string]string) (fleet.HostView, string, error) {
+func (b *backend) AddHost(_ context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.hosts[name]; ok {
@@ -199,7 +199,7 @@ func (b *backend) AddHost(_ context.Context, by, name string, labels map[string]
 	}
 	host := fleet.HostView{Host: fleet.Host{Name: name, Mode: fleet.ModeAgent, Labels: labels, CreatedAt: time.Now().UTC()}}
 	b.hosts[name] = host
-	b.submitters = append(b.submitters, by)
+	b.submitters = append(b.submitters, by.Name)
 	return host, "/data/agents/" + name, nil
 }
 
@@ -223,7 +223,7 @@ func (b *backend) Hosts(context.Context) ([]fleet.HostView, error) {
 	return hosts, b.fail
 }
 
-func (b *backend) RemoveHost(_ context.Context, _, name string) error {
+func (b *backend) RemoveHost(_ context.Context, _ fleet.Actor, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.hosts[name]; !ok {
@@ -233,7 +233,7 @@ func (b *backend) RemoveHost(_ context.Context, _, name string) error {
 	return nil
 }
 
-func (b *backend) AddRepository(_ context.Context, _ string, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error) {
+func (b *backend) AddRepository(_ context.Context, _ fleet.Actor, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	repository := job.Repository{Name: asked.Name, Location: asked.Location, Encryption: asked.Encryption}
@@ -275,7 +275,7 @@ func (b *backend) Repositories(context.Context) ([]fleet.RepositoryView, error) 
 	return repositories, b.fail
 }
 
-func (b *backend) RemoveRepository(_ context.Context, _, name string) error {
+func (b *backend) RemoveRepository(_ context.Context, _ fleet.Actor, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.repositories[name]; !ok {

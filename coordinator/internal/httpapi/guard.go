@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -87,7 +89,7 @@ type call struct {
 
 func (a *API) begin(w http.ResponseWriter, r *http.Request) *call {
 	c := &call{ResponseWriter: w, api: a, began: time.Now()}
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := context.WithCancel(fleet.WithActor(r.Context(), fleet.Actor{Name: fleet.Local, Role: bus.Admin}))
 	c.cancel, c.request = cancel, r.WithContext(ctx)
 	return c
 }

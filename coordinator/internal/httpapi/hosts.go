@@ -103,7 +103,7 @@ func (a *API) getHost(ctx context.Context, in *hostInput) (*hostOutput, error) {
 }
 
 func (a *API) addHost(ctx context.Context, in *newHostInput) (*addedHostOutput, error) {
-	host, directory, err := a.options.Hosts.AddHost(ctx, Submitter, in.Body.Name, in.Body.Labels)
+	host, directory, err := a.options.Hosts.AddHost(ctx, fleet.ActorOf(ctx), in.Body.Name, in.Body.Labels)
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
@@ -114,7 +114,7 @@ func (a *API) addHost(ctx context.Context, in *newHostInput) (*addedHostOutput, 
 }
 
 func (a *API) removeHost(ctx context.Context, in *hostInput) (*struct{}, error) {
-	if err := a.options.Hosts.RemoveHost(ctx, Submitter, in.Host); err != nil {
+	if err := a.options.Hosts.RemoveHost(ctx, fleet.ActorOf(ctx), in.Host); err != nil {
 		return nil, a.problem(ctx, err)
 	}
 	return nil, nil

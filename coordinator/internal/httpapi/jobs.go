@@ -112,7 +112,7 @@ func (a *API) registerJobActions() {
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is over: succeeded", Hint: "there is nothing to cancel"}},
 	}
 	huma.Register(a.huma, cancel.huma(a), func(ctx context.Context, in *JobPath) (*jobOutput, error) {
-		cancelled, err := a.options.Jobs.Cancel(ctx, Submitter, job.ID(in.ID))
+		cancelled, err := a.options.Jobs.Cancel(ctx, fleet.ActorOf(ctx), job.ID(in.ID))
 		if err != nil {
 			return nil, a.problem(ctx, err)
 		}
@@ -126,7 +126,7 @@ func (a *API) registerJobActions() {
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is not over: running", Hint: "cancel it first, or wait"}},
 	}
 	huma.Register(a.huma, retry.huma(a), func(ctx context.Context, in *JobPath) (*submittedOutput, error) {
-		fresh, err := a.options.Jobs.Retry(ctx, Submitter, job.ID(in.ID))
+		fresh, err := a.options.Jobs.Retry(ctx, fleet.ActorOf(ctx), job.ID(in.ID))
 		if err != nil {
 			return nil, a.problem(ctx, err)
 		}
@@ -146,7 +146,7 @@ func (a *API) submitJob(ctx context.Context, in *submitInput) (*submittedOutput,
 		}
 		key = header
 	}
-	stored, err := a.options.Jobs.Submit(ctx, Submitter, job.Request{
+	stored, err := a.options.Jobs.Submit(ctx, fleet.ActorOf(ctx), job.Request{
 		Host: in.Body.Host, Kind: job.Kind(in.Body.Kind), Repository: in.Body.Repository,
 		Spec: in.Body.Spec.RawMessage, Plan: in.Body.Plan, MaxAttempts: in.Body.MaxAttempts,
 		Priority: in.Body.Priority, IdempotencyKey: key,

@@ -91,7 +91,7 @@ func (a *API) listRepositories(ctx context.Context, in *PageQuery) (*repositorie
 		return nil, a.problem(ctx, err)
 	}
 	page, next := pageOf(repositories, func(r fleet.RepositoryView) string { return r.Name }, in.Limit, in.Cursor)
-	return &repositoriesOutput{Body: RepositoryPage{Repositories: page, Cursor: next}}, nil
+	return &repositoriesOutput{Body: RepositoryPage{Repositories: completeRepositories(page), Cursor: next}}, nil
 }
 
 func (a *API) getRepository(ctx context.Context, in *repositoryInput) (*repositoryOutput, error) {
@@ -99,7 +99,7 @@ func (a *API) getRepository(ctx context.Context, in *repositoryInput) (*reposito
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
-	return &repositoryOutput{Body: repository}, nil
+	return &repositoryOutput{Body: completeRepository(repository)}, nil
 }
 
 func (a *API) addRepository(ctx context.Context, in *newRepositoryInput) (*addedRepositoryOutput, error) {
@@ -109,18 +109,18 @@ func (a *API) addRepository(ctx context.Context, in *newRepositoryInput) (*added
 	if in.Body.Passphrase != nil {
 		request.Passphrase = secret.FromString(*in.Body.Passphrase)
 	}
-	repository, generated, err := a.options.Repositories.AddRepository(ctx, Submitter, request)
+	repository, generated, err := a.options.Repositories.AddRepository(ctx, fleet.ActorOf(ctx), request)
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
 	return &addedRepositoryOutput{
 		Location: Prefix + "/repositories/" + repository.Name,
-		Body:     AddedRepository{RepositoryView: repository, GeneratedPassphrase: string(generated.Reveal())},
+		Body:     AddedRepository{RepositoryView: completeRepository(repository), GeneratedPassphrase: string(generated.Reveal())},
 	}, nil
 }
 
 func (a *API) removeRepository(ctx context.Context, in *repositoryInput) (*struct{}, error) {
-	if err := a.options.Repositories.RemoveRepository(ctx, Submitter, in.Repository); err != nil {
+	if err := a.options.Repositories.RemoveRepository(ctx, fleet.ActorOf(ctx), in.Repository); err != nil {
 		return nil, a.problem(ctx, err)
 	}
 	return nil, nil

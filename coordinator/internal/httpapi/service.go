@@ -13,14 +13,14 @@ import (
 type Jobs interface {
 	// Submit returns after the job is stored. The same idempotency key gets
 	// the same job.
-	Submit(ctx context.Context, by string, request job.Request) (job.Job, error)
+	Submit(ctx context.Context, by fleet.Actor, request job.Request) (job.Job, error)
 	Job(ctx context.Context, id job.ID) (job.Job, error)
 	// Jobs returns one page, newest first.
 	Jobs(ctx context.Context, filter job.Filter) (job.Page, error)
 	// Cancel asks to end a job; asking again changes nothing.
-	Cancel(ctx context.Context, by string, id job.ID) (job.Job, error)
+	Cancel(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
 	// Retry returns a new job with the request of a terminal one.
-	Retry(ctx context.Context, by string, id job.ID) (job.Job, error)
+	Retry(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
 }
 
 // Logs reads jobs' logs. It is safe for concurrent use.
@@ -38,18 +38,18 @@ type Statuses interface {
 // is the caller's fault is a *job.Failure.
 type Hosts interface {
 	// AddHost also returns where the agent's credentials were written.
-	AddHost(ctx context.Context, by, name string, labels map[string]string) (fleet.HostView, string, error)
+	AddHost(ctx context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, string, error)
 	Host(ctx context.Context, name string) (fleet.HostView, error)
 	Hosts(ctx context.Context) ([]fleet.HostView, error)
-	RemoveHost(ctx context.Context, by, name string) error
+	RemoveHost(ctx context.Context, by fleet.Actor, name string) error
 }
 
 // Repositories keeps the repositories. Every method is safe for concurrent use;
 // an error that is the caller's fault is a *job.Failure.
 type Repositories interface {
 	// AddRepository also returns the passphrase, if it made one.
-	AddRepository(ctx context.Context, by string, repository fleet.NewRepository) (fleet.RepositoryView, secret.Value, error)
+	AddRepository(ctx context.Context, by fleet.Actor, repository fleet.NewRepository) (fleet.RepositoryView, secret.Value, error)
 	Repository(ctx context.Context, name string) (fleet.RepositoryView, error)
 	Repositories(ctx context.Context) ([]fleet.RepositoryView, error)
-	RemoveRepository(ctx context.Context, by, name string) error
+	RemoveRepository(ctx context.Context, by fleet.Actor, name string) error
 }

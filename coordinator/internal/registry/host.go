@@ -23,7 +23,7 @@ const (
 
 // AddHost adds a host whose agent connects to the bus, and returns the
 // directory that holds the credentials made for it. Refusals are *job.Failure.
-func (r *Registry) AddHost(_ context.Context, by, name string, labels map[string]string) (fleet.HostView, string, error) {
+func (r *Registry) AddHost(_ context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, string, error) {
 	if err := job.CheckHostName("name", name); err != nil {
 		return fleet.HostView{}, "", err
 	}
@@ -58,7 +58,7 @@ func (r *Registry) AddHost(_ context.Context, by, name string, labels map[string
 	}
 	r.roster.put(host)
 	r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
-	r.logger.Info("host added", "host", name, "by", by)
+	r.logger.Info("host added", "host", name, "by", by.Name)
 	view, err := r.viewHost(host)
 	return view, dir, err
 }
@@ -84,7 +84,7 @@ func checkLabels(labels map[string]string) error {
 // RemoveHost removes a host, and ends its credentials. Its jobs stay in the
 // history, its archives in their repositories. It is refused while jobs of the
 // host are open.
-func (r *Registry) RemoveHost(_ context.Context, by, name string) error {
+func (r *Registry) RemoveHost(_ context.Context, by fleet.Actor, name string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	host, ok := r.roster.get(name)
@@ -99,7 +99,7 @@ func (r *Registry) RemoveHost(_ context.Context, by, name string) error {
 	r.roster.remove(name)
 	r.options.Presence.Forget(name)
 	r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
-	r.logger.Info("host removed", "host", name, "by", by)
+	r.logger.Info("host removed", "host", name, "by", by.Name)
 	return r.endCredentials(host)
 }
 

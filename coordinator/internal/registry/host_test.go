@@ -19,7 +19,7 @@ import (
 
 func TestAddHost(t *testing.T) {
 	h := newHouse(t)
-	view, dir, err := h.AddHost(t.Context(), "operator:alice", "web1", map[string]string{"rack": "7"})
+	view, dir, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", map[string]string{"rack": "7"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +78,11 @@ func TestAddHostRefuses(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
-			_, dir, err := h.AddHost(t.Context(), "operator:alice", "web1", nil)
+			_, dir, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _, err = h.AddHost(t.Context(), "operator:bob", test.name, test.labels)
+			_, _, err = h.AddHost(t.Context(), fleet.Actor{Name: "operator:bob"}, test.name, test.labels)
 			wantFailure(t, err, test.code, test.says)
 			same(t, "the first host's credentials", "credentials 1 of web1", readFile(t, filepath.Join(dir, "agent.creds")))
 			same(t, "audit", []string{"operator:alice host.add host/web1"}, h.audit(t))
@@ -97,7 +97,7 @@ func TestAddHostRefuses(t *testing.T) {
 func TestAddHostThatFailsLeavesNoHost(t *testing.T) {
 	h := newHouse(t)
 	h.minter.err = job.Fail(job.Unavailable, "agents of an external bus are not made here")
-	_, _, err := h.AddHost(t.Context(), "operator:alice", "web1", nil)
+	_, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
 	wantFailure(t, err, job.Unavailable, "external bus")
 
 	h.minter.err = nil
@@ -105,7 +105,7 @@ func TestAddHostThatFailsLeavesNoHost(t *testing.T) {
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = h.AddHost(t.Context(), "operator:alice", "web1", nil)
+	_, _, err = h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
 	wantFailure(t, err, job.Unavailable, "credentials of host web1")
 	_, err = h.Host(t.Context(), "web1")
 	wantFailure(t, err, job.UnknownHost, "web1")
@@ -113,7 +113,7 @@ func TestAddHostThatFailsLeavesNoHost(t *testing.T) {
 	if err := os.Remove(blocked); err != nil { // what was in the way is gone
 		t.Fatal(err)
 	}
-	if _, _, err := h.AddHost(t.Context(), "operator:alice", "web1", nil); err != nil {
+	if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -121,7 +121,7 @@ func TestAddHostThatFailsLeavesNoHost(t *testing.T) {
 func TestHostShowsItsPresentState(t *testing.T) {
 	h := newHouse(t)
 	for _, name := range []string{"web1", "db", "new"} {
-		if _, _, err := h.AddHost(t.Context(), "operator:alice", name, nil); err != nil {
+		if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, name, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -159,13 +159,13 @@ func TestHostShowsItsPresentState(t *testing.T) {
 
 func TestRemoveHost(t *testing.T) {
 	h := newHouse(t)
-	_, dir, err := h.AddHost(t.Context(), "operator:alice", "web1", nil)
+	_, dir, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	open := newJob(0, "web1", "main", job.Queued)
 	h.apply(t, store.CreateJob(open))
-	err = h.RemoveHost(t.Context(), "operator:bob", "web1")
+	err = h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:bob"}, "web1")
 	wantFailure(t, err, job.Conflict, "host web1 has jobs that are not over")
 	if _, err := os.Stat(filepath.Join(dir, "agent.creds")); err != nil {
 		t.Errorf("the credentials of a host that stays: %v", err)
@@ -177,7 +177,7 @@ func TestRemoveHost(t *testing.T) {
 	h.apply(t, store.PutJob(over))
 	h.updates(t)
 	h.presence["web1"] = start
-	if err := h.RemoveHost(t.Context(), "operator:bob", "web1"); err != nil {
+	if err := h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:bob"}, "web1"); err != nil {
 		t.Fatal(err)
 	}
 	same(t, "revoked", []string{"U1"}, h.revoker.revoked)
@@ -189,11 +189,11 @@ func TestRemoveHost(t *testing.T) {
 	}
 	same(t, "updates", []string{"host web1"}, h.updates(t))
 	same(t, "audit", []string{"operator:bob host.remove host/web1", "operator:alice host.add host/web1"}, h.audit(t))
-	wantFailure(t, h.RemoveHost(t.Context(), "operator:bob", "web1"), job.UnknownHost, `"web1"`)
+	wantFailure(t, h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:bob"}, "web1"), job.UnknownHost, `"web1"`)
 	if _, ok, err := h.store.Job(open.ID); !ok || err != nil {
 		t.Errorf("the job is gone from the history: %v, %v", ok, err)
 	}
-	if _, _, err := h.AddHost(t.Context(), "operator:bob", "web1", nil); err != nil {
+	if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:bob"}, "web1", nil); err != nil {
 		t.Errorf("the name cannot be used again: %v", err)
 	}
 	same(t, "new credentials", "credentials 2 of web1", readFile(t, filepath.Join(dir, "agent.creds")))
@@ -203,7 +203,7 @@ func TestRemoveHost(t *testing.T) {
 // then a host of the same name.
 func TestCredentialsThatCannotBeRevoked(t *testing.T) {
 	h := newHouse(t)
-	_, dir, err := h.AddHost(t.Context(), "operator:alice", "web1", nil)
+	_, dir, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,14 +227,14 @@ func TestCredentialsThatCannotBeRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.revoker.err = job.Fail(job.Unavailable, "an external bus").WithHint("use nsc")
-	err = h.RemoveHost(t.Context(), "operator:alice", "web1")
+	err = h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1")
 	wantFailure(t, err, job.Unavailable, "host web1 was removed, but its credentials still work: an external bus")
 	same(t, "hint", "use nsc", job.AsFailure(err).Hint)
 	_, err = h.Host(t.Context(), "web1")
 	wantFailure(t, err, job.UnknownHost, "web1")
 
 	h.revoker.err = nil
-	if _, _, err := h.AddHost(t.Context(), "operator:alice", "web1", nil); err != nil {
+	if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil); err != nil {
 		t.Fatal(err)
 	}
 	same(t, "revoked", []string{key}, h.revoker.revoked)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/hashicorp/go-hclog"
@@ -82,9 +83,9 @@ func (r *Registry) apply(changes ...store.Change) error {
 }
 
 // audit makes the audit entry of a change that is done in the same transaction.
-func (r *Registry) audit(by, action, object, detail string) store.Change {
-	return store.AppendAudit(store.AuditEntry{
-		At: r.options.Now().UTC(), By: by, Action: action, Object: object, Outcome: "done", Detail: detail,
+func (r *Registry) audit(by fleet.Actor, action, object, detail string) store.Change {
+	return store.AppendAudit(fleet.AuditEntry{
+		At: r.options.Now().UTC(), By: by.Name, From: by.From, Action: action, Object: object, Outcome: "done", Detail: detail,
 	})
 }
 

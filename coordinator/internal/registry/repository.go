@@ -15,7 +15,7 @@ import (
 // AddRepository adds a repository and stores its passphrase encrypted. When it
 // was asked to make the passphrase, it returns it, this once. Refusals are
 // *job.Failure.
-func (r *Registry) AddRepository(_ context.Context, by string, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error) {
+func (r *Registry) AddRepository(_ context.Context, by fleet.Actor, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error) {
 	repository := fleet.Repository{
 		Repository: job.Repository{Name: asked.Name, Location: asked.Location, Encryption: asked.Encryption},
 		CreatedAt:  r.options.Now().UTC(),
@@ -39,14 +39,14 @@ func (r *Registry) AddRepository(_ context.Context, by string, asked fleet.NewRe
 		return fleet.RepositoryView{}, secret.Value{}, err
 	}
 	r.options.Feed.Publish(feed.Update{Type: feed.RepositoryChanged, Repository: repository.Name})
-	r.logger.Info("repository added", "repo", repository.Name, "by", by)
+	r.logger.Info("repository added", "repo", repository.Name, "by", by.Name)
 	view, err := r.viewRepository(repository)
 	return view, generated, err
 }
 
 // createRepository stores a repository, unless its name or its location is
 // taken: a lease is held by name, so one repository must not have two.
-func (r *Registry) createRepository(by string, repository fleet.Repository, passphrase secret.Value) error {
+func (r *Registry) createRepository(by fleet.Actor, repository fleet.Repository, passphrase secret.Value) error {
 	changes := []store.Change{
 		store.CreateRepository(repository),
 		r.audit(by, "repository.add", "repository/"+repository.Name, repository.Location),
@@ -76,7 +76,7 @@ func (r *Registry) createRepository(by string, repository fleet.Repository, pass
 
 // RemoveRepository forgets a repository and its passphrase; its data stays
 // where it is. It is refused while jobs of the repository are open.
-func (r *Registry) RemoveRepository(_ context.Context, by, name string) error {
+func (r *Registry) RemoveRepository(_ context.Context, by fleet.Actor, name string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	repository, err := readRepository(r.store, name)
@@ -89,7 +89,7 @@ func (r *Registry) RemoveRepository(_ context.Context, by, name string) error {
 		return failure(err, job.UnknownRepository, "repository "+name)
 	}
 	r.options.Feed.Publish(feed.Update{Type: feed.RepositoryChanged, Repository: name})
-	r.logger.Info("repository removed", "repo", name, "by", by)
+	r.logger.Info("repository removed", "repo", name, "by", by.Name)
 	return nil
 }
 

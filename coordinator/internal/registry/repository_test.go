@@ -25,7 +25,7 @@ func newRepository() fleet.NewRepository {
 
 func (h *house) mustAdd(t testing.TB, asked fleet.NewRepository) secret.Value {
 	t.Helper()
-	_, generated, err := h.AddRepository(t.Context(), "operator:alice", asked)
+	_, generated, err := h.AddRepository(t.Context(), fleet.Actor{Name: "operator:alice"}, asked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func (h *house) wantPassphrase(t testing.TB, repository string, want secret.Valu
 
 func TestAddRepository(t *testing.T) {
 	h := newHouse(t)
-	view, generated, err := h.AddRepository(t.Context(), "operator:alice", newRepository())
+	view, generated, err := h.AddRepository(t.Context(), fleet.Actor{Name: "operator:alice"}, newRepository())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestAddRepositoryRefuses(t *testing.T) {
 			asked := newRepository()
 			asked.Passphrase = secret.FromString("hunter2")
 			test.spoil(&asked)
-			_, generated, err := h.AddRepository(t.Context(), "operator:bob", asked)
+			_, generated, err := h.AddRepository(t.Context(), fleet.Actor{Name: "operator:bob"}, asked)
 			wantFailure(t, err, test.code, test.says)
 			if strings.Contains(err.Error(), "hunter2") || !generated.Empty() {
 				t.Error("the refusal tells a passphrase")
@@ -164,7 +164,7 @@ func TestRemoveRepository(t *testing.T) {
 	h.mustAdd(t, newRepository())
 	open := newJob(0, "web1", "main", job.Sent)
 	h.apply(t, store.CreateJob(open))
-	err := h.RemoveRepository(t.Context(), "operator:bob", "main")
+	err := h.RemoveRepository(t.Context(), fleet.Actor{Name: "operator:bob"}, "main")
 	wantFailure(t, err, job.Conflict, "repository main has jobs that are not over")
 	h.wantPassphrase(t, "main", secret.FromString("correct horse"))
 
@@ -172,14 +172,14 @@ func TestRemoveRepository(t *testing.T) {
 	over.ID = open.ID
 	h.apply(t, store.PutJob(over))
 	h.updates(t)
-	if err := h.RemoveRepository(t.Context(), "operator:bob", "main"); err != nil {
+	if err := h.RemoveRepository(t.Context(), fleet.Actor{Name: "operator:bob"}, "main"); err != nil {
 		t.Fatal(err)
 	}
 	same(t, "updates", []string{"repository main"}, h.updates(t))
 	if has, err := h.store.HasSecrets(); has || err != nil {
 		t.Errorf("the passphrase is still stored: %v, %v", has, err)
 	}
-	wantFailure(t, h.RemoveRepository(t.Context(), "operator:bob", "main"), job.UnknownRepository, "main")
+	wantFailure(t, h.RemoveRepository(t.Context(), fleet.Actor{Name: "operator:bob"}, "main"), job.UnknownRepository, "main")
 	_, err = h.Passphrase(t.Context(), "main")
 	wantFailure(t, err, job.UnknownRepository, "main")
 	same(t, "audit", []string{"operator:bob repository.remove repository/main", "operator:alice repository.add repository/main"}, h.audit(t))

@@ -106,7 +106,7 @@ func AppendRun(host string, outcome job.State) Change { return runAppend{host: h
 func SetStreamPosition(sequence uint64) Change { return positionSet{sequence: sequence} }
 
 // AppendAudit adds an entry to the audit; its number is given by the store.
-func AppendAudit(entry AuditEntry) Change { return auditAppend{entry: entry} }
+func AppendAudit(entry fleet.AuditEntry) Change { return auditAppend{entry: entry} }
 
 // RequireHost is a precondition: [ErrMissing] if there is no such host.
 func RequireHost(name string) Change { return recordRequire{bucket: bucketHosts, key: name} }

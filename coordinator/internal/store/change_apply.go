@@ -75,7 +75,7 @@ func (c positionSet) apply(tx *transaction) error {
 	return writeMeta(tx.tx, metaStream, c.sequence)
 }
 
-type auditAppend struct{ entry AuditEntry }
+type auditAppend struct{ entry fleet.AuditEntry }
 
 func (c auditAppend) apply(tx *transaction) error {
 	next, err := tx.bucket(bucketAudit).NextSequence()

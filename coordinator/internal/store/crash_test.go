@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/hashicorp/go-hclog"
@@ -38,7 +39,7 @@ func writeForEver(file string) error {
 		over := finished(j, job.Succeeded, start)
 		over.ID = newJob(1).ID
 		sequence, err := s.Apply(store.CreateJob(j), store.PutIdempotency(string(j.ID), j.ID, start), store.CreateJob(over),
-			store.AppendAudit(store.AuditEntry{Action: "job.submit"}))
+			store.AppendAudit(fleet.AuditEntry{Action: "job.submit"}))
 		if err != nil {
 			return err
 		}

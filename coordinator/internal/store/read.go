@@ -173,11 +173,11 @@ func (s *Store) AttemptState(id job.ID, attempt int) (AttemptState, bool, error)
 
 // Audit returns entries, newest first: at most limit of those whose number is
 // below before; 0 means the newest.
-func (s *Store) Audit(limit int, before uint64) ([]AuditEntry, error) {
+func (s *Store) Audit(limit int, before uint64) ([]fleet.AuditEntry, error) {
 	if before == 0 {
 		before = math.MaxUint64
 	}
-	entries := []AuditEntry{}
+	entries := []fleet.AuditEntry{}
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		list := idList{cursor: tx.Bucket([]byte(bucketAudit)).Cursor()}
 		for at := string(numberBytes(before)); len(entries) < limit; {
@@ -185,7 +185,7 @@ func (s *Store) Audit(limit int, before uint64) ([]AuditEntry, error) {
 			if !ok {
 				return nil
 			}
-			entry, _, err := get[AuditEntry](tx, bucketAudit, key)
+			entry, _, err := get[fleet.AuditEntry](tx, bucketAudit, key)
 			if err != nil {
 				return err
 			}

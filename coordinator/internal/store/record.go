@@ -28,17 +28,6 @@ type RepositoryRecord struct {
 	LastCompact *time.Time          `json:"last_compact"`
 }
 
-// AuditEntry says who did what to what, and how it ended.
-type AuditEntry struct {
-	Number  uint64    `json:"number"` // set by the store: 1, 2, …
-	At      time.Time `json:"at"`
-	By      string    `json:"by"`     // for example operator:alice
-	Action  string    `json:"action"` // for example host.add
-	Object  string    `json:"object"` // for example host/web1
-	Outcome string    `json:"outcome"`
-	Detail  string    `json:"detail,omitempty"`
-}
-
 // JobCount is how many jobs of one kind are in one state.
 type JobCount struct {
 	State job.State

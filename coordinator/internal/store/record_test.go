@@ -182,7 +182,7 @@ func TestBaselinesAndPosition(t *testing.T) {
 func TestAuditIsReadBackwards(t *testing.T) {
 	s := open(t)
 	for i := range 300 { // the numbers need more than one byte
-		apply(t, s, store.AppendAudit(store.AuditEntry{At: start.Add(time.Duration(i)), Action: "host.add"}))
+		apply(t, s, store.AppendAudit(fleet.AuditEntry{At: start.Add(time.Duration(i)), Action: "host.add"}))
 	}
 	numbers := func(limit int, before uint64) (numbers []uint64) {
 		entries, err := s.Audit(limit, before)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/google/go-cmp/cmp"
@@ -96,7 +97,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	apply(t, s, store.CreateJob(first))
 	second := newJob(1)
 	_, err := s.Apply(store.CreateJob(second), store.SetStreamPosition(9),
-		store.AppendAudit(store.AuditEntry{Action: "job.submit"}), store.CreateJob(first))
+		store.AppendAudit(fleet.AuditEntry{Action: "job.submit"}), store.CreateJob(first))
 	if !errors.Is(err, store.ErrExists) {
 		t.Fatalf("Apply = %v, want ErrExists", err)
 	}

@@ -109,7 +109,7 @@ func (w *world) Log(_ context.Context, id job.ID, after int) (fleet.JobLog, erro
 	return log, w.broken
 }
 
-func (w *world) Submit(_ context.Context, by string, r job.Request) (job.Job, error) {
+func (w *world) Submit(_ context.Context, by fleet.Actor, r job.Request) (job.Job, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.refuse != nil {
@@ -120,18 +120,18 @@ func (w *world) Submit(_ context.Context, by string, r job.Request) (job.Job, er
 		return job.Job{}, err
 	}
 	w.submitted = append(w.submitted, r)
-	j := job.Job{ID: id(900 + len(w.submitted)), Kind: r.Kind, Host: r.Host, Repository: r.Repository, State: job.Queued, SubmittedBy: by, SubmittedAt: w.now, MaxAttempts: 3, Spec: spec}
+	j := job.Job{ID: id(900 + len(w.submitted)), Kind: r.Kind, Host: r.Host, Repository: r.Repository, State: job.Queued, SubmittedBy: by.Name, SubmittedAt: w.now, MaxAttempts: 3, Spec: spec}
 	w.jobs = slices.Insert(w.jobs, 0, j)
 	return j, nil
 }
 
-func (w *world) Cancel(_ context.Context, _ string, id job.ID) (job.Job, error) {
+func (w *world) Cancel(_ context.Context, _ fleet.Actor, id job.ID) (job.Job, error) {
 	return w.act(id, func(j *job.Job) { j.CancelRequested = true })
 }
 
-func (w *world) Retry(_ context.Context, by string, old job.ID) (job.Job, error) {
+func (w *world) Retry(_ context.Context, by fleet.Actor, old job.ID) (job.Job, error) {
 	return w.act(old, func(j *job.Job) {
-		*j = job.Job{ID: id(950), Kind: j.Kind, Host: j.Host, Repository: j.Repository, State: job.Queued, SubmittedBy: by, SubmittedAt: w.now, Spec: j.Spec}
+		*j = job.Job{ID: id(950), Kind: j.Kind, Host: j.Host, Repository: j.Repository, State: job.Queued, SubmittedBy: by.Name, SubmittedAt: w.now, Spec: j.Spec}
 	})
 }
 

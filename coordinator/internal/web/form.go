@@ -216,7 +216,7 @@ func (s *site) submit(w http.ResponseWriter, r *http.Request, request job.Reques
 		}
 		request.Spec = encoded
 	}
-	j, err := s.Actions.Submit(r.Context(), by, request)
+	j, err := s.Actions.Submit(r.Context(), fleet.ActorOf(r.Context()), request)
 	if err != nil {
 		return failures(err)
 	}

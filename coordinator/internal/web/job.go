@@ -246,9 +246,9 @@ func (s *site) retry(w http.ResponseWriter, r *http.Request) {
 
 // act does an action and shows the job that it gave; when it was refused, the
 // page of the job says why.
-func (s *site) act(w http.ResponseWriter, r *http.Request, action func(context.Context, string, job.ID) (job.Job, error)) {
+func (s *site) act(w http.ResponseWriter, r *http.Request, action func(context.Context, fleet.Actor, job.ID) (job.Job, error)) {
 	id := job.ID(r.PathValue("id"))
-	j, err := action(r.Context(), by, id)
+	j, err := action(r.Context(), fleet.ActorOf(r.Context()), id)
 	if err == nil {
 		http.Redirect(w, r, jobURL(j.ID), http.StatusSeeOther)
 		return

@@ -32,9 +32,9 @@ type JobReader interface {
 // request's key; Retry makes a new job. Faults are *job.Failure. Safe for
 // concurrent use.
 type JobWriter interface {
-	Submit(ctx context.Context, by string, request job.Request) (job.Job, error)
-	Cancel(ctx context.Context, by string, id job.ID) (job.Job, error)
-	Retry(ctx context.Context, by string, id job.ID) (job.Job, error)
+	Submit(ctx context.Context, by fleet.Actor, request job.Request) (job.Job, error)
+	Cancel(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
+	Retry(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
 }
 
 // HostReader reads hosts. Faults are *job.Failure. Safe for concurrent use.
@@ -70,9 +70,6 @@ type Options struct {
 // defaultDataDir is the data directory that the command line looks into by
 // itself.
 const defaultDataDir = "/var/lib/borgfleet"
-
-// by is in whose name the pages act, until people have identities.
-const by = "operator:page"
 
 // site is the handler's state. It does not change after New.
 type site struct {
