@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 // User is a person who may sign in. A user without a password has been invited
@@ -86,4 +87,34 @@ type AuditProof struct {
 	Intact   bool   `json:"intact"`    // every entry follows from the one before
 	BrokenAt uint64 `json:"broken_at"` // number of the first that does not; 0 when intact
 	Message  string `json:"message"`
+}
+
+// NewAPIToken is a request for an API token.
+type NewAPIToken struct {
+	Name     string
+	Role     bus.Role
+	Lifetime time.Duration
+}
+
+// NewEnrolmentToken is a request for a one-time token for an agent.
+type NewEnrolmentToken struct {
+	Host     string
+	Lifetime time.Duration
+	Replace  bool // may take the place of a host that has an identity
+}
+
+// EnrolmentCommand is what a person needs to enrol a host.
+type EnrolmentCommand struct {
+	Token   secret.Value // one word; spent once
+	URL     string       // of the bus
+	Command string       // one line, to be run on the host; holds the token
+}
+
+// Enrolment is the identity of a host, as it was made there.
+type Enrolment struct {
+	Host      string
+	PublicKey string // of the bus ("U…")
+	SealKey   string // curve key that secrets are sealed to ("X…")
+	SSHKey    string // for the depot, in authorized_keys form; may be empty
+	Replace   bool   // take the place of the identity that the host has
 }
