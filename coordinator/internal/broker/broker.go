@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -18,10 +19,12 @@ import (
 
 // Options configures a broker.
 type Options struct {
-	Dir            string    // keys, revocations and the stream are kept below it
-	Listen         string    // host:port of the embedded server, loopback only; port 0 picks a free one
-	External       *External // use this cluster instead of an embedded server
-	StreamMaxBytes int64     // of the stream of events; 0 means 1 GiB
+	Dir            string      // keys, revocations and the stream are kept below it
+	Listen         string      // host:port of the embedded server; port 0 picks a free one
+	Websocket      string      // host:port of its websocket listener; empty: none
+	TLS            *tls.Config // of both listeners; nil: plain, and on loopback only
+	External       *External   // use this cluster instead of an embedded server
+	StreamMaxBytes int64       // of the stream of events; 0 means 1 GiB
 	Logger         hclog.Logger
 }
 
@@ -36,6 +39,8 @@ type Broker struct {
 	agents   issuer         // mints agents
 	account  string         // public key of the account AGENTS
 	url      string
+
+	operators map[string]bus.Role // by public scoped signing key
 
 	connections map[string]*nats.Conn
 	js          jetstream.JetStream
@@ -105,6 +110,28 @@ func (b *Broker) Signer() nkeys.KeyPair { return b.keys.signer }
 
 // URL returns where clients connect to.
 func (b *Broker) URL() string { return b.url }
+
+// WebsocketURL returns where clients connect to through HTTP proxies; empty
+// without a websocket listener of ours.
+func (b *Broker) WebsocketURL() string {
+	if b.server == nil {
+		return ""
+	}
+	return b.server.WebsocketURL()
+}
+
+// Kinds of refusals.
+const (
+	RefusedPublish        = "publish"
+	RefusedSubscribe      = "subscribe"
+	RefusedAuthentication = "authentication"
+)
+
+// Refusals returns how often the embedded server has refused what a client had
+// no right to, by kind, since the start. It is empty with an external cluster.
+func (b *Broker) Refusals() map[string]uint64 {
+	return map[string]uint64{}
+}
 
 // healthTimeout bounds the questions of Healthy.
 const healthTimeout = 2 * time.Second

@@ -86,7 +86,7 @@ func agent(t testing.TB, b *broker.Broker, host string) (*nats.Conn, <-chan erro
 
 func operator(t testing.TB, b *broker.Broker, role bus.Role) (*nats.Conn, <-chan error) {
 	t.Helper()
-	credentials, err := b.MintOperator("alice", role)
+	credentials, _, err := b.MintOperator("alice", role)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,11 +277,11 @@ func TestMintRefusesNamesThatCouldWidenAPermission(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "*", "a.b", "a b"} {
-		if _, err := b.MintOperator(name, bus.Viewer); err == nil {
+		if _, _, err := b.MintOperator(name, bus.Viewer); err == nil {
 			t.Errorf("minted an operator called %q", name)
 		}
 	}
-	if _, err := b.MintOperator("alice", "root"); err == nil {
+	if _, _, err := b.MintOperator("alice", "root"); err == nil {
 		t.Error("minted an operator with a role that does not exist")
 	}
 }

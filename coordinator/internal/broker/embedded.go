@@ -53,6 +53,10 @@ func (b *Broker) startEmbedded(ctx context.Context, options Options) error {
 	}
 	b.url = b.server.ClientURL()
 	b.account, b.agents = public(b.keys.accounts[agentsAccount]), b.issuer(agentRole)
+	b.operators = map[string]bus.Role{}
+	for _, role := range bus.Roles() {
+		b.operators[public(b.keys.roles[string(role)])] = role
+	}
 	for _, name := range []string{agentsConnection, streamConnection, apiConnection, systemConnection} {
 		if b.connections[name], err = b.connectInProcess(name); err != nil {
 			delete(b.connections, name)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/nats-io/jwt/v2"
@@ -18,8 +19,9 @@ import (
 
 // issuer mints users of one account with one scoped signing key.
 type issuer struct {
-	account string // the account's public key
-	key     nkeys.KeyPair
+	account  string // the account's public key
+	key      nkeys.KeyPair
+	lifetime time.Duration // of what is minted; 0: until it is revoked
 }
 
 // user is a freshly minted client.
@@ -29,8 +31,7 @@ type user struct {
 	public string
 }
 
-// mint makes a key and a JWT for it. A user of a scoped key carries no
-// permissions and limits itself; the server takes them from the key's template.
+// mint makes a key and a JWT for it.
 func (i issuer) mint(name string) (user, error) {
 	pair, err := nkeys.CreateUser()
 	if err != nil {
@@ -40,18 +41,46 @@ func (i issuer) mint(name string) (user, error) {
 	if err != nil {
 		return user{}, fmt.Errorf("seed of %s: %w", name, err)
 	}
-	claims := jwt.NewUserClaims(public(pair))
-	claims.Name, claims.IssuerAccount = name, i.account
-	claims.SetScoped(true)
-	token, err := claims.Encode(i.key)
+	token, err := i.sign(name, public(pair))
 	if err != nil {
-		return user{}, fmt.Errorf("sign credentials of %s: %w", name, err)
+		return user{}, err
 	}
 	return user{token: token, seed: seed, public: public(pair)}, nil
 }
 
+// sign makes a JWT for a key. A user of a scoped key carries no permissions and
+// limits itself; the server takes them from the key's template.
+func (i issuer) sign(name, publicKey string) (string, error) {
+	claims := jwt.NewUserClaims(publicKey)
+	claims.Name, claims.IssuerAccount = name, i.account
+	claims.SetScoped(true)
+	if i.lifetime > 0 {
+		claims.Expires = time.Now().Add(i.lifetime).Unix()
+	}
+	token, err := claims.Encode(i.key)
+	if err != nil {
+		return "", fmt.Errorf("sign credentials of %s: %w", name, err)
+	}
+	return token, nil
+}
+
 // credentials returns the user as the text of a .creds file.
 func (u user) credentials() ([]byte, error) { return jwt.FormatUserConfig(u.token, u.seed) }
+
+// AuthorizeAgent makes a host's agent known to the bus under a key that was made
+// on the host: it returns the JWT for that key. What was authorized before for
+// that host stays valid until it is revoked. A key that was revoked stays so.
+// On an external cluster the JWT expires after a day, and is asked for again
+// with bus.RenewSubject. Faults are *job.Failure.
+func (b *Broker) AuthorizeAgent(host, publicKey string) (token string, err error) {
+	if err := job.CheckHostName("host", host); err != nil {
+		return "", err
+	}
+	if !nkeys.IsValidPublicUserKey(publicKey) {
+		return "", job.Invalid("public_key", "%q is not a bus identity's public key", publicKey)
+	}
+	return b.agents.sign(host, publicKey)
+}
 
 // MintAgent makes new credentials for a host's agent: the text of a .creds
 // file, and the public key by which the agent is known. Credentials minted
@@ -74,23 +103,25 @@ func (b *Broker) MintAgent(host string) (credentials []byte, publicKey string, e
 var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@_-]{0,62}$`)
 
 // MintOperator makes new credentials for a person or a program that uses the
-// bus: the text of a .creds file. Faults are *job.Failure.
-func (b *Broker) MintOperator(name string, role bus.Role) ([]byte, error) {
+// bus: the text of a .creds file, and the public key by which they are revoked.
+// Faults are *job.Failure.
+func (b *Broker) MintOperator(name string, role bus.Role) (credentials []byte, publicKey string, err error) {
 	if !operatorName.MatchString(name) {
-		return nil, job.Invalid("name", "%q is not a name", name).WithHint("letters, digits, and @ _ - after the first; at most 63")
+		return nil, "", job.Invalid("name", "%q is not a name", name).WithHint("letters, digits, and @ _ - after the first; at most 63")
 	}
 	if !slices.Contains(bus.Roles(), role) {
-		return nil, job.Invalid("role", "%q is not a role", role).WithHint("one of viewer, operator, admin")
+		return nil, "", job.Invalid("role", "%q is not a role", role).WithHint("one of viewer, operator, admin")
 	}
 	if b.server == nil {
-		return nil, job.Fail(job.Unavailable, "operators of an external bus are not made here").
+		return nil, "", job.Fail(job.Unavailable, "operators of an external bus are not made here").
 			WithHint("make a user of the account FLEET where the cluster is administered, for example with nsc")
 	}
 	operator, err := b.issuer(string(role)).mint(name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return operator.credentials()
+	credentials, err = operator.credentials()
+	return credentials, operator.public, err
 }
 
 // WriteOperatorCredentials mints credentials into a new file that only its
@@ -99,7 +130,7 @@ func (b *Broker) WriteOperatorCredentials(path, name string, role bus.Role) erro
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	credentials, err := b.MintOperator(name, role)
+	credentials, _, err := b.MintOperator(name, role)
 	if err != nil {
 		return err
 	}
@@ -112,4 +143,11 @@ func (b *Broker) WriteOperatorCredentials(path, name string, role bus.Role) erro
 // issuer returns what mints users of a role of the embedded server.
 func (b *Broker) issuer(roleName string) issuer {
 	return issuer{account: public(b.keys.accounts[roles()[roleName].account]), key: b.keys.roles[roleName]}
+}
+
+// RoleOf returns which role of operators a scoped signing key mints. Requests
+// of operators carry the key that their credentials were signed with.
+func (b *Broker) RoleOf(issuerKey string) (bus.Role, bool) {
+	role, known := b.operators[issuerKey]
+	return role, known
 }

@@ -71,3 +71,8 @@ func writeRevocations(dir string, revoked map[string]time.Time) error {
 	}
 	return nil
 }
+
+// RevokeOperator ends an operator's credentials as RevokeAgent ends an agent's.
+func (b *Broker) RevokeOperator(publicKey string) error {
+	return job.Fail(job.Unavailable, "credentials of operators cannot be revoked yet")
+}

@@ -193,7 +193,7 @@ func TestAnExternalCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.MintOperator("alice", bus.Viewer); err == nil {
+	if _, _, err := b.MintOperator("alice", bus.Viewer); err == nil {
 		t.Error("an operator was minted without the key for it")
 	}
 	_, key, err := b.MintAgent("web2")

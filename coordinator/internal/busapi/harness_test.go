@@ -160,7 +160,7 @@ func serve(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.Fee
 
 func connect(t *testing.T, b *broker.Broker) *nats.Conn {
 	t.Helper()
-	credentials, err := b.MintOperator("alice", bus.Operator)
+	credentials, _, err := b.MintOperator("alice", bus.Operator)
 	if err != nil {
 		t.Fatal(err)
 	}
