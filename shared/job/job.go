@@ -102,7 +102,7 @@ type Baseline struct {
 
 // Result is what a job brought. Fields that do not belong to its kind are empty.
 type Result struct {
-	Archive            string   `json:"archive,omitempty"`
+	Archive            string   `json:"archive,omitempty"` // made, described, or restored from
 	ArchiveID          string   `json:"archive_id,omitempty"`
 	OriginalSize       int64    `json:"original_size"`
 	CompressedSize     int64    `json:"compressed_size"`
@@ -121,6 +121,8 @@ type Result struct {
 	Kept            []string        `json:"kept,omitempty"`             // prune
 	Pruned          []string        `json:"pruned,omitempty"`           // prune; with dry_run: would be
 	FreedBytes      *int64          `json:"freed_bytes,omitempty"`      // compact; null when borg did not say
+	Target          string          `json:"target,omitempty"`           // restore: the directory written to, without symbolic links
+	KeyExport       string          `json:"key_export,omitempty"`       // key-export: borg's key as an armoured age file
 }
 
 // Bounds that keep a result below the bus's message size.

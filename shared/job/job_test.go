@@ -64,6 +64,46 @@ func TestIDsSortByTime(t *testing.T) {
 	}
 }
 
+// recipient is somebody's, from age's documentation.
+const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+
+// Who pastes the wrong line of an age-keygen file must not see it in a log.
+func TestAgeIdentityIsNotRepeated(t *testing.T) {
+	const identity = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
+	for _, pasted := range []string{identity, strings.ToLower(identity)} {
+		_, err := job.ParseSpec(job.KeyExport, []byte(`{"recipient":"`+pasted+`"}`))
+		if err == nil || !strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), pasted[15:]) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestUnencryptedRepositoryHasNoKey(t *testing.T) {
+	for _, mode := range job.Encryptions() {
+		err := job.Repository{Name: "main", Encryption: mode}.CheckKind(job.KeyExport)
+		if (err != nil) != (mode == job.Unencrypted) || err != nil && job.AsFailure(err).Code != job.InvalidSpec {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+	if err := (job.Repository{Encryption: job.Unencrypted}).CheckKind(job.Backup); err != nil {
+		t.Error(err)
+	}
+}
+
+// What borg itself lets run side by side shares the repository.
+func TestReadersShareTheRepository(t *testing.T) {
+	var readers []job.Kind
+	for _, kind := range job.Kinds() {
+		if !kind.Exclusive() {
+			readers = append(readers, kind)
+		}
+	}
+	want := []job.Kind{job.List, job.Info, job.Restore, job.Mount, job.Umount, job.Diff, job.Verify, job.KeyExport}
+	if diff := cmp.Diff(want, readers); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestParseSpec(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind job.Kind
@@ -71,32 +111,49 @@ func TestParseSpec(t *testing.T) {
 		code job.Code // "" means accepted
 		want string   // part of the message
 	}{
-		"backup":               {job.Backup, `{"paths":["/etc"],"exclude":["*.log"],"compression":"zstd,3"}`, "", ""},
-		"empty spec":           {job.Compact, ``, "", ""},
-		"null spec":            {job.Compact, `null`, "", ""},
-		"unknown kind":         {"explode", `{}`, job.UnknownKind, "explode"},
-		"kind of later":        {job.Mount, `{}`, job.UnknownKind, "mount"},
-		"no paths":             {job.Backup, `{}`, job.InvalidSpec, "paths"},
-		"relative path":        {job.Backup, `{"paths":["etc"]}`, job.InvalidSpec, "relative"},
-		"empty path":           {job.Backup, `{"paths":[""]}`, job.InvalidSpec, "paths[0]"},
-		"NUL in path":          {job.Backup, `{"paths":["/a\u0000b"]}`, job.InvalidSpec, "NUL"},
-		"unknown field":        {job.Backup, `{"paths":["/etc"],"path":"/x"}`, job.InvalidSpec, "path"},
-		"wrong type":           {job.Backup, `{"paths":"/etc"}`, job.InvalidSpec, "paths"},
-		"malformed":            {job.Backup, `{"paths":[`, job.InvalidSpec, "malformed"},
-		"two values":           {job.Compact, `{} {}`, job.InvalidSpec, "more than one"},
-		"bad compression":      {job.Backup, `{"paths":["/etc"],"compression":"zip"}`, job.InvalidSpec, "zip"},
-		"bad level":            {job.Backup, `{"paths":["/etc"],"compression":"zstd,23"}`, job.InvalidSpec, "zstd,23"},
-		"level without one":    {job.Backup, `{"paths":["/etc"],"compression":"lz4,1"}`, job.InvalidSpec, "lz4,1"},
-		"auto":                 {job.Backup, `{"paths":["/etc"],"compression":"auto,zstd,22"}`, "", ""},
-		"archive with slash":   {job.Backup, `{"paths":["/etc"],"archive":"a/b"}`, job.InvalidSpec, "archive"},
-		"archive is an option": {job.Backup, `{"paths":["/etc"],"archive":"--stats"}`, job.InvalidSpec, "archive"},
-		"prune keeps nothing":  {job.Prune, `{}`, job.InvalidSpec, "delete every archive"},
-		"prune":                {job.Prune, `{"keep_daily":7,"keep_within":"2d"}`, "", ""},
-		"prune negative":       {job.Prune, `{"keep_daily":-1,"keep_last":1}`, job.InvalidSpec, "keep_daily"},
-		"prune bad interval":   {job.Prune, `{"keep_within":"2 days"}`, job.InvalidSpec, "keep_within"},
-		"check both":           {job.Check, `{"verify_data":true,"repository_only":true}`, job.InvalidSpec, "verify_data"},
-		"bad encryption":       {job.Init, `{"encryption":"rot13"}`, job.InvalidSpec, "rot13"},
-		"too large":            {job.Backup, `{"paths":["/` + strings.Repeat("a", job.MaxSpecBytes) + `"]}`, job.TooLarge, "bytes"},
+		"backup":                  {job.Backup, `{"paths":["/etc"],"exclude":["*.log"],"compression":"zstd,3"}`, "", ""},
+		"empty spec":              {job.Compact, ``, "", ""},
+		"null spec":               {job.Compact, `null`, "", ""},
+		"unknown kind":            {"explode", `{}`, job.UnknownKind, "explode"},
+		"kind of later":           {job.Mount, `{}`, job.UnknownKind, "mount"},
+		"no paths":                {job.Backup, `{}`, job.InvalidSpec, "paths"},
+		"relative path":           {job.Backup, `{"paths":["etc"]}`, job.InvalidSpec, "relative"},
+		"empty path":              {job.Backup, `{"paths":[""]}`, job.InvalidSpec, "paths[0]"},
+		"NUL in path":             {job.Backup, `{"paths":["/a\u0000b"]}`, job.InvalidSpec, "NUL"},
+		"unknown field":           {job.Backup, `{"paths":["/etc"],"path":"/x"}`, job.InvalidSpec, "path"},
+		"wrong type":              {job.Backup, `{"paths":"/etc"}`, job.InvalidSpec, "paths"},
+		"malformed":               {job.Backup, `{"paths":[`, job.InvalidSpec, "malformed"},
+		"two values":              {job.Compact, `{} {}`, job.InvalidSpec, "more than one"},
+		"bad compression":         {job.Backup, `{"paths":["/etc"],"compression":"zip"}`, job.InvalidSpec, "zip"},
+		"bad level":               {job.Backup, `{"paths":["/etc"],"compression":"zstd,23"}`, job.InvalidSpec, "zstd,23"},
+		"level without one":       {job.Backup, `{"paths":["/etc"],"compression":"lz4,1"}`, job.InvalidSpec, "lz4,1"},
+		"auto":                    {job.Backup, `{"paths":["/etc"],"compression":"auto,zstd,22"}`, "", ""},
+		"archive with slash":      {job.Backup, `{"paths":["/etc"],"archive":"a/b"}`, job.InvalidSpec, "archive"},
+		"archive is an option":    {job.Backup, `{"paths":["/etc"],"archive":"--stats"}`, job.InvalidSpec, "archive"},
+		"prune keeps nothing":     {job.Prune, `{}`, job.InvalidSpec, "delete every archive"},
+		"prune":                   {job.Prune, `{"keep_daily":7,"keep_within":"2d"}`, "", ""},
+		"prune negative":          {job.Prune, `{"keep_daily":-1,"keep_last":1}`, job.InvalidSpec, "keep_daily"},
+		"prune bad interval":      {job.Prune, `{"keep_within":"2 days"}`, job.InvalidSpec, "keep_within"},
+		"check both":              {job.Check, `{"verify_data":true,"repository_only":true}`, job.InvalidSpec, "verify_data"},
+		"restore":                 {job.Restore, `{"archive":"web1-a","target":"/var/restore","paths":["etc/hosts","/home","-x"],"overwrite":true}`, "", ""},
+		"restore of nothing":      {job.Restore, `{"target":"/var/restore"}`, job.InvalidSpec, "archive"},
+		"restore nowhere":         {job.Restore, `{"archive":"a"}`, job.InvalidSpec, "target"},
+		"relative target":         {job.Restore, `{"archive":"a","target":"restore"}`, job.InvalidSpec, "absolute"},
+		"target with dots":        {job.Restore, `{"archive":"a","target":"/var/../etc"}`, job.InvalidSpec, "target"},
+		"target with NUL":         {job.Restore, `{"archive":"a","target":"/a\u0000b"}`, job.InvalidSpec, "NUL"},
+		"target in two lines":     {job.Restore, `{"archive":"a","target":"/a\nb"}`, job.InvalidSpec, "line end"},
+		"archive is a pattern":    {job.Restore, `{"archive":"-a","target":"/a"}`, job.InvalidSpec, "archive"},
+		"stored empty":            {job.Restore, `{"archive":"a","target":"/a","paths":[""]}`, job.InvalidSpec, "paths[0]"},
+		"stored with dots":        {job.Restore, `{"archive":"a","target":"/a","paths":["etc","etc/../x"]}`, job.InvalidSpec, "paths[1]"},
+		"stored is a dot":         {job.Restore, `{"archive":"a","target":"/a","paths":["./"]}`, job.InvalidSpec, "paths[0]"},
+		"stored with NUL":         {job.Restore, `{"archive":"a","target":"/a","paths":["a\u0000b"]}`, job.InvalidSpec, "NUL"},
+		"stored in two lines":     {job.Restore, `{"archive":"a","target":"/a","paths":["a\nb"]}`, job.InvalidSpec, "line end"},
+		"key export":              {job.KeyExport, `{"recipient":"` + recipient + `"}`, "", ""},
+		"key export to nobody":    {job.KeyExport, `{}`, job.InvalidSpec, "recipient"},
+		"recipient misspelt":      {job.KeyExport, `{"recipient":"` + recipient[:20] + "q" + recipient[21:] + `"}`, job.InvalidSpec, "recipient"},
+		"recipient is an ssh key": {job.KeyExport, `{"recipient":"ssh-ed25519 AAAA"}`, job.InvalidSpec, "age-keygen"},
+		"bad encryption":          {job.Init, `{"encryption":"rot13"}`, job.InvalidSpec, "rot13"},
+		"too large":               {job.Backup, `{"paths":["/` + strings.Repeat("a", job.MaxSpecBytes) + `"]}`, job.TooLarge, "bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := job.ParseSpec(c.kind, []byte(c.text))

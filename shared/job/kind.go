@@ -22,11 +22,12 @@ const (
 	Diff      Kind = "diff"
 	BreakLock Kind = "break-lock"
 	Verify    Kind = "verify"
+	KeyExport Kind = "key-export"
 )
 
 var kinds = []Kind{
 	Init, Backup, List, Info, Restore, Delete, Prune, Compact, Check,
-	Mount, Umount, Diff, BreakLock, Verify,
+	Mount, Umount, Diff, BreakLock, Verify, KeyExport,
 }
 
 // Kinds returns every kind of the contract, in its order.
@@ -40,7 +41,7 @@ func (k Kind) Known() bool { return slices.Contains(kinds, k) }
 // like share, and everything else excludes even readers.
 func (k Kind) Exclusive() bool {
 	switch k {
-	case List, Info, Restore, Mount, Umount, Diff, Verify:
+	case List, Info, Restore, Mount, Umount, Diff, Verify, KeyExport:
 		return false
 	default:
 		return true
@@ -51,7 +52,7 @@ func (k Kind) Exclusive() bool {
 // submitter does not say otherwise. Only retryable failures are tried again.
 func (k Kind) DefaultAttempts() int {
 	switch k {
-	case Backup, Prune, Compact, Check, List, Info:
+	case Backup, Prune, Compact, Check, List, Info, KeyExport:
 		return 3
 	default:
 		return 1

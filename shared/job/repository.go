@@ -90,6 +90,16 @@ func (r Repository) Validate() error {
 	return nil
 }
 
+// CheckKind returns nil, or a *Failure with code invalid_spec when a job of kind
+// k can never work on the repository, by what is known of it beforehand.
+func (r Repository) CheckKind(k Kind) error {
+	if k == KeyExport && r.Encryption == Unencrypted {
+		return Fail(InvalidSpec, "repository %s is not encrypted: it has no key to export", r.Name).
+			WithHint("nothing needs to be kept to read it; to protect its data, make a repository with an encryption mode")
+	}
+	return nil
+}
+
 // checkLocation checks a location, also for what borg would take for something
 // else than a part of it.
 func checkLocation(location string) error {

@@ -38,7 +38,8 @@ func (specBody) Schema(registry huma.Registry) *huma.Schema {
 func specTypes() map[job.Kind]reflect.Type {
 	types := map[job.Kind]reflect.Type{}
 	for _, spec := range []job.Spec{
-		job.InitSpec{}, job.BackupSpec{}, job.ListSpec{}, job.InfoSpec{}, job.PruneSpec{}, job.CompactSpec{}, job.CheckSpec{},
+		job.InitSpec{}, job.BackupSpec{}, job.ListSpec{}, job.InfoSpec{}, job.RestoreSpec{},
+		job.PruneSpec{}, job.CompactSpec{}, job.CheckSpec{}, job.KeyExportSpec{},
 	} {
 		types[spec.Kind()] = reflect.TypeOf(spec)
 	}

@@ -1,0 +1,218 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"filippo.io/age"
+)
+
+// Validate implements [Spec].
+func (s InitSpec) Validate() error {
+	if s.Encryption != "" && !s.Encryption.Known() {
+		return badEncryption("encryption", s.Encryption)
+	}
+	return nil
+}
+
+// Validate implements [Spec].
+func (s BackupSpec) Validate() error {
+	faults := checkPaths(s.Paths)
+	faults = append(faults, checkList("exclude", s.Exclude))
+	if s.Compression != "" {
+		faults = append(faults, checkCompression(s.Compression))
+	}
+	faults = append(faults, checkArchive("archive", s.Archive), checkText("comment", s.Comment))
+	if s.UploadLimit < 0 {
+		faults = append(faults, badSpec("upload_limit", "must not be negative"))
+	}
+	return errors.Join(faults...)
+}
+
+// Validate implements [Spec].
+func (s ListSpec) Validate() error {
+	return errors.Join(checkText("prefix", s.Prefix), notNegative("last", s.Last))
+}
+
+// Validate implements [Spec].
+func (s InfoSpec) Validate() error { return checkArchive("archive", s.Archive) }
+
+var interval = regexp.MustCompile(`^[1-9][0-9]{0,5}[Hdwmy]$`)
+
+// Validate implements [Spec]. A prune that keeps nothing is refused, as it
+// would delete every archive.
+func (s PruneSpec) Validate() error {
+	counts := map[string]int{
+		"keep_last": s.KeepLast, "keep_hourly": s.KeepHourly, "keep_daily": s.KeepDaily,
+		"keep_weekly": s.KeepWeekly, "keep_monthly": s.KeepMonthly, "keep_yearly": s.KeepYearly,
+	}
+	var faults []error
+	keeps := s.KeepWithin != ""
+	for field, n := range counts {
+		faults = append(faults, notNegative(field, n))
+		keeps = keeps || n > 0
+	}
+	if !keeps {
+		faults = append(faults, badSpec("spec", "no keep rule: this would delete every archive").
+			WithHint("give at least one of keep_within, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly"))
+	}
+	if s.KeepWithin != "" && !interval.MatchString(s.KeepWithin) {
+		faults = append(faults, badSpec("keep_within", "%q is not an interval", s.KeepWithin).
+			WithHint("a number and one of H d w m y, for example 2d"))
+	}
+	faults = append(faults, checkText("prefix", s.Prefix))
+	return errors.Join(faults...)
+}
+
+// Validate implements [Spec].
+func (s CompactSpec) Validate() error {
+	if s.Threshold < 0 || s.Threshold > 99 {
+		return badSpec("threshold", "%d is not a percentage from 0 to 99", s.Threshold)
+	}
+	return nil
+}
+
+// Validate implements [Spec].
+func (s CheckSpec) Validate() error {
+	if s.VerifyData && (s.RepositoryOnly || s.MaxDuration > 0) {
+		return badSpec("verify_data", "cannot be combined with repository_only or max_duration").
+			WithHint("borg verifies data in the archives part of a full check")
+	}
+	return notNegative("max_duration", s.MaxDuration)
+}
+
+// Validate implements [Spec].
+func (s RestoreSpec) Validate() error {
+	faults := []error{checkArchive("archive", s.Archive), checkTarget(s.Target), checkList("paths", s.Paths)}
+	if s.Archive == "" {
+		faults[0] = badSpec("archive", "is empty").WithHint("a list job shows the archives of a repository")
+	}
+	for i, p := range s.Paths {
+		if p != "" {
+			faults = append(faults, checkStored(fmt.Sprintf("paths[%d]", i), p))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Validate implements [Spec].
+func (s KeyExportSpec) Validate() error {
+	if strings.HasPrefix(strings.ToUpper(s.Recipient), "AGE-SECRET-KEY-") {
+		// Not repeated, as it is what opens the export.
+		return badSpec("recipient", "this is an age identity, which is secret").
+			WithHint("give its recipient, age1…, and make another identity, since this one has been shown")
+	}
+	if _, err := age.ParseX25519Recipient(s.Recipient); err != nil {
+		return badSpec("recipient", "%q is not an age recipient", s.Recipient).
+			WithHint("make an identity with age-keygen, keep it safe, and give the recipient that it shows, age1…")
+	}
+	return nil
+}
+
+func badSpec(field, format string, args ...any) *Failure {
+	return Fail(InvalidSpec, "%s: %s", field, fmt.Sprintf(format, args...))
+}
+
+func notNegative(field string, n int) error {
+	if n < 0 {
+		return badSpec(field, "must not be negative")
+	}
+	return nil
+}
+
+func checkPaths(paths []string) []error {
+	if len(paths) == 0 {
+		return []error{badSpec("paths", "is empty: there is nothing to back up").WithHint(`for example "paths": ["/etc", "/home"]`)}
+	}
+	faults := []error{checkList("paths", paths)}
+	for i, p := range paths {
+		if p != "" && !path.IsAbs(p) {
+			faults = append(faults, badSpec(fmt.Sprintf("paths[%d]", i), "%q is relative", p).WithHint("give absolute paths, such as /%s", p))
+		}
+	}
+	return faults
+}
+
+// checkTarget checks the directory of a restore. The host's policy says where
+// it may lie.
+func checkTarget(target string) error {
+	const field = "target"
+	switch {
+	case !path.IsAbs(target):
+		return badSpec(field, "%q is not an absolute path", target).WithHint("a directory on the host, for example /var/restore/borgfleet/web1")
+	case strings.ContainsAny(target, "\r\n"):
+		return badSpec(field, "contains a line end")
+	case slices.Contains(strings.Split(target, "/"), ".."):
+		return badSpec(field, "%q has .. in it", target).WithHint("give the directory itself")
+	}
+	return checkText(field, target)
+}
+
+// checkStored checks a path inside an archive.
+func checkStored(field, stored string) error {
+	switch {
+	case strings.ContainsAny(stored, "\r\n"):
+		return badSpec(field, "contains a line end").WithHint("restore the directory that holds the file")
+	case slices.Contains(strings.Split(stored, "/"), ".."), path.Clean(stored) == ".":
+		return badSpec(field, "%q is not a path in an archive", stored).WithHint("for example etc/hosts; leave paths out to restore everything")
+	}
+	return nil
+}
+
+func checkList(field string, items []string) error {
+	if len(items) > maxListItems {
+		return badSpec(field, "%d entries, more than the %d that are allowed", len(items), maxListItems)
+	}
+	var faults []error
+	for i, item := range items {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if item == "" {
+			faults = append(faults, badSpec(at, "is empty"))
+		}
+		faults = append(faults, checkText(at, item))
+	}
+	return errors.Join(faults...)
+}
+
+func checkText(field, text string) error {
+	if len(text) > maxItemBytes {
+		return badSpec(field, "%d bytes, more than the %d that are allowed", len(text), maxItemBytes)
+	}
+	if strings.ContainsRune(text, 0) {
+		return badSpec(field, "contains a NUL byte")
+	}
+	return nil
+}
+
+// checkArchive checks a borg archive name (or a template of one).
+func checkArchive(field, name string) error {
+	if strings.ContainsAny(name, "/\n\r\t ") || strings.Contains(name, "::") || strings.HasPrefix(name, "-") {
+		return badSpec(field, "%q is not an archive name", name).WithHint("no spaces, slashes, or double colons, and no dash at the start")
+	}
+	if len(name) > 200 {
+		return badSpec(field, "longer than 200 bytes")
+	}
+	return checkText(field, name)
+}
+
+// compressionLevels gives the allowed levels of each algorithm (borg help compression).
+var compressionLevels = map[string][2]int{"none": {}, "lz4": {}, "zstd": {1, 22}, "zlib": {0, 9}, "lzma": {0, 9}}
+
+func checkCompression(text string) error {
+	algorithm, level, hasLevel := strings.Cut(strings.TrimPrefix(text, "auto,"), ",")
+	bounds, known := compressionLevels[algorithm]
+	bad := badSpec("compression", "%q is not a compression", text).
+		WithHint("one of none, lz4, zstd[,1-22], zlib[,0-9], lzma[,0-9], each also as auto,…")
+	if !known || (hasLevel && bounds[1] == 0) {
+		return bad
+	}
+	if n, err := strconv.Atoi(level); hasLevel && (err != nil || n < bounds[0] || n > bounds[1]) {
+		return bad
+	}
+	return nil
+}
