@@ -18,13 +18,6 @@ func (c *Client) Status(ctx context.Context) (fleet.Status, error) {
 	return status, c.call(ctx, http.MethodGet, "/status", nil, &status)
 }
 
-// AddedHost is a new host, and where its agent's credentials were written on
-// the coordinator's machine.
-type AddedHost struct {
-	fleet.HostView
-	CredentialsDir string `json:"credentials_dir"`
-}
-
 // Hosts returns every host, by name.
 func (c *Client) Hosts(ctx context.Context) ([]fleet.HostView, error) {
 	return pages(func(query string) ([]fleet.HostView, string, error) {
@@ -43,17 +36,17 @@ func (c *Client) Host(ctx context.Context, name string) (fleet.HostView, error) 
 	return host, c.call(ctx, http.MethodGet, "/hosts/"+url.PathEscape(name), nil, &host)
 }
 
-// AddHost adds a host that an agent will serve.
-func (c *Client) AddHost(ctx context.Context, name string, labels map[string]string) (AddedHost, error) {
+// AddHost declares a host; an enrolment token lets its agent in.
+func (c *Client) AddHost(ctx context.Context, name string, labels map[string]string) (fleet.HostView, error) {
 	request := struct {
 		Name   string            `json:"name"`
 		Labels map[string]string `json:"labels,omitempty"`
 	}{name, labels}
-	var added AddedHost
+	var added fleet.HostView
 	return added, c.call(ctx, http.MethodPost, "/hosts", request, &added)
 }
 
-// RemoveHost removes a host that has no open jobs.
+// RemoveHost removes a host; its agent is cut off.
 func (c *Client) RemoveHost(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodDelete, "/hosts/"+url.PathEscape(name), nil, nil)
 }
@@ -92,9 +85,13 @@ func (c *Client) AddRepository(ctx context.Context, repository fleet.NewReposito
 		Encryption job.Encryption `json:"encryption,omitempty"`
 		Passphrase string         `json:"passphrase,omitempty"`
 		Generate   bool           `json:"generate_passphrase,omitempty"`
+		Custody    fleet.Custody  `json:"custody,omitempty"`
+
+		Sealed map[string]fleet.SealedPassphrase `json:"sealed,omitempty"`
 	}{
 		Name: repository.Name, Location: repository.Location, Encryption: repository.Encryption,
 		Passphrase: string(repository.Passphrase.Reveal()), Generate: repository.Generate,
+		Custody: repository.Custody, Sealed: repository.Sealed,
 	}
 	var added AddedRepository
 	return added, c.call(ctx, http.MethodPost, "/repositories", request, &added)

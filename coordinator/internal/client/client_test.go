@@ -246,7 +246,7 @@ func TestHosts(t *testing.T) {
 		t.Errorf("%+v, %v", host, err)
 	}
 	added, err := c.AddHost(ctx, "web2", map[string]string{"site": "fra"})
-	if err != nil || added.Name != "web2" || added.Labels["site"] != "fra" || added.CredentialsDir != "/data/agents/web2" {
+	if err != nil || added.Name != "web2" || added.Labels["site"] != "fra" {
 		t.Errorf("%+v, %v", added, err)
 	}
 	if err := c.RemoveHost(ctx, "web2"); err != nil || !slices.Equal(b.calls, []string{"remove host web2"}) {

@@ -35,13 +35,7 @@ type hostOutput struct{ Body fleet.HostView }
 
 type addedHostOutput struct {
 	Location string `header:"Location" doc:"where the new host is"`
-	Body     AddedHost
-}
-
-// AddedHost is a new host, and where its agent's credentials are.
-type AddedHost struct {
-	fleet.HostView
-	CredentialsDir string `json:"credentials_dir"`
+	Body     fleet.HostView
 }
 
 type hostsOutput struct{ Body HostPage }
@@ -70,17 +64,17 @@ func (a *API) registerHosts() {
 	add := operation{
 		id: "add-host", method: http.MethodPost, path: "/hosts", tag: tagHosts, status: http.StatusCreated,
 		summary:     "Add a host",
-		description: "Makes the credentials with which the host's agent connects, and tells the directory on the coordinator's machine that they are in.",
+		description: "Only declares it: a token from POST /enrolment-tokens lets its agent in.",
 		request:     NewHost{Name: "web1", Labels: map[string]string{"site": "fra"}},
-		answer:      AddedHost{HostView: exampleHost(), CredentialsDir: "/var/lib/borgfleet/agents/web1"},
+		answer:      exampleHost(),
 		failures:    []job.Failure{{Code: job.Conflict, Message: `there is already a host "web1"`, Hint: "choose another name"}},
 	}
 	huma.Register(a.huma, add.huma(a), a.addHost)
 	remove := operation{
 		id: "remove-host", method: http.MethodDelete, path: "/hosts/{host}", tag: tagHosts, status: http.StatusNoContent,
 		summary:     "Remove a host",
-		description: "A host with open jobs is not removed. Its archives stay.",
-		failures:    []job.Failure{unknownHost(), {Code: job.Conflict, Message: `host "web1" has open jobs`, Hint: "cancel them, or wait for them"}},
+		description: "Its agent is cut off at once and for good, and its open jobs end. Its archives stay.",
+		failures:    []job.Failure{unknownHost()},
 	}
 	huma.Register(a.huma, remove.huma(a), a.removeHost)
 }
@@ -103,14 +97,11 @@ func (a *API) getHost(ctx context.Context, in *hostInput) (*hostOutput, error) {
 }
 
 func (a *API) addHost(ctx context.Context, in *newHostInput) (*addedHostOutput, error) {
-	host, directory, err := a.options.Hosts.AddHost(ctx, fleet.ActorOf(ctx), in.Body.Name, in.Body.Labels)
+	host, _, err := a.options.Hosts.AddHost(ctx, fleet.ActorOf(ctx), in.Body.Name, in.Body.Labels)
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
-	return &addedHostOutput{
-		Location: Prefix + "/hosts/" + host.Name,
-		Body:     AddedHost{HostView: completeHost(host), CredentialsDir: directory},
-	}, nil
+	return &addedHostOutput{Location: Prefix + "/hosts/" + host.Name, Body: completeHost(host)}, nil
 }
 
 func (a *API) removeHost(ctx context.Context, in *hostInput) (*struct{}, error) {

@@ -2,8 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"net/http"
+	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -52,4 +55,67 @@ type Repositories interface {
 	Repository(ctx context.Context, name string) (fleet.RepositoryView, error)
 	Repositories(ctx context.Context) ([]fleet.RepositoryView, error)
 	RemoveRepository(ctx context.Context, by fleet.Actor, name string) error
+}
+
+// Authenticator knows who asks. It is safe for concurrent use.
+type Authenticator interface {
+	// Authenticate returns who a request's credentials stand for; known is
+	// false when it carries none. Wrong or expired ones are a *job.Failure
+	// with the code not_authenticated.
+	Authenticate(r *http.Request) (actor fleet.Actor, known bool, err error)
+}
+
+// Logins exchanges passwords for tokens. It is safe for concurrent use; an
+// error that is the caller's fault is a *job.Failure.
+type Logins interface {
+	// Login checks a password. It slows down who guesses: too_many_requests.
+	Login(ctx context.Context, from, name string, password secret.Value) (fleet.Actor, error)
+	// LoginToken makes a token that stands for the person and ends with it.
+	LoginToken(ctx context.Context, actor fleet.Actor, name string) (fleet.APIToken, secret.Value, error)
+	// EndToken ends the token itself.
+	EndToken(ctx context.Context, by fleet.Actor, token secret.Value) error
+}
+
+// The services below heed by's role, or that of the context's actor where there
+// is no by: what it may not do is a *job.Failure with the code not_allowed. All
+// of them are safe for concurrent use.
+
+// People keeps who may sign in.
+type People interface {
+	Users(ctx context.Context) ([]fleet.User, error)
+	// AddUser also returns the secret part of a one-time link with which the
+	// person chooses a password, and when the link ends.
+	AddUser(ctx context.Context, by fleet.Actor, name string, role bus.Role) (fleet.User, secret.Value, time.Time, error)
+	SetRole(ctx context.Context, by fleet.Actor, name string, role bus.Role) (fleet.User, error)
+	NewLink(ctx context.Context, by fleet.Actor, name string) (secret.Value, time.Time, error)
+	RemoveUser(ctx context.Context, by fleet.Actor, name string) error
+}
+
+// Tokens keeps the API tokens.
+type Tokens interface {
+	Tokens(ctx context.Context) ([]fleet.APIToken, error)
+	// AddToken also returns the token itself, which is not kept.
+	AddToken(ctx context.Context, by fleet.Actor, asked fleet.NewAPIToken) (fleet.APIToken, secret.Value, error)
+	RemoveToken(ctx context.Context, by fleet.Actor, id string) error
+}
+
+// Credentials keeps what was given out for the bus.
+type Credentials interface {
+	Credentials(ctx context.Context) ([]fleet.NATSCredentials, error)
+	// MintCredentials also returns the text of a .creds file, which is not kept.
+	MintCredentials(ctx context.Context, by fleet.Actor, name string, role bus.Role) (fleet.NATSCredentials, secret.Value, error)
+	RevokeCredentials(ctx context.Context, by fleet.Actor, name string) error
+}
+
+// Enrolment keeps the one-time tokens for agents.
+type Enrolment interface {
+	EnrolmentToken(ctx context.Context, by fleet.Actor, asked fleet.NewEnrolmentToken) (fleet.EnrolmentToken, fleet.EnrolmentCommand, error)
+	EnrolmentTokens(ctx context.Context) ([]fleet.EnrolmentToken, error)
+	RemoveEnrolmentToken(ctx context.Context, by fleet.Actor, id string) error
+}
+
+// Audit reads who did what.
+type Audit interface {
+	Audit(ctx context.Context, filter fleet.AuditFilter) (fleet.AuditPage, error)
+	VerifyAudit(ctx context.Context) (fleet.AuditProof, error)
 }
