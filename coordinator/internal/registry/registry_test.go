@@ -133,12 +133,12 @@ func (h *house) updates(t testing.TB) []string {
 // audit returns the audit, newest first.
 func (h *house) audit(t testing.TB) []string {
 	t.Helper()
-	entries, err := h.store.Audit(100, 0)
+	page, err := h.store.Audit(fleet.AuditFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var texts []string
-	for _, e := range entries {
+	for _, e := range page.Entries {
 		if !e.At.Equal(start) || e.Outcome != "done" {
 			t.Errorf("audit entry %+v", e)
 		}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -83,11 +85,17 @@ func (t *transaction) deletePrefix(bucket string, prefix []byte) error {
 	return nil
 }
 
-// object names what a bucket holds, for errors.
+// object names what a bucket holds, for errors. Hashes of secrets are left out.
 func object(bucket, key string) string {
 	names := map[string]string{
 		bucketJobs: "job", bucketHosts: "host", bucketRepositories: "repository",
-		bucketIdempotency: "idempotency key", bucketSecrets: "secret",
+		bucketIdempotency: "idempotency key", bucketSecrets: "secret", bucketUsers: "user",
+	}
+	hashed := map[string]string{
+		bucketLinks: "link", bucketAPITokens: "API token", bucketSessions: "session", bucketEnrolmentTokens: "enrolment token",
+	}
+	if name, ok := hashed[bucket]; ok {
+		return name
 	}
 	if name, ok := names[bucket]; ok {
 		return name + " " + key
@@ -95,10 +103,12 @@ func object(bucket, key string) string {
 	return bucket + " " + key
 }
 
+// recordPut stores a record. Neither created nor changed, it may be there or
+// not.
 type recordPut struct {
-	bucket, key string
-	value       any
-	create      bool
+	bucket, key    string
+	value          any
+	create, change bool // it must not be there; it must be there
 }
 
 func (c recordPut) apply(tx *transaction) error {
@@ -108,14 +118,62 @@ func (c recordPut) apply(tx *transaction) error {
 	if c.create && tx.has(c.bucket, c.key) {
 		return fmt.Errorf("%s %w", object(c.bucket, c.key), ErrExists)
 	}
+	if c.change && !tx.has(c.bucket, c.key) {
+		return fmt.Errorf("%s %w", object(c.bucket, c.key), ErrMissing)
+	}
 	return tx.put(c.bucket, c.key, c.value)
 }
 
 var errNoKey = errors.New("the key is empty")
 
-type recordDelete struct{ bucket, key string }
+type recordDelete struct {
+	bucket, key string
+	require     bool // it must be there
+}
 
-func (c recordDelete) apply(tx *transaction) error { return tx.delete(c.bucket, []byte(c.key)) }
+func (c recordDelete) apply(tx *transaction) error {
+	if c.require && !tx.has(c.bucket, c.key) {
+		return fmt.Errorf("%s %w", object(c.bucket, c.key), ErrMissing)
+	}
+	return tx.delete(c.bucket, []byte(c.key))
+}
+
+// tokenDelete removes the token with an id from a bucket whose keys are hashes.
+// There are few of them, and reading them all is nothing beside the sync.
+type tokenDelete struct{ bucket, id string }
+
+func (c tokenDelete) apply(tx *transaction) error {
+	for _, hash := range keysWithPrefix(tx.bucket(c.bucket), nil) {
+		token, _, err := get[struct{ ID string }](tx.tx, c.bucket, string(hash))
+		if err != nil {
+			return err
+		}
+		if token.ID == c.id {
+			return tx.delete(c.bucket, hash)
+		}
+	}
+	return fmt.Errorf("%s %s %w", object(c.bucket, ""), c.id, ErrMissing)
+}
+
+// tokenSpend marks an enrolment token as used.
+type tokenSpend struct {
+	hash, publicKey string
+	at              time.Time
+}
+
+func (c tokenSpend) apply(tx *transaction) error {
+	token, ok, err := get[EnrolmentToken](tx.tx, bucketEnrolmentTokens, c.hash)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return fmt.Errorf("%s %w", object(bucketEnrolmentTokens, c.hash), ErrMissing)
+	case token.SpentAt != nil:
+		return fmt.Errorf("enrolment token %s, spent already, %w", token.ID, ErrChanged)
+	}
+	token.SpentAt, token.SpentBy = &c.at, c.publicKey
+	return tx.put(bucketEnrolmentTokens, c.hash, token)
+}
 
 type recordRequire struct{ bucket, key string }
 
@@ -131,6 +189,13 @@ type hostDelete struct{ name string }
 func (c hostDelete) apply(tx *transaction) error {
 	if err := (recordRequire{bucketHosts, c.name}).apply(tx); err != nil {
 		return err
+	}
+	for _, key := range keysWithPrefix(tx.bucket(bucketSealed), nil) {
+		if _, host, _ := strings.Cut(string(key), "\x00"); host == c.name {
+			if err := tx.delete(bucketSealed, key); err != nil {
+				return err
+			}
+		}
 	}
 	return errors.Join(tx.delete(bucketHosts, []byte(c.name)), tx.delete(bucketRuns, []byte(c.name)))
 }
@@ -152,5 +217,6 @@ func (c repositoryDelete) apply(tx *transaction) error {
 		tx.delete(bucketRepositories, []byte(c.name)),
 		tx.delete(bucketRepositoryRecords, []byte(c.name)),
 		tx.deletePrefix(bucketBackups, backups),
+		tx.deletePrefix(bucketSealed, []byte(pairKey(c.name, ""))),
 	)
 }

@@ -38,9 +38,9 @@ func SetHostFacts(name string, facts fleet.Facts, sealKey string) Change {
 	return factsSet{name: name, facts: facts, sealKey: sealKey}
 }
 
-// DeleteHost removes a host and the outcomes of its last backups; its jobs and
-// its backups' summaries stay with their repositories. [ErrMissing] if there is
-// no such host.
+// DeleteHost removes a host with the outcomes of its last backups and the
+// passphrases that were sealed to it; its jobs and its backups' summaries stay
+// with their repositories. [ErrMissing] if there is no such host.
 func DeleteHost(name string) Change { return hostDelete{name: name} }
 
 // CreateRepository stores a new repository; [ErrExists] if the name is taken.
@@ -53,8 +53,8 @@ func PutRepository(r fleet.Repository) Change {
 	return recordPut{bucket: bucketRepositories, key: r.Name, value: r}
 }
 
-// DeleteRepository removes a repository with its record and the summaries of
-// its backups; its jobs stay. [ErrMissing] if there is no such repository.
+// DeleteRepository removes a repository with its record, its sealed passphrases
+// and the summaries of its backups; its jobs stay. [ErrMissing] if there is no such repository.
 func DeleteRepository(name string) Change { return repositoryDelete{name: name} }
 
 // PutRepositoryRecord stores what is known about a repository.
@@ -105,7 +105,8 @@ func AppendRun(host string, outcome job.State) Change { return runAppend{host: h
 // that was made anew counts from 1; repeats are known by attempt and number.
 func SetStreamPosition(sequence uint64) Change { return positionSet{sequence: sequence} }
 
-// AppendAudit adds an entry to the audit; its number is given by the store.
+// AppendAudit adds an entry to the audit. The store sets its number, and its
+// hash, which covers the entry before: see [Store.VerifyAudit].
 func AppendAudit(entry fleet.AuditEntry) Change { return auditAppend{entry: entry} }
 
 // RequireHost is a precondition: [ErrMissing] if there is no such host.

@@ -74,14 +74,3 @@ func (c positionSet) apply(tx *transaction) error {
 	}
 	return writeMeta(tx.tx, metaStream, c.sequence)
 }
-
-type auditAppend struct{ entry fleet.AuditEntry }
-
-func (c auditAppend) apply(tx *transaction) error {
-	next, err := tx.bucket(bucketAudit).NextSequence()
-	if err != nil {
-		return fmt.Errorf("number audit entry: %w", err)
-	}
-	c.entry.Number = next
-	return tx.put(bucketAudit, string(numberBytes(next)), c.entry)
-}

@@ -72,8 +72,8 @@ func TestKilledWriter(t *testing.T) {
 		for _, count := range counts {
 			total += count.Count
 		}
-		audit, err := s.Audit(1, 0)
-		if err != nil || len(audit) != 1 || audit[0].Number != sequence || uint64(total) != 2*sequence {
+		audit, err := s.Audit(fleet.AuditFilter{Limit: 1})
+		if err != nil || len(audit.Entries) != 1 || audit.Entries[0].Number != sequence || uint64(total) != 2*sequence {
 			t.Errorf("after %d transactions: %d jobs, audit %v, %v", sequence, total, audit, err)
 		}
 		if err := s.Close(); err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -169,29 +168,4 @@ func (s *Store) AttemptStates() ([]AttemptState, error) {
 // AttemptState returns the state of one attempt.
 func (s *Store) AttemptState(id job.ID, attempt int) (AttemptState, bool, error) {
 	return one[AttemptState](s, bucketAttempts, id.AttemptID(attempt))
-}
-
-// Audit returns entries, newest first: at most limit of those whose number is
-// below before; 0 means the newest.
-func (s *Store) Audit(limit int, before uint64) ([]fleet.AuditEntry, error) {
-	if before == 0 {
-		before = math.MaxUint64
-	}
-	entries := []fleet.AuditEntry{}
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		list := idList{cursor: tx.Bucket([]byte(bucketAudit)).Cursor()}
-		for at := string(numberBytes(before)); len(entries) < limit; {
-			key, ok := list.below(at)
-			if !ok {
-				return nil
-			}
-			entry, _, err := get[fleet.AuditEntry](tx, bucketAudit, key)
-			if err != nil {
-				return err
-			}
-			entries, at = append(entries, entry), key
-		}
-		return nil
-	})
-	return entries, err
 }

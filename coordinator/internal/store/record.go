@@ -21,11 +21,12 @@ type AttemptState struct {
 
 // RepositoryRecord is what jobs have brought to light about a repository.
 type RepositoryRecord struct {
-	Info        *job.RepositoryInfo `json:"info"`
-	InfoAt      *time.Time          `json:"info_at"`
-	LastCheck   *time.Time          `json:"last_check"`
-	LastPrune   *time.Time          `json:"last_prune"`
-	LastCompact *time.Time          `json:"last_compact"`
+	Info          *job.RepositoryInfo `json:"info"`
+	InfoAt        *time.Time          `json:"info_at"`
+	LastCheck     *time.Time          `json:"last_check"`
+	LastPrune     *time.Time          `json:"last_prune"`
+	LastCompact   *time.Time          `json:"last_compact"`
+	KeyExportedAt *time.Time          `json:"key_exported_at"`
 }
 
 // JobCount is how many jobs of one kind are in one state.

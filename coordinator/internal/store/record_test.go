@@ -178,30 +178,3 @@ func TestBaselinesAndPosition(t *testing.T) {
 		t.Error("an empty key was accepted")
 	}
 }
-
-func TestAuditIsReadBackwards(t *testing.T) {
-	s := open(t)
-	for i := range 300 { // the numbers need more than one byte
-		apply(t, s, store.AppendAudit(fleet.AuditEntry{At: start.Add(time.Duration(i)), Action: "host.add"}))
-	}
-	numbers := func(limit int, before uint64) (numbers []uint64) {
-		entries, err := s.Audit(limit, before)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, entry := range entries {
-			numbers = append(numbers, entry.Number)
-		}
-		return numbers
-	}
-	for name, test := range map[string]struct{ got, want []uint64 }{
-		"newest":  {numbers(2, 0), []uint64{300, 299}},
-		"further": {numbers(2, 257), []uint64{256, 255}},
-		"last":    {numbers(5, 3), []uint64{2, 1}},
-		"none":    {numbers(5, 1), nil},
-	} {
-		if diff := cmp.Diff(test.want, test.got); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
-	}
-}

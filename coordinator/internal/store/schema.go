@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -27,14 +28,32 @@ const (
 	bucketBaselines         = "baselines"          // key → baseline
 	bucketSecrets           = "secrets"            // name → ciphertext
 	bucketAudit             = "audit"              // number → entry
+	bucketUsers             = "users"              // name → user
+	bucketLinks             = "links"              // hash → link
+	bucketAPITokens         = "api_tokens"         // hash → token
+	bucketSessions          = "sessions"           // hash → session
+	bucketEnrolmentTokens   = "enrolment_tokens"   // hash → token
+	bucketNATSCredentials   = "nats_credentials"   // public key → credentials
+	bucketRevocations       = "revocations"        // public key → revocation
+	bucketSealed            = "sealed"             // repository NUL host → sealed passphrase
 )
 
 // buckets returns all of them but meta.
-func buckets() []string {
+func buckets() []string { return append(bucketsOfVersion1(), bucketsOfVersion2()...) }
+
+func bucketsOfVersion1() []string {
 	return []string{
 		bucketJobs, bucketJobIndex, bucketJobsFinished, bucketJobCounts, bucketIdempotency,
 		bucketIdempotencyByJob, bucketAttempts, bucketHosts, bucketRuns, bucketRepositories,
 		bucketRepositoryRecords, bucketBackups, bucketBackupsByHost, bucketBaselines, bucketSecrets, bucketAudit,
+	}
+}
+
+// bucketsOfVersion2 are those that identities brought.
+func bucketsOfVersion2() []string {
+	return []string{
+		bucketUsers, bucketLinks, bucketAPITokens, bucketSessions, bucketEnrolmentTokens,
+		bucketNATSCredentials, bucketRevocations, bucketSealed,
 	}
 }
 
@@ -50,10 +69,17 @@ type migration func(tx *bbolt.Tx) error
 
 // migrations returns every migration; the first makes version 1 out of an
 // empty file.
-func migrations() []migration { return []migration{createVersion1} }
+func migrations() []migration {
+	return []migration{
+		func(tx *bbolt.Tx) error { return createBuckets(tx, bucketsOfVersion1()) },
+		func(tx *bbolt.Tx) error {
+			return errors.Join(createBuckets(tx, bucketsOfVersion2()), chainAudit(tx))
+		},
+	}
+}
 
-func createVersion1(tx *bbolt.Tx) error {
-	for _, name := range buckets() {
+func createBuckets(tx *bbolt.Tx, names []string) error {
+	for _, name := range names {
 		if _, err := tx.CreateBucket([]byte(name)); err != nil {
 			return fmt.Errorf("create bucket %s: %w", name, err)
 		}

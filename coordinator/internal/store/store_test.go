@@ -109,9 +109,9 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 		t.Error(diff)
 	}
 	position, _ := s.StreamPosition()
-	audit, _ := s.Audit(10, 0)
+	audit, _ := s.Audit(fleet.AuditFilter{})
 	sequence, _ := s.Sequence()
-	if got := fmt.Sprint(position, len(audit), sequence); got != "0 0 1" {
+	if got := fmt.Sprint(position, len(audit.Entries), sequence); got != "0 0 1" {
 		t.Errorf("position, audit, sequence = %s", got)
 	}
 }
