@@ -45,7 +45,8 @@ type EnrolMessage struct {
 
 // EnrolRequest is what a new host says of itself.
 type EnrolRequest struct {
-	Secret       string    `json:"secret"`     // of the token
+	Secret       string    `json:"secret"`     // of the token: unpadded URL-safe base64, see EnrolmentToken.SecretText
+	Host         string    `json:"host"`       // as which it is configured already; empty: as the token says
 	PublicKey    string    `json:"public_key"` // its bus identity ("U…"), made on the host
 	SealKey      string    `json:"seal_key"`   // its public curve key ("X…"); the answer is sealed to it
 	SSHKey       string    `json:"ssh_key"`    // its public key for the depot, in authorized_keys form
@@ -122,6 +123,21 @@ func (t EnrolmentToken) Encode() (string, error) {
 func checksum(data []byte) []byte {
 	sum := crc32.ChecksumIEEE(data)
 	return []byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)}
+}
+
+// SecretText is the secret as an [EnrolRequest] carries it.
+func (t EnrolmentToken) SecretText() string {
+	return base64.RawURLEncoding.EncodeToString(t.Secret.Reveal())
+}
+
+// SecretHash returns the hex SHA-256 of the secret in an [EnrolRequest], under
+// which a token is stored; false when it is none.
+func (r EnrolRequest) SecretHash() (string, bool) {
+	plain, err := base64.RawURLEncoding.DecodeString(r.Secret)
+	if err != nil || len(plain) != tokenSecretSize {
+		return "", false
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(plain)), true
 }
 
 // ParseEnrolmentToken reads what Encode made. A word that was cut or mistyped

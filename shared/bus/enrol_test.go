@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -70,5 +71,17 @@ func TestASealedMessageHasOneReader(t *testing.T) {
 	}
 	if err := bus.OpenMessage(sealed, other, &answer); err == nil {
 		t.Error("another key opened it")
+	}
+}
+
+func TestARequestCarriesTheTokensSecret(t *testing.T) {
+	token := bus.EnrolmentToken{Secret: secret.FromString("\x00\xff secret of 20 byte")}
+	if hash, ok := (bus.EnrolRequest{Secret: token.SecretText()}).SecretHash(); !ok || hash != fmt.Sprintf("%x", sha256.Sum256(token.Secret.Reveal())) {
+		t.Errorf("hash %q, %v", hash, ok)
+	}
+	for _, text := range []string{"", "short", token.SecretText() + "A", strings.Repeat("=", 27)} {
+		if _, ok := (bus.EnrolRequest{Secret: text}).SecretHash(); ok {
+			t.Errorf("%q was taken for a secret", text)
+		}
 	}
 }
