@@ -43,7 +43,6 @@ const (
 	storeFile       = "borgfleet.db"
 	keyFile         = "secrets.key"
 	busDir          = "bus"
-	agentsDir       = "agents"
 	logsDir         = "logs"
 	operatorFile    = "operator.creds"
 	startupPatience = 30 * time.Second
@@ -178,14 +177,10 @@ func (d *daemon) buildService(context.Context) error {
 	if err != nil {
 		return err
 	}
-	signer, err := d.broker.Signer().PublicKey()
-	if err != nil {
-		return fmt.Errorf("public key of the signer: %w", err)
-	}
 	presence := dispatch.NewPresence(time.Now)
 	d.registry, err = registry.New(registry.Options{
-		Store: d.store, Keyring: registry.NewKeyring(d.store, sealed), Minter: d.broker, Revoker: d.broker, Presence: presence, Feed: d.feed,
-		CredentialsDir: d.path(agentsDir), SignerPublicKey: signer, Logger: d.logger,
+		Store: d.store, Keyring: registry.NewKeyring(d.store, sealed), Revoker: d.broker, Presence: presence, Feed: d.feed,
+		Removed: func(host string) { d.dispatch.HostRemoved(host) }, Logger: d.logger,
 	})
 	if err != nil {
 		return err

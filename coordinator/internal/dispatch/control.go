@@ -28,10 +28,9 @@ func (s *Service) Cancel(_ context.Context, by fleet.Actor, id job.ID) (job.Job,
 		return s.withProgress(e.job), nil
 	}
 	b.also(s.audit(by, "job.cancel", e.job, ""))
-	if e.held() {
-		e.job.CancelRequested = true
-	} else {
-		s.cancelQueued(b, e)
+	e.job.CancelRequested = true
+	if !e.held() {
+		s.cancelQueued(b, e, asked())
 	}
 	b.set(e, true)
 	if err := b.commit(); err != nil {
@@ -59,10 +58,15 @@ func (s *Service) cancelOver(id job.ID) (job.Job, error) {
 		WithHint("there is nothing left to cancel")
 }
 
+// asked is why a job was cancelled of which no attempt ran.
+func asked() *job.Failure {
+	return job.Fail(job.CodeCancelled, "the job was cancelled before it ran")
+}
+
 // cancelQueued ends a job in place of which no attempt runs.
-func (s *Service) cancelQueued(b *batch, e *entry) {
+func (s *Service) cancelQueued(b *batch, e *entry, why *job.Failure) {
 	now := s.now()
-	e.cancelledInPlace(now)
+	e.cancelledInPlace(now, why)
 	told := s.own(e, now)
 	told.Type, told.State, told.Failure = job.EventCancelled, job.Cancelled, e.job.Failure
 	b.tell(told)

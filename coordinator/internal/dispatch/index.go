@@ -94,6 +94,33 @@ func (x *index) of(host string) (held []*entry) {
 	return held
 }
 
+// openOf returns the open jobs of a host.
+func (x *index) openOf(host string) (open []*entry) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.hosts[host] == 0 {
+		return nil
+	}
+	for _, e := range x.open {
+		if e.job.Host == host {
+			open = append(open, e)
+		}
+	}
+	slices.SortFunc(open, before)
+	return open
+}
+
+// hostNames returns the hosts that have open jobs.
+func (x *index) hostNames() map[string]bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	names := map[string]bool{}
+	for name := range x.hosts {
+		names[name] = true
+	}
+	return names
+}
+
 // sizes returns how many jobs wait and how many are sent or running.
 func (x *index) sizes() (queued, held int) {
 	x.mu.RLock()

@@ -116,7 +116,8 @@ func (s *Service) keepLines(event job.Event) {
 func (b *batch) consequences(j job.Job) error {
 	b.hosts[j.Host], b.repos[j.Repository] = true, true
 	good := j.State == job.Succeeded || j.State == job.Warning
-	if j.Kind == job.Backup && (j.State != job.Cancelled || j.StartedAt != nil) {
+	_, removed := b.s.removed[j.Host]
+	if j.Kind == job.Backup && !removed && (j.State != job.Cancelled || j.StartedAt != nil) {
 		b.also(store.AppendRun(j.Host, j.State))
 	}
 	if !good || j.Result == nil {

@@ -190,7 +190,7 @@ func (s *Service) orderNotMade(id job.ID, attempt int, cause error) {
 func (s *Service) back(b *batch, e *entry) {
 	e.takeBack()
 	if e.job.CancelRequested {
-		s.cancelQueued(b, e)
+		s.cancelQueued(b, e, asked())
 	}
 }
 

@@ -23,6 +23,10 @@ func (s *Service) pump() time.Time {
 		s.logger.Warn("host is silent, taken as offline", "host", host)
 		s.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: host})
 	}
+	if err := s.endRemoved(); err != nil {
+		s.logger.Error("jobs of removed hosts cannot be ended; trying again", "err", err)
+		return now.Add(retryWrite)
+	}
 	queue, held := s.index.snapshot()
 	p := s.plan(queue, held, now)
 	if err := s.send(p.Go, now); err != nil {

@@ -76,6 +76,7 @@ type Service struct {
 	write     sync.Mutex // held by whoever changes state, from reading it to having told of it
 	uncertain map[job.ID]bool
 	archives  map[string]archiveName // newest name given in each repository
+	removed   map[string]time.Time   // hosts whose jobs are to be ended, and when they were removed
 
 	tasks struct {
 		sync.Mutex
@@ -107,13 +108,16 @@ func New(o Options) (*Service, error) {
 		options: o, logger: o.Logger.Named("dispatch"), apply: o.Store.Apply,
 		presence: o.Presence, index: newIndex(), logs: &jobLogs{dir: o.LogDir},
 		wake:      make(chan struct{}, 1),
-		uncertain: map[job.ID]bool{}, archives: map[string]archiveName{},
+		uncertain: map[job.ID]bool{}, archives: map[string]archiveName{}, removed: map[string]time.Time{},
 	}
 	s.live.progress = map[job.ID]job.Progress{}
 	s.live.hosts = map[string]hostState{}
 	s.live.latest = map[track]job.Job{}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("load jobs: %w", err)
+	}
+	if err := s.endOrphans(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }

@@ -81,10 +81,9 @@ func sane(o job.Outcome) job.Outcome {
 }
 
 // cancelledInPlace ends a job of which no attempt runs.
-func (e *entry) cancelledInPlace(at time.Time) {
+func (e *entry) cancelledInPlace(at time.Time, why *job.Failure) {
 	e.job.State, e.job.Reason, e.job.FinishedAt, e.job.RetryAt = job.Cancelled, "", &at, nil
-	e.job.CancelRequested = true
-	e.job.Failure = job.Fail(job.CodeCancelled, "the job was cancelled before it ran")
+	e.job.Failure = why
 }
 
 // refusal is the outcome of an order that the host did not accept.

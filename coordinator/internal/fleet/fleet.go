@@ -31,6 +31,14 @@ type Host struct {
 	EnrolledAt *time.Time        `json:"enrolled_at"` // when its agent got its identity; null: not yet, or before enrolment existed
 	Facts      *Facts            `json:"facts"`       // from its newest hello; null before the first
 	SealKey    string            `json:"seal_key"`    // secrets are sealed to it
+	Staged     *HostKeys         `json:"staged"`      // keys that its agent changes to; null: none
+}
+
+// HostKeys are public keys of a host, whose private parts were made there.
+type HostKeys struct {
+	PublicKey string `json:"public_key"` // its bus identity ("U…")
+	SealKey   string `json:"seal_key"`   // empty: unchanged
+	SSHKey    string `json:"ssh_key"`    // empty: unchanged
 }
 
 // Facts is what a host last said of itself.

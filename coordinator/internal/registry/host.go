@@ -1,8 +1,8 @@
 package registry
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,46 +21,31 @@ const (
 	maxLabelBytes = 256 // of a key, and of a value
 )
 
-// AddHost adds a host whose agent connects to the bus, and returns the
-// directory that holds the credentials made for it. Refusals are *job.Failure.
-func (r *Registry) AddHost(_ context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, string, error) {
+// AddHost declares a host: jobs can be submitted for it, and wait until its
+// agent has enrolled. Refusals are *job.Failure.
+func (r *Registry) AddHost(_ context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, error) {
 	if err := job.CheckHostName("name", name); err != nil {
-		return fleet.HostView{}, "", err
+		return fleet.HostView{}, err
 	}
 	if err := checkLabels(labels); err != nil {
-		return fleet.HostView{}, "", err
+		return fleet.HostView{}, err
 	}
 	r.changing.Lock()
 	defer r.changing.Unlock()
-	if _, taken := r.roster.get(name); taken { // its credentials must not be replaced
-		return fleet.HostView{}, "", failure(store.ErrExists, job.UnknownHost, "host "+name)
-	}
-	credentials, publicKey, err := r.options.Minter.MintAgent(name)
-	if err != nil {
-		return fleet.HostView{}, "", fmt.Errorf("mint credentials of host %s: %w", name, err)
-	}
-	dir, err := r.writeCredentials(name, credentials)
-	if err != nil {
-		return fleet.HostView{}, "", err
-	}
-	host := fleet.Host{
-		Name: name, Mode: fleet.ModeAgent, Labels: maps.Clone(labels), PublicKey: publicKey, CreatedAt: r.options.Now().UTC(),
-	}
-	if host.Labels == nil {
-		host.Labels = map[string]string{}
-	}
-	err = r.apply(store.CreateHost(host), r.audit(by, "host.add", "host/"+name, "bus identity "+publicKey))
-	if err != nil {
-		if !errors.Is(err, store.ErrAmbiguous) {
-			err = errors.Join(err, r.removeCredentials(name))
-		}
-		return fleet.HostView{}, "", failure(err, job.UnknownHost, "host "+name)
+	host := r.newHost(name)
+	maps.Copy(host.Labels, labels)
+	if err := r.apply(store.CreateHost(host), r.audit(by, "host.add", "host/"+name, "")); err != nil {
+		return fleet.HostView{}, failure(err, job.UnknownHost, "host "+name)
 	}
 	r.roster.put(host)
 	r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
 	r.logger.Info("host added", "host", name, "by", by.Name)
-	view, err := r.viewHost(host)
-	return view, dir, err
+	return r.viewHost(host)
+}
+
+// newHost returns a host without an identity.
+func (r *Registry) newHost(name string) fleet.Host {
+	return fleet.Host{Name: name, Mode: fleet.ModeAgent, Labels: map[string]string{}, CreatedAt: r.options.Now().UTC()}
 }
 
 func checkLabels(labels map[string]string) error {
@@ -81,9 +66,9 @@ func checkLabels(labels map[string]string) error {
 	return nil
 }
 
-// RemoveHost removes a host, and ends its credentials. Its jobs stay in the
-// history, its archives in their repositories. It is refused while jobs of the
-// host are open.
+// RemoveHost removes a host and ends its identity: when it returns without an
+// error, its agent can no longer connect. Its open jobs end, too; they stay in
+// the history, as its archives do in their repositories.
 func (r *Registry) RemoveHost(_ context.Context, by fleet.Actor, name string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
@@ -91,16 +76,24 @@ func (r *Registry) RemoveHost(_ context.Context, by fleet.Actor, name string) er
 	if !ok {
 		return unknownHost(name)
 	}
-	err := r.apply(store.RequireNoOpenJobs(name, ""), store.DeleteHost(name),
-		r.audit(by, "host.remove", "host/"+name, "bus identity "+host.PublicKey))
+	ended := identities(host)
+	err := r.apply(append(r.revocations(ended), store.DeleteHost(name),
+		r.audit(by, "host.remove", "host/"+name, "bus identity "+cmp.Or(host.PublicKey, "none")))...)
 	if err != nil {
 		return failure(err, job.UnknownHost, "host "+name)
 	}
 	r.roster.remove(name)
+	revoked := r.revoke(ended)
 	r.options.Presence.Forget(name)
+	r.options.Removed(name)
 	r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
 	r.logger.Info("host removed", "host", name, "by", by.Name)
-	return r.endCredentials(host)
+	if revoked != nil {
+		cause := job.AsFailure(revoked)
+		return job.Fail(job.Unavailable, "host %s was removed, but its credentials still work: %s", name, cause.Message).
+			WithHint("%s", cmp.Or(cause.Hint, "they are revoked at the coordinator's next start; see its log"))
+	}
+	return nil
 }
 
 func unknownHost(name string) *job.Failure {

@@ -31,12 +31,16 @@ type Keyring struct {
 func NewKeyring(s *store.Store, vault Vault) *Keyring { return &Keyring{store: s, vault: vault} }
 
 // Passphrase returns a repository's passphrase, empty if it has none. Hand it to
-// nothing but a sealing function. An unknown repository and a wrong key file
-// are a *job.Failure.
+// nothing but a sealing function. An unknown repository, one whose passphrase
+// only hosts can read, and a wrong key file are a *job.Failure.
 func (k *Keyring) Passphrase(_ context.Context, name string) (secret.Value, error) {
 	repository, err := readRepository(k.store, name)
 	if err != nil || !repository.HasPassphrase {
 		return secret.Value{}, err
+	}
+	if repository.Custody == fleet.CustodyHosts {
+		return secret.Value{}, job.Fail(job.NotAllowed, "only its hosts can read the passphrase of repository %s", name).
+			WithHint("it was sealed to each of them where it was typed in")
 	}
 	ciphertext, ok, err := k.store.Secret(secretName(name))
 	if err != nil {
@@ -73,6 +77,32 @@ func secretName(repository string) string { return "repository/" + repository }
 // generate makes a passphrase of 52 letters and digits without look-alikes, of
 // 260 random bits.
 func generate() secret.Value { return secret.FromString(rand.Text() + rand.Text()) }
+
+// checkCustody checks that the passphrase comes in the way that its custody
+// asks for.
+func checkCustody(repository fleet.Repository, asked fleet.NewRepository) error {
+	switch repository.Custody {
+	case fleet.CustodyCoordinator:
+		if len(asked.Sealed) > 0 {
+			return job.Invalid("sealed", "given, but the coordinator is to keep the passphrase").
+				WithHint("leave it out, or choose the custody %q", fleet.CustodyHosts)
+		}
+		return checkPassphrase(repository.Encryption, asked)
+	case fleet.CustodyHosts:
+		switch {
+		case !repository.Encryption.NeedsPassphrase():
+			return job.Invalid("custody", "encryption %s uses no passphrase", repository.Encryption).
+				WithHint("leave custody out, or choose another encryption")
+		case asked.Generate || !asked.Passphrase.Empty():
+			return job.Invalid("passphrase", "with custody %q the coordinator must never see it", fleet.CustodyHosts).
+				WithHint("give it sealed to each host, as borgfleet repo add --custody hosts does")
+		}
+		return nil
+	default:
+		return job.Invalid("custody", "%q is none", repository.Custody).
+			WithHint("%q or %q", fleet.CustodyCoordinator, fleet.CustodyHosts)
+	}
+}
 
 // checkPassphrase checks that there is a passphrase if, and only if, the mode
 // needs one, and that it reaches borg as it is.

@@ -1,5 +1,5 @@
 // Package registry adds and removes hosts and repositories, and shows each with
-// its present state. It is the owner of agents' credentials files, of stored
+// its present state. It is the owner of hosts' identities, of stored
 // passphrases, and of what hosts say of themselves.
 package registry
 
@@ -16,36 +16,32 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Minter makes bus identities. Each call makes a new one.
-type Minter interface {
-	MintAgent(host string) (credentials []byte, publicKey string, err error)
-}
-
-// Revoker ends bus identities for good, and cuts their connections.
+// Revoker ends bus identities for good, and cuts their connections. It is safe
+// for concurrent use, and ending one again is no error.
 type Revoker interface {
 	RevokeAgent(publicKey string) error
+	RevokeOperator(publicKey string) error
 }
 
 // Presence tells whether a host is there, and since when it is or is not; the
 // zero time says that this is not known. It is safe for concurrent use.
 type Presence interface {
 	Online(host string) (online bool, since time.Time)
-	// Forget drops what is known of a host that was removed.
+	// Forget drops what is known of a host that was removed, or has got another
+	// identity.
 	Forget(host string)
 }
 
 // Options are what a registry works with. All but Now are required.
 type Options struct {
-	Store           *store.Store
-	Keyring         *Keyring
-	Minter          Minter
-	Revoker         Revoker
-	Presence        Presence
-	Feed            *feed.Feed
-	CredentialsDir  string           // agents' credentials, a directory for each host
-	SignerPublicKey string           // agents check orders with it
-	Now             func() time.Time // default time.Now
-	Logger          hclog.Logger
+	Store    *store.Store
+	Keyring  *Keyring
+	Revoker  Revoker
+	Presence Presence
+	Removed  func(host string) // told when a host was removed, before another one of its name can be added
+	Feed     *feed.Feed
+	Now      func() time.Time // default time.Now
+	Logger   hclog.Logger
 }
 
 // Registry adds, removes and shows hosts and repositories. It is safe for

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -12,21 +13,21 @@ import (
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-// AddRepository adds a repository and stores its passphrase encrypted. When it
-// was asked to make the passphrase, it returns it, this once. Refusals are
+// AddRepository adds a repository. Its passphrase is stored encrypted; when it
+// was asked to make one, it returns it, this once. With custody "hosts" the
+// passphrase comes sealed to each host, and is stored as it came. Refusals are
 // *job.Failure.
 func (r *Registry) AddRepository(_ context.Context, by fleet.Actor, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error) {
 	repository := fleet.Repository{
-		Repository: job.Repository{Name: asked.Name, Location: asked.Location, Encryption: asked.Encryption},
-		CreatedAt:  r.options.Now().UTC(),
-	}
-	if repository.Encryption == "" {
-		repository.Encryption = job.RepokeyBlake2
+		Repository: job.Repository{
+			Name: asked.Name, Location: asked.Location, Encryption: cmp.Or(asked.Encryption, job.RepokeyBlake2),
+		},
+		CreatedAt: r.options.Now().UTC(), Custody: cmp.Or(asked.Custody, fleet.CustodyCoordinator),
 	}
 	if err := repository.Validate(); err != nil {
 		return fleet.RepositoryView{}, secret.Value{}, err
 	}
-	if err := checkPassphrase(repository.Encryption, asked); err != nil {
+	if err := checkCustody(repository, asked); err != nil {
 		return fleet.RepositoryView{}, secret.Value{}, err
 	}
 	passphrase, generated := asked.Passphrase, secret.Value{}
@@ -34,32 +35,32 @@ func (r *Registry) AddRepository(_ context.Context, by fleet.Actor, asked fleet.
 		generated = generate()
 		passphrase = generated
 	}
-	repository.HasPassphrase = !passphrase.Empty()
-	if err := r.createRepository(by, repository, passphrase); err != nil {
+	repository.HasPassphrase = repository.Custody == fleet.CustodyHosts || !passphrase.Empty()
+	if err := r.createRepository(by, repository, passphrase, asked.Sealed); err != nil {
 		return fleet.RepositoryView{}, secret.Value{}, err
 	}
 	r.options.Feed.Publish(feed.Update{Type: feed.RepositoryChanged, Repository: repository.Name})
-	r.logger.Info("repository added", "repo", repository.Name, "by", by.Name)
+	r.logger.Info("repository added", "repo", repository.Name, "custody", repository.Custody, "by", by.Name)
 	view, err := r.viewRepository(repository)
 	return view, generated, err
 }
 
 // createRepository stores a repository, unless its name or its location is
 // taken: a lease is held by name, so one repository must not have two.
-func (r *Registry) createRepository(by fleet.Actor, repository fleet.Repository, passphrase secret.Value) error {
-	changes := []store.Change{
-		store.CreateRepository(repository),
-		r.audit(by, "repository.add", "repository/"+repository.Name, repository.Location),
+func (r *Registry) createRepository(by fleet.Actor, repository fleet.Repository, passphrase secret.Value, sealed map[string]fleet.SealedPassphrase) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	changes, err := r.putSeals(repository.Name, sealed)
+	if err != nil {
+		return err
 	}
-	if repository.HasPassphrase {
+	if !passphrase.Empty() {
 		put, err := r.options.Keyring.put(repository.Name, passphrase)
 		if err != nil {
 			return err
 		}
 		changes = append(changes, put)
 	}
-	r.changing.Lock()
-	defer r.changing.Unlock()
 	others, err := r.store.Repositories()
 	if err != nil {
 		return fmt.Errorf("read repositories: %w", err)
@@ -71,6 +72,8 @@ func (r *Registry) createRepository(by fleet.Actor, repository fleet.Repository,
 				WithHint("use that one: any number of hosts may back up to one repository")
 		}
 	}
+	changes = append(changes, store.CreateRepository(repository),
+		r.audit(by, "repository.add", "repository/"+repository.Name, repository.Location))
 	return failure(r.apply(changes...), job.UnknownRepository, "repository "+repository.Name)
 }
 
@@ -137,7 +140,9 @@ func readRepository(s *store.Store, name string) (fleet.Repository, error) {
 }
 
 func (r *Registry) viewRepository(repository fleet.Repository) (fleet.RepositoryView, error) {
-	view, name := fleet.RepositoryView{Repository: repository}, repository.Name
+	view, name := fleet.RepositoryView{Repository: repository, SealedFor: []string{}}, repository.Name
+	view.Custody = cmp.Or(view.Custody, fleet.CustodyCoordinator) // before custody existed there was no other
+	view.HasKey = view.Encryption != job.Unencrypted
 	active, err := r.store.ActiveJobs("", name)
 	if err != nil {
 		return view, fmt.Errorf("read jobs of repository %s: %w", name, err)
@@ -156,5 +161,11 @@ func (r *Registry) viewRepository(repository fleet.Repository) (fleet.Repository
 	}
 	view.Info, view.InfoAt = record.Info, record.InfoAt
 	view.LastCheck, view.LastPrune, view.LastCompact = record.LastCheck, record.LastPrune, record.LastCompact
+	view.KeyExportedAt = record.KeyExportedAt
+	sealedFor, err := r.store.SealedHosts(name)
+	if err != nil {
+		return view, fmt.Errorf("read for whom repository %s is sealed: %w", name, err)
+	}
+	view.SealedFor = append(view.SealedFor, sealedFor...)
 	return view, nil
 }

@@ -18,7 +18,7 @@ import (
 type roster struct {
 	mu    sync.Mutex
 	hosts map[string]fleet.Host
-	keys  map[string]string // public key → name
+	keys  map[string]string // public key, also a staged one → name
 	stale map[string]bool   // names whose facts are newer than stored
 }
 
@@ -37,7 +37,7 @@ func (r *roster) load(s *store.Store) error {
 			host.Facts, host.SealKey = before[host.Name].Facts, before[host.Name].SealKey
 			r.stale[host.Name] = true
 		}
-		r.hosts[host.Name], r.keys[host.PublicKey] = host, host.Name
+		r.set(host)
 	}
 	return nil
 }
@@ -66,15 +66,40 @@ func (r *roster) byKey(publicKey string) (name string, ok bool) {
 func (r *roster) put(host fleet.Host) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.hosts[host.Name], r.keys[host.PublicKey] = host, host.Name
+	r.set(host)
+}
+
+// change changes a host, but for its name.
+func (r *roster) change(name string, change func(*fleet.Host)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if host, ok := r.hosts[name]; ok {
+		change(&host)
+		r.set(host)
+	}
+}
+
+// set puts a host in the place of the one before it.
+func (r *roster) set(host fleet.Host) {
+	r.drop(host.Name)
+	r.hosts[host.Name] = host
+	for _, key := range identities(host) {
+		r.keys[key] = host.Name
+	}
 }
 
 func (r *roster) remove(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.keys, r.hosts[name].PublicKey)
-	delete(r.hosts, name)
+	r.drop(name)
 	delete(r.stale, name)
+}
+
+func (r *roster) drop(name string) {
+	for _, key := range identities(r.hosts[name]) {
+		delete(r.keys, key)
+	}
+	delete(r.hosts, name)
 }
 
 // note takes in a host's facts and returns the host before; false if there is
