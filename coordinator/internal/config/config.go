@@ -4,15 +4,13 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"time"
 
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/settings"
 )
 
@@ -24,6 +22,8 @@ type Config struct {
 	Data    string  `yaml:"data"` // state directory; nothing is written outside it
 	HTTP    HTTP    `yaml:"http"`
 	Bus     Bus     `yaml:"bus"`
+	TLS     TLS     `yaml:"tls"`
+	OIDC    OIDC    `yaml:"oidc"`
 	Limits  Limits  `yaml:"limits"`
 	History History `yaml:"history"`
 	Log     Log     `yaml:"log"`
@@ -47,8 +47,10 @@ func (h HTTP) Names() []string {
 
 // Bus is the NATS server that agents and operators connect to.
 type Bus struct {
-	Listen   string   `yaml:"listen"` // of the embedded server
-	External External `yaml:"external"`
+	Listen    string   `yaml:"listen"`    // of the embedded server
+	URL       string   `yaml:"url"`       // how agents reach it; empty: from TLS.Names or Listen
+	Websocket string   `yaml:"websocket"` // host:port for NATS over websockets; empty: none
+	External  External `yaml:"external"`
 }
 
 // External is a NATS cluster of your own, used instead of the embedded server
@@ -61,6 +63,28 @@ type External struct {
 	SystemCredentialsFile string   `yaml:"system_credentials_file"` // optional: presence at once
 	SigningKeyFile        string   `yaml:"signing_key_file"`        // scoped signing key that mints agents
 }
+
+// TLS says under which names the coordinator is reached, and whose certificate
+// it shows: one of its own authority, or a given one.
+type TLS struct {
+	Names           []string `yaml:"names"`            // DNS names and IP addresses; the first is what agents are told
+	CertificateFile string   `yaml:"certificate_file"` // PEM, with its chain; empty: of the coordinator's own authority
+	KeyFile         string   `yaml:"key_file"`         // PEM, of the certificate
+	CAFile          string   `yaml:"ca_file"`          // PEM, who signed it; empty: an authority that every system trusts
+}
+
+// OIDC lets people sign in with an OpenID Connect provider.
+type OIDC struct {
+	Issuer           string              `yaml:"issuer"` // URL; empty: passwords only
+	ClientID         string              `yaml:"client_id"`
+	ClientSecretFile string              `yaml:"client_secret_file"` // mode 0600; the secret is taken from nowhere else
+	NameClaim        string              `yaml:"name_claim"`         // what a person is called here
+	RoleClaim        string              `yaml:"role_claim"`         // the person's groups: a list, or one
+	Roles            map[string]bus.Role `yaml:"roles"`              // role by group
+}
+
+// Enabled reports whether there is a provider.
+func (o OIDC) Enabled() bool { return o.Issuer != "" }
 
 // Limits bounds what runs at once.
 type Limits struct {
@@ -106,6 +130,8 @@ func Default() Config {
 		Data:    "/var/lib/borgfleet",
 		HTTP:    HTTP{Listen: "127.0.0.1:8440"},
 		Bus:     Bus{Listen: "127.0.0.1:4222"},
+		TLS:     TLS{Names: []string{}},
+		OIDC:    OIDC{NameClaim: "preferred_username", RoleClaim: "groups", Roles: map[string]bus.Role{}},
 		Limits:  Limits{Running: 50, PerHost: 1},
 		History: History{Keep: Duration(400 * 24 * time.Hour), Jobs: 1_000_000},
 		Log:     Log{Level: "info", Format: "text"},
@@ -119,85 +145,4 @@ func Load(path string) (Config, error) {
 	config := Default()
 	err := settings.Load(path, DefaultFile, &config)
 	return config, err
-}
-
-// Validate returns nil, or every fault joined, each with its field's path.
-func (c Config) Validate() error {
-	faults := []error{
-		absolute("data", c.Data),
-		httpURL("http.url", c.HTTP.URL),
-		loopback("http.listen", c.HTTP.Listen),
-		oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warn", "error"),
-		oneOf("log.format", c.Log.Format, "text", "json"),
-		positive("limits.running", c.Limits.Running), positive("limits.per_host", c.Limits.PerHost),
-		positive("history.jobs", c.History.Jobs),
-	}
-	if time.Duration(c.History.Keep) < time.Hour {
-		faults = append(faults, errors.New("history.keep: must be at least 1h"))
-	}
-	if len(c.Bus.External.URLs) == 0 {
-		faults = append(faults, loopback("bus.listen", c.Bus.Listen))
-	} else {
-		faults = append(faults, c.Bus.External.validate()...)
-	}
-	return errors.Join(faults...)
-}
-
-func (e External) validate() []error {
-	var faults []error
-	for field, value := range map[string]string{
-		"credentials_file": e.CredentialsFile, "agents_credentials_file": e.AgentsCredentialsFile, "signing_key_file": e.SigningKeyFile,
-	} {
-		if value == "" {
-			faults = append(faults, fmt.Errorf("bus.external.%s: is needed with bus.external.urls", field))
-		}
-	}
-	return faults
-}
-
-func absolute(field, path string) error {
-	if !filepath.IsAbs(path) {
-		return fmt.Errorf("%s: %q is not an absolute path", field, path)
-	}
-	return nil
-}
-
-func httpURL(field, text string) error {
-	parsed, err := url.Parse(text)
-	if text != "" && (err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https") {
-		return fmt.Errorf("%s: %q is not a URL such as https://backup.example.net:8440", field, text)
-	}
-	return nil
-}
-
-// loopback accepts only loopback addresses: until hosts and people have
-// identities with TLS, nothing listens for strangers.
-func loopback(field, listen string) error {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return fmt.Errorf("%s: %q is not host:port", field, listen)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("%s: %q is not a port", field, port)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%s: %s is not a loopback address; this version listens on loopback only, for example 127.0.0.1:%s", field, listen, port)
-	}
-	return nil
-}
-
-func oneOf(field, value string, allowed ...string) error {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s: %q is not one of %v", field, value, allowed)
-}
-
-func positive(field string, n int) error {
-	if n < 1 {
-		return fmt.Errorf("%s: must be at least 1", field)
-	}
-	return nil
 }
