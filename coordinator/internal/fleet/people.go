@@ -1,11 +1,22 @@
 package fleet
 
 import (
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
+
+// personPrefix begins the actor name of a person.
+const personPrefix = "operator:"
+
+// Person returns the name under which a user acts. A session, a token that
+// login made and credentials for the bus act alike if their names are alike.
+func Person(user string) string { return personPrefix + user }
+
+// UserOf returns the user who acts under a name that [Person] made.
+func UserOf(actor string) (user string, ok bool) { return strings.CutPrefix(actor, personPrefix) }
 
 // User is a person who may sign in. A user without a password has been invited
 // and has not chosen one yet.
