@@ -29,6 +29,9 @@ type plan struct {
 	Argv       []string `json:"argv"`
 	Env        []string `json:"env"`
 	Dir        string   `json:"dir"`
+	MakeDir    bool     `json:"make_dir,omitempty"`
+	EmptyDir   bool     `json:"empty_dir,omitempty"`
+	Recipient  string   `json:"recipient,omitempty"`
 	Nice       int      `json:"nice,omitempty"`
 	IOPriority int      `json:"io_priority,omitempty"` // as ioprio_set(2) takes it
 	Passphrase bool     `json:"passphrase,omitempty"`  // standard input holds one
@@ -52,6 +55,7 @@ type ending struct {
 	EndedAt       time.Time     `json:"ended_at,omitzero"`
 	StartError    string        `json:"start_error,omitempty"`
 	StartErrno    syscall.Errno `json:"start_errno,omitempty"`
+	StartDir      bool          `json:"start_dir,omitempty"`
 	UserSeconds   float64       `json:"user_seconds,omitempty"`
 	SystemSeconds float64       `json:"system_seconds,omitempty"`
 	MaxRSSBytes   int64         `json:"max_rss_bytes,omitempty"`
@@ -60,7 +64,7 @@ type ending struct {
 func (e ending) exit() Exit {
 	return Exit{
 		Code: e.Code, Signal: e.Signal, StartedAt: e.StartedAt, EndedAt: e.EndedAt,
-		StartError: e.StartError, StartErrno: e.StartErrno,
+		StartError: e.StartError, StartErrno: e.StartErrno, StartDir: e.StartDir,
 	}
 }
 
@@ -74,7 +78,7 @@ func (e ending) failure() error {
 	case e.StartError == "":
 		return nil
 	case e.StartErrno != 0:
-		return &StartError{Doing: e.StartError, Err: e.StartErrno, Program: true}
+		return &StartError{Doing: e.StartError, Err: e.StartErrno, Program: !e.StartDir, Dir: e.StartDir}
 	default:
 		return &StartError{Doing: "start", Err: errors.New(e.StartError)}
 	}

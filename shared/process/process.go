@@ -23,6 +23,17 @@ type Command struct {
 	Env []string
 	// Dir is the program's working directory; empty means "/".
 	Dir string
+	// MakeDir says that the program writes into Dir. It is made, 0700, with its
+	// parents, when it is missing, and no part of it may be a symbolic link: it
+	// is where its name says, or nothing is started.
+	MakeDir bool
+	// EmptyDir says that nothing may be started when there is anything in Dir.
+	EmptyDir bool
+	// Recipient is an age recipient (age1…). What the program prints on
+	// standard output is then encrypted to it, as an armoured age file, before
+	// it is written anywhere, and that file is what Follow delivers. It is
+	// whole only if the program printed something and closed its output.
+	Recipient string
 	// Nice is the scheduling priority, -20 to 19; 0 leaves it as it is.
 	Nice int
 	// IOClass is the I/O priority: "idle", "best-effort" or "realtime", the
@@ -56,8 +67,10 @@ type Exit struct {
 	// StartError says why the program could not be started; empty when it was.
 	StartError string
 	// StartErrno is the system's error number when the program itself could not
-	// be run (ENOENT: there is none), or 0.
+	// be run (ENOENT: there is none), or its directory not be entered; or 0.
 	StartErrno syscall.Errno
+	// StartDir says that StartErrno is about the working directory.
+	StartDir bool
 	// Lost says that the program is gone and nobody saw how it ended.
 	Lost bool
 }
@@ -86,6 +99,7 @@ type StartError struct {
 	Doing   string // what was being done: "make job directory /x"
 	Err     error  // why it could not be done; often a syscall.Errno
 	Program bool   // the program itself cannot be run, not something around it
+	Dir     bool   // its working directory cannot be entered or made, or (ENOTEMPTY) is not empty
 }
 
 // Error implements error.

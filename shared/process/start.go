@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"filippo.io/age"
 	"golang.org/x/sys/unix"
 
 	"github.com/borgfleet/borgfleet/shared/secret"
@@ -69,6 +70,9 @@ func (l *Local) plan(c Command, passphrase secret.Value) (directory, plan, error
 		return "", plan{}, &StartError{Doing: "check command", Err: err}
 	}
 	priority, err := parseIOClass(c.IOClass)
+	if err == nil && c.Recipient != "" {
+		_, err = age.ParseX25519Recipient(c.Recipient)
+	}
 	switch {
 	case err != nil:
 	case len(c.Argv) == 0 || c.Argv[0] == "":
@@ -86,7 +90,8 @@ func (l *Local) plan(c Command, passphrase secret.Value) (directory, plan, error
 		working = "/"
 	}
 	return dir, plan{
-		Argv: c.Argv, Env: environment(os.Environ(), c.Env), Dir: working,
+		Argv: c.Argv, Env: environment(os.Environ(), c.Env),
+		Dir: working, MakeDir: c.MakeDir, EmptyDir: c.EmptyDir, Recipient: c.Recipient,
 		Nice: c.Nice, IOPriority: priority, Passphrase: !passphrase.Empty(),
 	}, nil
 }

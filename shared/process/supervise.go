@@ -67,6 +67,12 @@ func supervise(dir directory) error {
 	if err != nil {
 		return fmt.Errorf("open output files: %w", err)
 	}
+	var sealing *sealer
+	if order.Recipient != "" {
+		if sealing, err = seal(outputs, order.Recipient); err != nil {
+			return fmt.Errorf("encrypt the output: %w", err)
+		}
+	}
 	marker, err := os.OpenFile(dir.file(startedFile), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("mark the start: %w", err)
@@ -89,7 +95,9 @@ func supervise(dir directory) error {
 	detach()
 	catch(signals...)
 	dir.makeRoom()
-	return dir.settle(wait(pid, at))
+	end := wait(pid, at)
+	sealing.finish()
+	return dir.settle(end)
 }
 
 // signals are those that must not end a supervisor.
@@ -168,8 +176,9 @@ func (p plan) start(outputs []uintptr) (int, *ending) {
 	if p.Passphrase {
 		files, env = append(files, uintptr(unix.Stdin)), append(env, "BORG_PASSPHRASE_FD=3")
 	}
-	if info, err := os.Stat(p.Dir); err != nil || !info.IsDir() {
-		return fail("enter working directory "+p.Dir, errors.New("it is not a directory that can be reached"))
+	if err := p.enter(); err != nil {
+		errno, _ := errors.AsType[syscall.Errno](err)
+		return 0, &ending{Code: -1, StartError: "enter working directory " + p.Dir, StartErrno: errno, StartDir: true}
 	}
 	program := p.Argv[0]
 	if !strings.Contains(program, "/") {
@@ -178,7 +187,7 @@ func (p plan) start(outputs []uintptr) (int, *ending) {
 		}
 	}
 	pid, err := syscall.ForkExec(program, p.Argv, &syscall.ProcAttr{
-		Dir: p.Dir, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
+		Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return 0, &ending{Code: -1, StartError: "run " + program, StartErrno: errno}
