@@ -27,7 +27,7 @@ func (s *Service) Cancel(_ context.Context, by fleet.Actor, id job.ID) (job.Job,
 	if e.job.CancelRequested {
 		return s.withProgress(e.job), nil
 	}
-	b.also(s.audit(by, "job.cancel", e.job, ""))
+	b.also(s.auditControl(by, "job.cancel", e.job))
 	e.job.CancelRequested = true
 	if !e.held() {
 		s.cancelQueued(b, e, asked())
@@ -100,14 +100,15 @@ func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, 
 	if err := s.checkHost(old.Host); err != nil {
 		return job.Job{}, s.failure("retry job", err)
 	}
-	encrypted, err := s.checkRepository(old.Repository)
+	encrypted, err := s.checkRepository(old.Repository, old.Kind)
 	if err != nil {
 		return job.Job{}, s.failure("retry job", err)
 	}
 	now := s.now()
-	return s.submit(by, "job.retry", &entry{encrypted: encrypted, job: job.Job{
+	again := &entry{encrypted: encrypted, job: job.Job{
 		ID: job.NewID(now), Kind: old.Kind, Host: old.Host, Repository: old.Repository, Plan: old.Plan, State: job.Queued,
 		MaxAttempts: old.MaxAttempts, Priority: old.Priority,
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: old.Spec, Attempts: []job.Attempt{},
-	}}, "")
+	}}
+	return s.submit(by, again, "", s.auditControl(by, "job.retry", again.job))
 }

@@ -111,10 +111,12 @@ func (s *Service) keepLines(event job.Event) {
 	}
 }
 
-// consequences adds what the end of a job means for others: the base of the
-// next progress, summaries, what is known of its repository.
+// consequences adds what the end of a job means for others: its entry in the
+// audit, the base of the next progress, summaries, what is known of its
+// repository.
 func (b *batch) consequences(j job.Job) error {
 	b.hosts[j.Host], b.repos[j.Repository] = true, true
+	b.also(auditEnd(j))
 	good := j.State == job.Succeeded || j.State == job.Warning
 	_, removed := b.s.removed[j.Host]
 	if j.Kind == job.Backup && !removed && (j.State != job.Cancelled || j.StartedAt != nil) {
@@ -123,47 +125,50 @@ func (b *batch) consequences(j job.Job) error {
 	if !good || j.Result == nil {
 		return nil
 	}
-	at := *j.FinishedAt
-	switch j.Kind {
-	case job.Backup:
+	if j.Kind == job.Backup {
 		r := j.Result
 		b.also(
 			store.PutBaseline(baselineKey(j), job.Baseline{OriginalSize: r.OriginalSize, NFiles: r.NFiles}),
 			store.PutBackupSummary(fleet.BackupSummary{
-				Job: j.ID, Host: j.Host, Repository: j.Repository, Archive: r.Archive, State: j.State, FinishedAt: at,
+				Job: j.ID, Host: j.Host, Repository: j.Repository, Archive: r.Archive, State: j.State, FinishedAt: *j.FinishedAt,
 				OriginalSize: r.OriginalSize, DeduplicatedSize: r.DeduplicatedSize, NFiles: r.NFiles, Duration: r.Duration,
 			}),
 		)
-		return nil
+	}
+	return b.note(j)
+}
+
+// note takes in what a job that ended well tells of its repository.
+func (b *batch) note(j job.Job) error {
+	record, ok := b.records[j.Repository]
+	if !ok {
+		var err error
+		if record, err = b.s.options.Store.RepositoryRecord(j.Repository); err != nil {
+			return err
+		}
+	}
+	at := *j.FinishedAt
+	switch j.Kind {
 	case job.Init, job.Info:
 		if j.Result.Repository == nil {
 			return nil
 		}
-		return b.record(j.Repository, func(r *store.RepositoryRecord) { r.Info, r.InfoAt = j.Result.Repository, &at })
+		record.Info, record.InfoAt = j.Result.Repository, &at
 	case job.Check:
-		return b.record(j.Repository, func(r *store.RepositoryRecord) { r.LastCheck = &at })
+		record.LastCheck = &at
 	case job.Prune:
 		if spec, ok := j.Spec.(job.PruneSpec); ok && spec.DryRun {
 			return nil
 		}
-		return b.record(j.Repository, func(r *store.RepositoryRecord) { r.LastPrune = &at })
+		record.LastPrune = &at
 	case job.Compact:
-		return b.record(j.Repository, func(r *store.RepositoryRecord) { r.LastCompact = &at })
+		record.LastCompact = &at
+	case job.KeyExport:
+		record.KeyExportedAt = &at
+	default:
+		return nil
 	}
-	return nil
-}
-
-// record changes what is known of a repository.
-func (b *batch) record(name string, change func(*store.RepositoryRecord)) error {
-	record, ok := b.records[name]
-	if !ok {
-		var err error
-		if record, err = b.s.options.Store.RepositoryRecord(name); err != nil {
-			return err
-		}
-	}
-	change(&record)
-	b.records[name] = record
+	b.records[j.Repository] = record
 	return nil
 }
 

@@ -83,10 +83,36 @@ func (s *Service) order(ctx context.Context, e *entry) (bus.Order, error) {
 			order.Baseline = &baseline
 		}
 	}
-	order.Passphrase, err = s.seal(ctx, e.job)
+	if repository.Custody == fleet.CustodyHosts {
+		order.Passphrase, err = s.sealed(e.job)
+	} else {
+		order.Passphrase, err = s.seal(ctx, e.job)
+	}
 	return order, err
 }
 
+// impossible is an order that cannot be made until a person does something.
+type impossible struct{ failure *job.Failure }
+
+func (e impossible) Error() string { return e.failure.Error() }
+
+// sealed returns the passphrase as somebody sealed it to the job's host. That
+// the host has another key now does not matter: its agent keeps its older keys,
+// and what is sealed to keys of an agent that was replaced is not stored any
+// more.
+func (s *Service) sealed(j job.Job) (*secret.Sealed, error) {
+	stored, found, err := s.options.Store.Sealed(j.Repository, j.Host)
+	if err != nil {
+		return nil, fmt.Errorf("read passphrase of repository %s for host %s: %w", j.Repository, j.Host, err)
+	}
+	if !found {
+		return nil, impossible{job.Fail(job.KeyMissing, "the passphrase of repository %s is not sealed for host %s", j.Repository, j.Host).
+			WithHint("somebody who knows it must run: borgfleet repo seal %s --host %s", j.Repository, j.Host)}
+	}
+	return &stored.Sealed, nil
+}
+
+// seal seals the passphrase, which the coordinator keeps, to the job's host.
 func (s *Service) seal(ctx context.Context, j job.Job) (*secret.Sealed, error) {
 	passphrase, err := s.options.Registry.Passphrase(ctx, j.Repository)
 	if err != nil {
@@ -172,10 +198,16 @@ func (s *Service) orderUnanswered(id job.ID, attempt int, cause error) {
 }
 
 // orderNotMade puts a job back whose order could not be made, to try again
-// soon; one that may have been ordered before waits for the next hello.
+// soon; one that may have been ordered before waits for the next hello. Where
+// only a person can help, the job fails, and the person is told.
 func (s *Service) orderNotMade(id job.ID, attempt int, cause error) {
 	s.logger.Error("order cannot be made", "job", id, "err", cause)
 	s.settle(id, attempt, func(b *batch, e *entry) bool {
+		if final, ok := errors.AsType[impossible](cause); ok && e.job.State == job.Sent {
+			now := s.now()
+			b.tell(e.concluded(e.refusal(final.failure), s.own(e, now), now))
+			return true
+		}
 		if e.job.State != job.Sent || e.maybe {
 			return false
 		}

@@ -40,7 +40,7 @@ type Registry interface {
 }
 
 // Options are what a [Service] is made of. All but Limits, Backoff, History,
-// Version and Now are needed.
+// Version, Attention and Now are needed.
 type Options struct {
 	Store    *store.Store
 	Link     Link
@@ -52,8 +52,10 @@ type Options struct {
 	Backoff  Backoff
 	History  History
 	Version  string // of the coordinator, for its status
-	Logger   hclog.Logger
-	Now      func() time.Time // default time.Now
+	// Attention returns what else needs a person, for the status.
+	Attention func() []fleet.Attention
+	Logger    hclog.Logger
+	Now       func() time.Time // default time.Now
 }
 
 // History bounds what is kept of jobs that are over. Zero fields do not bound.

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -16,6 +18,7 @@ const (
 	recentJobs   = 10
 	latestJobs   = 5000 // of the history, looked at after a start
 	statusWindow = 24 * time.Hour
+	maxClockSkew = time.Minute // by which a host's clock may differ before a person should look
 )
 
 // track is a line of jobs of which each settles what the one before left open.
@@ -81,11 +84,18 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 	if status.Jobs, err = s.countByState(now, held, len(queue)); err != nil {
 		return fleet.Status{}, s.failure("count jobs", err)
 	}
-	latest, err := s.latestOf(hosts)
+	repositories, err := s.options.Store.Repositories()
 	if err != nil {
 		return fleet.Status{}, s.failure("read repositories", err)
 	}
+	if status.KeysNotExported, err = s.keysNotExported(repositories); err != nil {
+		return fleet.Status{}, s.failure("read what is known of repositories", err)
+	}
+	latest := s.latestOf(hosts, repositories)
 	status.Attention = attention(hosts, latest, queue, held)
+	if s.options.Attention != nil {
+		status.Attention = append(status.Attention, s.options.Attention()...)
+	}
 	status.Summary = summary(hosts, latest, status.Attention)
 	return status, nil
 }
@@ -107,16 +117,32 @@ func (s *Service) countByState(now time.Time, held []*entry, queued int) (map[jo
 	return counts, nil
 }
 
-// latestOf returns the newest job of each track whose host and repository
-// still exist, oldest first.
-func (s *Service) latestOf(hosts []fleet.HostView) ([]job.Job, error) {
-	repositories, err := s.options.Store.Repositories()
-	if err != nil {
-		return nil, err
+// keysNotExported names the repositories of which borg keeps a key that nobody
+// has a copy of.
+func (s *Service) keysNotExported(repositories []fleet.Repository) ([]string, error) {
+	names := []string{}
+	for _, r := range repositories {
+		if r.Encryption == job.Unencrypted {
+			continue
+		}
+		record, err := s.options.Store.RepositoryRecord(r.Name)
+		if err != nil {
+			return nil, err
+		}
+		if record.KeyExportedAt == nil {
+			names = append(names, r.Name)
+		}
 	}
-	hostNames, repoNames := map[string]bool{}, map[string]bool{}
+	return names, nil
+}
+
+// latestOf returns the newest job of each track whose host and repository
+// still exist, oldest first. What a removed host of the same name did is not
+// the present one's affair.
+func (s *Service) latestOf(hosts []fleet.HostView, repositories []fleet.Repository) []job.Job {
+	added, repoNames := map[string]time.Time{}, map[string]bool{}
 	for _, h := range hosts {
-		hostNames[h.Name] = true
+		added[h.Name] = h.CreatedAt
 	}
 	for _, r := range repositories {
 		repoNames[r.Name] = true
@@ -125,14 +151,15 @@ func (s *Service) latestOf(hosts []fleet.HostView) ([]job.Job, error) {
 	defer s.live.Unlock()
 	var latest []job.Job
 	for _, j := range s.live.latest {
-		if hostNames[j.Host] && repoNames[j.Repository] {
+		since, known := added[j.Host]
+		if known && !j.SubmittedAt.Before(since) && repoNames[j.Repository] {
 			latest = append(latest, j)
 		}
 	}
 	slices.SortFunc(latest, func(a, b job.Job) int {
 		return cmp.Or(a.FinishedAt.Compare(*b.FinishedAt), cmp.Compare(a.ID, b.ID))
 	})
-	return latest, nil
+	return latest
 }
 
 // attention lists what needs a person: failures first, then hosts, then
@@ -153,6 +180,9 @@ func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) [
 		open[e.job.Host]++
 	}
 	for _, h := range hosts {
+		if h.Online && h.Facts != nil && math.Abs(h.Facts.ClockSkew) > maxClockSkew.Seconds() {
+			about = append(about, wrongClock(h))
+		}
 		switch {
 		case !h.Online && open[h.Name] > 0:
 			about = append(about, awayHost(h, open[h.Name]))
@@ -205,8 +235,20 @@ func awayHost(h fleet.HostView, open int) fleet.Attention {
 	}
 	if h.Since.IsZero() {
 		a.Message = fmt.Sprintf("host %s has never connected, and %s for it", h.Name, plural(open, "job waits", "jobs wait"))
-		a.Hint = "start borgfleet-agent there with the credentials that borgfleet host add made"
+		a.Hint = "enrol its agent: borgfleet host token " + h.Name + " prints the command that does it"
 	}
+	return a
+}
+
+// wrongClock says that a host's clock is not the coordinator's.
+func wrongClock(h fleet.HostView) fleet.Attention {
+	a := fleet.Attention{Kind: "clock", Host: h.Name, Since: h.Facts.SeenAt, Hint: "set its clock, for example: timedatectl set-ntp true"}
+	way := "behind"
+	if h.Facts.ClockSkew > 0 {
+		way = "ahead of"
+		a.Hint += "; until then it refuses orders, as they seem to have expired"
+	}
+	a.Message = fmt.Sprintf("the clock of host %s is %s %s the coordinator's", h.Name, human.Seconds(math.Abs(h.Facts.ClockSkew)), way)
 	return a
 }
 
@@ -257,24 +299,31 @@ func backupSummary(backups, bad int) string {
 
 // otherSummary counts what needs attention besides the bad backups.
 func otherSummary(items []fleet.Attention, bad int) []string {
-	offline, noBorg := 0, 0
+	counts, jobs, rest := map[string]int{}, -bad, 0
 	for _, a := range items {
 		switch a.Kind {
-		case "offline":
-			offline++
-		case "no_borg":
-			noBorg++
+		case "failed", "warning":
+			jobs++
+		case "offline", "no_borg", "clock":
+			counts[a.Kind]++
+		default:
+			rest++
 		}
 	}
 	var parts []string
-	if offline > 0 {
-		parts = append(parts, plural(offline, "host is offline", "hosts are offline"))
-	}
-	if noBorg > 0 {
-		parts = append(parts, plural(noBorg, "host has no usable borg", "hosts have no usable borg"))
-	}
-	if jobs := len(items) - bad - offline - noBorg; jobs > 0 {
-		parts = append(parts, plural(jobs, "other job needs attention", "other jobs need attention"))
+	for _, part := range []struct {
+		n         int
+		one, many string
+	}{
+		{counts["offline"], "host is offline", "hosts are offline"},
+		{counts["no_borg"], "host has no usable borg", "hosts have no usable borg"},
+		{counts["clock"], "host has a wrong clock", "hosts have a wrong clock"},
+		{jobs, "other job needs attention", "other jobs need attention"},
+		{rest, "other thing needs attention", "other things need attention"},
+	} {
+		if part.n > 0 {
+			parts = append(parts, plural(part.n, part.one, part.many))
+		}
 	}
 	return parts
 }

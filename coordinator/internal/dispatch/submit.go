@@ -41,11 +41,11 @@ func (s *Service) Submit(_ context.Context, by fleet.Actor, request job.Request)
 			return s.withProgress(old), nil
 		}
 	}
-	return s.submit(by, "job.submit", e, request.IdempotencyKey)
+	return s.submit(by, e, request.IdempotencyKey)
 }
 
-// submit stores a new job under the write lock.
-func (s *Service) submit(by fleet.Actor, action string, e *entry, key string) (job.Job, error) {
+// submit stores a new job, and what changes with it, under the write lock.
+func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Change) (job.Job, error) {
 	if queued, held := s.index.sizes(); queued+held >= s.options.Limits.Open {
 		return job.Job{}, job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
 			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")
@@ -60,7 +60,8 @@ func (s *Service) submit(by fleet.Actor, action string, e *entry, key string) (j
 	if key != "" {
 		b.also(store.PutIdempotency(key, j.ID, j.SubmittedAt))
 	}
-	b.also(s.audit(by, action, j, string(j.Kind)+" of "+j.Host+" to "+j.Repository))
+	b.also(also...)
+	b.also(auditRequest(by, j))
 	b.tell(job.Event{Job: j.ID, Host: j.Host, Type: job.EventQueued, At: j.SubmittedAt, State: job.Queued})
 	defer s.stir() // also after an error: the job may have been stored
 	if err := b.commit(); err != nil {
@@ -84,7 +85,7 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	if err := s.checkHost(r.Host); err != nil {
 		return nil, err
 	}
-	encrypted, err := s.checkRepository(r.Repository)
+	encrypted, err := s.checkRepository(r.Repository, r.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func (s *Service) checkHost(name string) error {
 	return nil
 }
 
-func (s *Service) checkRepository(name string) (encrypted bool, err error) {
+func (s *Service) checkRepository(name string, kind job.Kind) (encrypted bool, err error) {
 	if name == "" {
 		return false, job.Invalid("repository", "is missing").WithHint("borgfleet repo list shows all")
 	}
@@ -145,7 +146,7 @@ func (s *Service) checkRepository(name string) (encrypted bool, err error) {
 		return false, job.Fail(job.UnknownRepository, "there is no repository %q", name).
 			WithHint("borgfleet repo list shows all; borgfleet repo add makes one")
 	}
-	return repository.HasPassphrase, nil
+	return repository.HasPassphrase, repository.CheckKind(kind)
 }
 
 // joined makes one failure of several: the first one's code, everybody's words.
@@ -217,10 +218,4 @@ func sameRequest(a, b job.Job) (bool, error) {
 	}
 	return a.Kind == b.Kind && a.Host == b.Host && a.Repository == b.Repository && a.Plan == b.Plan &&
 		a.MaxAttempts == b.MaxAttempts && a.Priority == b.Priority && bytes.Equal(left, right), nil
-}
-
-func (s *Service) audit(by fleet.Actor, action string, j job.Job, detail string) store.Change {
-	return store.AppendAudit(fleet.AuditEntry{
-		At: s.now(), By: by.Name, From: by.From, Action: action, Object: "job/" + string(j.ID), Outcome: "done", Detail: detail,
-	})
 }
