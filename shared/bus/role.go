@@ -23,25 +23,55 @@ func (r Role) Includes(other Role) bool {
 	return own >= 0 && asked >= 0 && own >= asked
 }
 
-// OperatorPermissions is all that an operator's client may do. Replies arrive
-// below _INBOX with a random prefix, as the stock client chooses it.
+// OperatorPermissions is all that an operator's client may do, in the account
+// OPERATORS. Replies arrive below _INBOX with a random prefix, as the stock
+// client chooses it.
 func OperatorPermissions(role Role) Permissions {
 	permissions := Permissions{
 		Publish: []string{
-			JobsGet, JobsList, JobsLog, Prefix + ".status", "$SRV.>",
-			Prefix + ".hosts.list", Prefix + ".hosts.get",
-			Prefix + ".repositories.list", Prefix + ".repositories.get",
+			JobsGet, JobsList, JobsLog, StatusSubject, Discovery,
+			HostsList, HostsGet, RepositoriesList, RepositoriesGet,
 			Prefix + ".plans.list", Prefix + ".plans.get", Prefix + ".archives.list",
 		},
 		Subscribe: []string{Prefix + ".>", "_INBOX.>"},
 	}
-	if role == Operator || role == Admin {
-		permissions.Publish = []string{
-			Prefix + ".jobs.*", Prefix + ".hosts.*", Prefix + ".repositories.*",
-			Prefix + ".plans.*", Prefix + ".archives.*", Prefix + ".status", "$SRV.>",
-		}
+	if role.Includes(Operator) {
+		permissions.Publish = append(Requests(), Discovery)
 	}
 	return permissions
+}
+
+// Discovery is where the stock client finds micro services.
+const Discovery = "$SRV.>"
+
+// Requests returns the subjects that the coordinator serves to operators. The
+// account FLEET exports them to the account OPERATORS.
+func Requests() []string {
+	return []string{
+		Prefix + ".jobs.*", Prefix + ".hosts.*", Prefix + ".repositories.*",
+		Prefix + ".plans.*", Prefix + ".archives.*", StatusSubject,
+	}
+}
+
+// Changes returns the subjects where operators watch what happens. The account
+// FLEET exports them to the account OPERATORS.
+func Changes() []string {
+	return []string{Prefix + ".event.>", Prefix + ".progress.>", Prefix + ".heartbeat.>"}
+}
+
+// serviceReply begins the reply subjects that a server makes for requests that
+// come from another account. A server lets no client choose one.
+const serviceReply = "_R_"
+
+// FromOperator reports whether a reply subject was made by a server for a
+// request from the account OPERATORS. What the server says of such a request
+// does not come from the account FLEET itself.
+func FromOperator(reply string) bool { return within(serviceReply, reply) }
+
+// EnrolPermissions is for whoever comes without credentials: it may ask for
+// some, and receive the answer.
+func EnrolPermissions() Permissions {
+	return Permissions{Publish: []string{Enrol}, Subscribe: []string{enrolInbox + ".>"}}
 }
 
 // AgentsConnection names the coordinator's connection to the agents.
@@ -56,8 +86,8 @@ func PrivateInbox(connection string) string { return "_COORDINATOR." + connectio
 // answer only into inboxes.
 func AgentsPermissions() Permissions {
 	return Permissions{
-		Publish:   []string{Prefix + ".cmd.>", "_INBOX.>"},
-		Subscribe: []string{AllHellos, AllProgress, PrivateInbox("agents") + ".>"},
+		Publish:   []string{Prefix + ".cmd.>", "_INBOX.>", enrolInbox + ".>"},
+		Subscribe: []string{AllHellos, AllProgress, AllRenewals, Enrol, PrivateInbox(AgentsConnection) + ".>"},
 	}
 }
 
@@ -71,15 +101,12 @@ func StreamPermissions() Permissions {
 }
 
 // APIPermissions is for the coordinator's connection that serves operators. It
-// has no right on any stream: whoever makes it reply somewhere gains nothing.
+// has no right on any stream, and answers only where the server leads the
+// answer back to who asked.
 func APIPermissions() Permissions {
 	return Permissions{
-		Publish: []string{Prefix + ".event.>", Prefix + ".progress.>", Prefix + ".heartbeat.>", "_INBOX.>"},
-		Subscribe: []string{
-			Prefix + ".jobs.*", Prefix + ".hosts.*", Prefix + ".repositories.*",
-			Prefix + ".plans.*", Prefix + ".archives.*", Prefix + ".status",
-			"$SRV.>", PrivateInbox("api") + ".>",
-		},
+		Publish:   append(Changes(), serviceReply+".>"),
+		Subscribe: append(Requests(), Discovery, PrivateInbox("api")+".>"),
 	}
 }
 

@@ -13,20 +13,28 @@ import (
 
 // Accounts.
 const (
-	systemAccount = "sys"
-	fleetAccount  = "fleet"
-	agentsAccount = "agents"
+	systemAccount    = "sys"
+	fleetAccount     = "fleet"
+	agentsAccount    = "agents"
+	operatorsAccount = "operators"
 )
 
-func accountNames() []string { return []string{systemAccount, fleetAccount, agentsAccount} }
+func accountNames() []string {
+	return []string{systemAccount, fleetAccount, agentsAccount, operatorsAccount}
+}
 
-// agentRole is the role of agents; the others are operators' roles and those of
-// the coordinator's connections.
-const agentRole = "agent"
+// Roles of agents and of those who want to become one; the others are
+// operators' roles and those of the coordinator's connections.
+const (
+	agentRole = "agent"
+	enrolRole = "enroll"
+)
 
-// Limits of one agent.
+// Limits of one agent, and of one who enrols.
 const (
 	agentSubscriptions = 16
+	enrolSubscriptions = 2
+	enrolPayload       = 16 << 10
 	unlimited          = jwt.NoLimit
 )
 
@@ -44,13 +52,16 @@ func roles() map[string]role {
 		agentRole: {agentsAccount, bus.AgentPermissions("{{name()}}"), jwt.NatsLimits{
 			Subs: agentSubscriptions, Data: unlimited, Payload: bus.MaxMessageBytes,
 		}},
+		enrolRole: {agentsAccount, bus.EnrolPermissions(), jwt.NatsLimits{
+			Subs: enrolSubscriptions, Data: unlimited, Payload: enrolPayload,
+		}},
 		"coordinator-" + agentsConnection: {agentsAccount, bus.AgentsPermissions(), free},
 		"coordinator-" + streamConnection: {fleetAccount, bus.StreamPermissions(), free},
 		"coordinator-" + apiConnection:    {fleetAccount, bus.APIPermissions(), free},
 		"coordinator-" + systemConnection: {systemAccount, bus.SystemPermissions(), free},
 	}
 	for _, name := range bus.Roles() {
-		all[string(name)] = role{fleetAccount, bus.OperatorPermissions(name), free}
+		all[string(name)] = role{operatorsAccount, bus.OperatorPermissions(name), free}
 	}
 	return all
 }
@@ -68,10 +79,10 @@ func roleNames() []string {
 type accounts struct {
 	keys     *keyring
 	resolver *server.MemAccResolver
-	revoked  map[string]time.Time // agents by public key
+	revoked  map[string]revocations // by account
 }
 
-func newAccounts(keys *keyring, revoked map[string]time.Time) (*accounts, error) {
+func newAccounts(keys *keyring, revoked map[string]revocations) (*accounts, error) {
 	a := &accounts{keys: keys, resolver: &server.MemAccResolver{}, revoked: revoked}
 	for _, name := range accountNames() {
 		if _, err := a.issue(name); err != nil {
@@ -103,20 +114,9 @@ func (a *accounts) issue(name string) (*jwt.AccountClaims, error) {
 			claims.SigningKeys.AddScopedSigner(scope(roleName, role, a.keys.roles[roleName]))
 		}
 	}
-	switch name {
-	case fleetAccount:
-		claims.Limits.JetStreamLimits = jwt.JetStreamLimits{
-			MemoryStorage: unlimited, DiskStorage: unlimited, Streams: unlimited, Consumer: unlimited,
-		}
-		claims.Exports.Add(&jwt.Export{Name: "agents' events", Subject: bus.StreamSubjects, Type: jwt.Service})
-	case agentsAccount:
-		claims.Imports.Add(&jwt.Import{
-			Name: "agents' events", Account: public(a.keys.accounts[fleetAccount]), Type: jwt.Service,
-			Subject: bus.StreamSubjects, LocalSubject: bus.AgentEvents,
-		})
-		for agent, at := range a.revoked {
-			claims.RevokeAt(agent, at)
-		}
+	a.share(name, claims)
+	for publicKey, at := range a.revoked[name] {
+		claims.RevokeAt(publicKey, at)
 	}
 	var faults jwt.ValidationResults
 	claims.Validate(&faults)
@@ -133,12 +133,66 @@ func (a *accounts) issue(name string) (*jwt.AccountClaims, error) {
 	return jwt.DecodeAccountClaims(token)
 }
 
+// share sets what an account may use of others, and lets others use.
+//
+// Requests of operators come with Share, so that the server itself says who
+// asks. One request to [bus.Discovery] may have several answers.
+func (a *accounts) share(name string, claims *jwt.AccountClaims) {
+	fleet := public(a.keys.accounts[fleetAccount])
+	switch name {
+	case fleetAccount:
+		claims.Limits.JetStreamLimits = jwt.JetStreamLimits{
+			MemoryStorage: unlimited, DiskStorage: unlimited, Streams: unlimited, Consumer: unlimited,
+		}
+		claims.Exports.Add(
+			&jwt.Export{Name: "agents' events", Subject: bus.StreamSubjects, Type: jwt.Service},
+			&jwt.Export{Name: "discovery", Subject: bus.Discovery, Type: jwt.Service, ResponseType: jwt.ResponseTypeStream},
+		)
+		for _, subject := range bus.Requests() {
+			claims.Exports.Add(&jwt.Export{Name: subject, Subject: jwt.Subject(subject), Type: jwt.Service})
+		}
+		for _, subject := range bus.Changes() {
+			claims.Exports.Add(&jwt.Export{Name: subject, Subject: jwt.Subject(subject), Type: jwt.Stream})
+		}
+	case agentsAccount:
+		claims.Imports.Add(&jwt.Import{
+			Name: "agents' events", Account: fleet, Type: jwt.Service,
+			Subject: bus.StreamSubjects, LocalSubject: bus.AgentEvents,
+		})
+	case operatorsAccount:
+		for _, subject := range append(bus.Requests(), bus.Discovery) {
+			claims.Imports.Add(&jwt.Import{Name: subject, Account: fleet, Subject: jwt.Subject(subject), Type: jwt.Service, Share: true})
+		}
+		for _, subject := range bus.Changes() {
+			claims.Imports.Add(&jwt.Import{Name: subject, Account: fleet, Subject: jwt.Subject(subject), Type: jwt.Stream})
+		}
+	}
+}
+
+// sentinel returns the JWT that the server takes for who comes without
+// credentials. It stands for nobody: whoever has it needs no key.
+func (a *accounts) sentinel() (string, error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return "", fmt.Errorf("make key of those who enrol: %w", err)
+	}
+	claims := jwt.NewUserClaims(public(pair))
+	claims.Name, claims.IssuerAccount = enrolRole, public(a.keys.accounts[agentsAccount])
+	claims.SetScoped(true)
+	token, err := claims.Encode(a.keys.roles[enrolRole])
+	if err != nil {
+		return "", fmt.Errorf("sign credentials of those who enrol: %w", err)
+	}
+	return token, nil
+}
+
 // scope turns a role into the template that the server applies to every user
 // minted with its key.
 func scope(name string, role role, key nkeys.KeyPair) *jwt.UserScope {
 	scope := jwt.NewUserScope()
 	scope.Key, scope.Role = public(key), name
 	scope.Template.NatsLimits = role.limits
+	scope.Template.BearerToken = name == enrolRole
 	scope.Template.Pub.Allow = role.permissions.Publish
 	scope.Template.Sub.Allow = role.permissions.Subscribe
 	if role.permissions.Responses {

@@ -41,13 +41,16 @@ type Broker struct {
 	url      string
 
 	operators map[string]bus.Role // by public scoped signing key
+	refusals  *refusals
 
 	connections map[string]*nats.Conn
 	js          jetstream.JetStream
 	stream      jetstream.Stream
 	stop        context.CancelFunc
 	background  sync.WaitGroup
-	revoking    sync.Mutex
+
+	revoking sync.Mutex
+	revoked  map[string]revocations // by account; maps are replaced, not changed
 }
 
 // Names of the coordinator's connections.
@@ -67,7 +70,11 @@ func Start(ctx context.Context, options Options) (*Broker, error) {
 	}
 	b := &Broker{
 		logger: options.Logger.Named("broker"), dir: options.Dir,
-		connections: map[string]*nats.Conn{},
+		connections: map[string]*nats.Conn{}, refusals: newRefusals(options.Logger.Named("broker")),
+	}
+	var err error
+	if b.revoked, err = readRevocations(options.Dir); err != nil {
+		return nil, err
 	}
 	start := b.startEmbedded
 	if options.External != nil {
@@ -120,17 +127,10 @@ func (b *Broker) WebsocketURL() string {
 	return b.server.WebsocketURL()
 }
 
-// Kinds of refusals.
-const (
-	RefusedPublish        = "publish"
-	RefusedSubscribe      = "subscribe"
-	RefusedAuthentication = "authentication"
-)
-
 // Refusals returns how often the embedded server has refused what a client had
 // no right to, by kind, since the start. It is empty with an external cluster.
 func (b *Broker) Refusals() map[string]uint64 {
-	return map[string]uint64{}
+	return b.refusals.total()
 }
 
 // healthTimeout bounds the questions of Healthy.
@@ -171,6 +171,7 @@ func (b *Broker) Close() {
 		b.server.Shutdown()
 		b.server.WaitForShutdown()
 	}
+	b.refusals.stop()
 }
 
 // connectOptions are those of all the coordinator's connections.

@@ -29,25 +29,19 @@ const (
 
 // startEmbedded starts the server and connects to it in-process.
 func (b *Broker) startEmbedded(ctx context.Context, options Options) error {
-	host, port, err := listenAddress(options.Listen)
+	settings, err := b.listeners(options)
 	if err != nil {
 		return err
 	}
 	if b.keys, err = openKeys(options.Dir); err != nil {
 		return err
 	}
-	revoked, err := readRevocations(options.Dir)
-	if err != nil {
+	if b.accounts, err = newAccounts(b.keys, b.revoked); err != nil {
 		return err
 	}
-	if b.accounts, err = newAccounts(b.keys, revoked); err != nil {
+	if err := b.configure(settings, options); err != nil {
 		return err
 	}
-	settings, err := b.serverOptions(options)
-	if err != nil {
-		return err
-	}
-	settings.Host, settings.Port = host, port
 	if err := b.runServer(ctx, settings); err != nil {
 		return err
 	}
@@ -66,61 +60,78 @@ func (b *Broker) startEmbedded(ctx context.Context, options Options) error {
 	return nil
 }
 
-// listenAddress checks that an address is on loopback, and free. The server
-// would only log that it is not.
-func listenAddress(listen string) (host string, port int, err error) {
+// listeners sets where the server listens.
+func (b *Broker) listeners(options Options) (*server.Options, error) {
+	settings := &server.Options{TLSConfig: options.TLS, TLS: options.TLS != nil}
+	var err error
+	settings.Host, settings.Port, err = listenAddress("bus.listen", options.Listen, options.TLS != nil)
+	if err != nil || options.Websocket == "" {
+		return settings, err
+	}
+	settings.Websocket.TLSConfig, settings.Websocket.NoTLS = options.TLS, options.TLS == nil
+	settings.Websocket.HandshakeTimeout = time.Duration(authTimeout * float64(time.Second))
+	settings.Websocket.Host, settings.Websocket.Port, err = listenAddress("bus.websocket", options.Websocket, options.TLS != nil)
+	return settings, err
+}
+
+// listenAddress checks that an address is free, and on loopback unless the
+// listener has TLS. The server would only log that it is not.
+func listenAddress(field, listen string, secured bool) (host string, port int, err error) {
 	host, service, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", 0, job.Invalid("bus.listen", "%q is not an address", listen).WithHint("give host:port, for example 127.0.0.1:4222")
+		return "", 0, job.Invalid(field, "%q is not an address", listen).WithHint("give host:port, for example 127.0.0.1:4222")
 	}
-	if address, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !address.IsLoopback()) {
-		return "", 0, job.Invalid("bus.listen", "%q is not on loopback", listen).
-			WithHint("the bus has no TLS yet and listens on this machine only; use 127.0.0.1:%s", service)
+	if address, err := netip.ParseAddr(host); !secured && host != "localhost" && (err != nil || !address.IsLoopback()) {
+		return "", 0, job.Invalid(field, "%q is not on loopback", listen).
+			WithHint("without a certificate the bus listens on this machine only; use 127.0.0.1:%s", service)
 	}
 	number, err := strconv.ParseUint(service, 10, 16)
 	if err != nil {
-		return "", 0, job.Invalid("bus.listen", "%q is not a port", service).WithHint("a number from 1 to 65535, or 0 for any free port")
+		return "", 0, job.Invalid(field, "%q is not a port", service).WithHint("a number from 1 to 65535, or 0 for any free port")
 	}
 	if number == 0 {
 		return host, server.RANDOM_PORT, nil
 	}
 	probe, err := net.Listen("tcp", listen)
 	if err != nil {
-		return "", 0, listenFailure(listen, err)
+		return "", 0, listenFailure(field, listen, err)
 	}
 	return host, int(number), probe.Close()
 }
 
-func listenFailure(listen string, err error) error {
+func listenFailure(field, listen string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return job.Fail(job.Conflict, "bus: %s is already in use", listen).
-			WithHint("another coordinator or NATS server may run there; stop it, or choose another address with --bus")
+			WithHint("another coordinator or NATS server may run there; stop it, or choose another address for %s", field)
 	}
-	return job.Fail(job.Unavailable, "bus: listen on %s: %s", listen, err).WithHint("choose another address with --bus")
+	return job.Fail(job.Unavailable, "bus: listen on %s: %s", listen, err).WithHint("choose another address for %s", field)
 }
 
-func (b *Broker) serverOptions(options Options) (*server.Options, error) {
+// configure sets all but the listeners.
+func (b *Broker) configure(settings *server.Options, options Options) error {
 	operator, err := b.accounts.operator()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &server.Options{
-		ServerName:        "borgfleet",
-		NoSigs:            true,
-		TrustedOperators:  []*jwt.OperatorClaims{operator},
-		AccountResolver:   b.accounts.resolver,
-		SystemAccount:     public(b.keys.accounts[systemAccount]),
-		JetStream:         true,
-		StoreDir:          filepath.Join(options.Dir, "store"),
-		SyncAlways:        true,
-		JetStreamMaxStore: 2 * options.StreamMaxBytes,
-		MaxPayload:        maxPayload,
-		MaxPending:        maxPending,
-		PingInterval:      bus.PingInterval,
-		MaxPingsOut:       bus.PingsOut,
-		AuthTimeout:       authTimeout,
-		TLSTimeout:        authTimeout,
-	}, nil
+	if settings.DefaultSentinel, err = b.accounts.sentinel(); err != nil {
+		return err
+	}
+	settings.ServerName = "borgfleet"
+	settings.NoSigs = true
+	settings.TrustedOperators = []*jwt.OperatorClaims{operator}
+	settings.AccountResolver = b.accounts.resolver
+	settings.SystemAccount = public(b.keys.accounts[systemAccount])
+	settings.JetStream = true
+	settings.StoreDir = filepath.Join(options.Dir, "store")
+	settings.SyncAlways = true
+	settings.JetStreamMaxStore = 2 * options.StreamMaxBytes
+	settings.MaxPayload = maxPayload
+	settings.MaxPending = maxPending
+	settings.PingInterval = bus.PingInterval
+	settings.MaxPingsOut = bus.PingsOut
+	settings.AuthTimeout = authTimeout
+	settings.TLSTimeout = authTimeout
+	return nil
 }
 
 // runServer returns when the server accepts clients, or says why it does not.
@@ -131,7 +142,7 @@ func (b *Broker) runServer(ctx context.Context, settings *server.Options) error 
 	if err != nil {
 		return fmt.Errorf("configure embedded NATS server: %w", err)
 	}
-	log := &serverLog{logger: b.logger.Named("nats"), fatal: make(chan string, 1)}
+	log := &serverLog{logger: b.logger.Named("nats"), refusals: b.refusals, fatal: make(chan string, 1)}
 	instance.SetLoggerV2(log, false, false, false)
 	b.server = instance
 	instance.Start()

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -20,12 +21,13 @@ import (
 // accounts laid out as the package's comment says. Files are paths.
 type External struct {
 	URLs                  []string
-	CredentialsFile       string // a user of FLEET that may use JetStream
-	APICredentialsFile    string // a user of FLEET without any right on JetStream; empty: CredentialsFile
-	AgentsCredentialsFile string // a user of AGENTS
-	SystemCredentialsFile string // a user of the system account; empty: presence by hellos only
-	SigningKeyFile        string // scoped signing key of AGENTS whose role is that of agents
-	Replicas              int    // of the stream; 0 means 1
+	CredentialsFile       string              // a user of FLEET that may use JetStream
+	APICredentialsFile    string              // a user of FLEET without any right on JetStream; empty: CredentialsFile
+	AgentsCredentialsFile string              // a user of AGENTS
+	SystemCredentialsFile string              // a user of the system account; empty: presence by hellos only
+	SigningKeyFile        string              // scoped signing key of AGENTS whose role is that of agents
+	OperatorKeys          map[bus.Role]string // public scoped signing keys of OPERATORS; an operator whose role is not among them is refused
+	Replicas              int                 // of the stream; 0 means 1
 	TLS                   *tls.Config
 }
 
@@ -46,7 +48,11 @@ func (b *Broker) connectExternal(ctx context.Context, options Options) (err erro
 	if err != nil {
 		return fmt.Errorf("read signing key of agents: %w", err)
 	}
-	b.agents = issuer{account: b.account, key: signing}
+	b.agents = issuer{account: b.account, key: signing, lifetime: externalLifetime}
+	b.operators = map[string]bus.Role{}
+	for role, key := range external.OperatorKeys {
+		b.operators[key] = role
+	}
 	files := map[string]string{
 		agentsConnection: external.AgentsCredentialsFile,
 		streamConnection: external.CredentialsFile,
@@ -68,7 +74,7 @@ func (b *Broker) connectExternal(ctx context.Context, options Options) (err erro
 		}
 	}
 	b.url = strings.Join(external.URLs, ",")
-	return nil
+	return b.keepOff()
 }
 
 // dial connects and waits until the connection stands.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/google/renameio/v2"
 	"github.com/nats-io/nkeys"
 )
 
@@ -22,9 +23,17 @@ type keyring struct {
 
 const keySuffix = ".nk"
 
+// generation is that of the set of keys: 2 since operators have an account of
+// their own and hosts enrol. The first has no file that says so.
+const (
+	generation     = "2"
+	generationFile = "generation"
+)
+
 // openKeys reads the keys below dir, or makes all of them when there are none.
-// It never mends an incomplete set: credentials minted with a lost key would
-// stop to work without a word.
+// A set of an older generation gets what it never had, once. Otherwise an
+// incomplete set is never mended: credentials minted with a lost key would stop
+// to work without a word.
 func openKeys(dir string) (*keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make bus directory: %w", err)
@@ -33,11 +42,47 @@ func openKeys(dir string) (*keyring, error) {
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = makeKeys(dir, path)
+	} else if err == nil {
+		err = upgradeKeys(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bus keys: %w", err)
 	}
 	return readKeys(path)
+}
+
+// upgradeKeys adds the keys that came with this generation to a set of the
+// first. After a crash it goes on where it was.
+func upgradeKeys(path string) error {
+	found, err := os.ReadFile(filepath.Join(path, generationFile))
+	if err == nil && string(bytes.TrimSpace(found)) != generation {
+		return fmt.Errorf("%s is of generation %q: it was made by a newer version of borgfleet", path, bytes.TrimSpace(found))
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, name := range []string{"account-" + operatorsAccount, "role-" + enrolRole} {
+		if err := addKey(filepath.Join(path, name+keySuffix), nkeys.PrefixByteAccount); err != nil {
+			return err
+		}
+	}
+	return errors.Join(writeGeneration(path), syncDir(path))
+}
+
+// addKey makes a key that appears whole or not at all, unless it is there.
+func addKey(path string, prefix nkeys.PrefixByte) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	making := path + ".new"
+	if err := errors.Join(removeStale(making), makeKey(making, prefix)); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(making, path), syncDir(filepath.Dir(path)))
+}
+
+func writeGeneration(path string) error {
+	return renameio.WriteFile(filepath.Join(path, generationFile), []byte(generation+"\n"), 0o600)
 }
 
 func readKeys(path string) (*keyring, error) {
@@ -108,7 +153,7 @@ func makeKeys(dir, path string) (err error) {
 			return err
 		}
 	}
-	if err := syncDir(making); err != nil {
+	if err := errors.Join(writeGeneration(making), syncDir(making)); err != nil {
 		return err
 	}
 	if err := os.Rename(making, path); err != nil {
@@ -152,15 +197,7 @@ func openSigner(dir string) (*keyring, error) {
 		return nil, fmt.Errorf("make bus directory: %w", err)
 	}
 	path := filepath.Join(dir, "external-signer"+keySuffix)
-	_, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		making := path + ".new"
-		err = errors.Join(removeStale(making), makeKey(making, nkeys.PrefixByteServer))
-		if err == nil {
-			err = errors.Join(os.Rename(making, path), syncDir(dir))
-		}
-	}
-	if err != nil {
+	if err := addKey(path, nkeys.PrefixByteServer); err != nil {
 		return nil, fmt.Errorf("make the key that signs orders: %w", err)
 	}
 	signer, err := readKey(path, nkeys.PrefixByteServer)

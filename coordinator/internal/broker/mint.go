@@ -1,10 +1,7 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"regexp"
 	"slices"
 	"time"
@@ -79,6 +76,10 @@ func (b *Broker) AuthorizeAgent(host, publicKey string) (token string, err error
 	if !nkeys.IsValidPublicUserKey(publicKey) {
 		return "", job.Invalid("public_key", "%q is not a bus identity's public key", publicKey)
 	}
+	if b.isRevoked(agentsAccount, publicKey) {
+		return "", job.Fail(job.Conflict, "bus identity %s of host %s was revoked", publicKey, host).
+			WithHint("make a new one on the host with borgfleet-agent enroll")
+	}
 	return b.agents.sign(host, publicKey)
 }
 
@@ -124,11 +125,12 @@ func (b *Broker) MintOperator(name string, role bus.Role) (credentials []byte, p
 	return credentials, operator.public, err
 }
 
-// WriteOperatorCredentials mints credentials into a new file that only its
-// owner may read. An existing file is left alone.
+// WriteOperatorCredentials mints credentials into a file that only its owner
+// may read. A file with credentials of this bus is left alone; any other, such
+// as one from before operators had an account of their own, is replaced.
 func (b *Broker) WriteOperatorCredentials(path, name string, role bus.Role) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if account, err := accountOf(path); err == nil && account == b.issuer(string(role)).account {
+		return nil
 	}
 	credentials, _, err := b.MintOperator(name, role)
 	if err != nil {
@@ -145,9 +147,17 @@ func (b *Broker) issuer(roleName string) issuer {
 	return issuer{account: public(b.keys.accounts[roles()[roleName].account]), key: b.keys.roles[roleName]}
 }
 
-// RoleOf returns which role of operators a scoped signing key mints. Requests
-// of operators carry the key that their credentials were signed with.
-func (b *Broker) RoleOf(issuerKey string) (bus.Role, bool) {
-	role, known := b.operators[issuerKey]
-	return role, known
+// Operator returns who an operator's JWT stands for. It is believed because of
+// its signature alone, wherever it comes from: name and role are what the
+// signing key has vouched for.
+func (b *Broker) Operator(token string) (name string, role bus.Role, known bool) {
+	claims, err := jwt.DecodeUserClaims(token)
+	if err != nil || b.isRevoked(operatorsAccount, claims.Subject) {
+		return "", "", false
+	}
+	if claims.Expires != 0 && claims.Expires < time.Now().Unix() {
+		return "", "", false
+	}
+	role, known = b.operators[claims.Issuer]
+	return claims.Name, role, known
 }

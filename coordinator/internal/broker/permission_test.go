@@ -135,9 +135,9 @@ func TestTheConnectionThatServesOperatorsHasNoRightOnStreams(t *testing.T) {
 	}
 	t.Cleanup(connection.Close)
 	rights{
-		publish:        []string{"_INBOX.alice.x", bus.PublicEvent("web1", anyJob)},
+		publish:        []string{"_R_.x", bus.PublicEvent("web1", anyJob)},
 		subscribe:      []string{bus.JobsSubmit, "$SRV.PING"},
-		noPublish:      []string{"$JS.API.STREAM.DELETE.EVENTS", bus.StreamSubject("web1", anyJob), "$SYS.REQ.SERVER.PING", bus.PrivateInbox("stream") + ".x"},
+		noPublish:      []string{"_INBOX.alice.x", "$JS.API.STREAM.DELETE.EVENTS", bus.StreamSubject("web1", anyJob), "$SYS.REQ.SERVER.PING", bus.PrivateInbox("stream") + ".x"},
 		noSubscription: []string{">", "_INBOX.>", bus.StreamSubjects},
 	}.check(t, connection, faults)
 }

@@ -61,7 +61,7 @@ func TestEveryRequestOfTheContract(t *testing.T) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	want := []string{"operator:bus backup web1", "operator:bus cancel", "operator:bus retry"}
+	want := []string{"operator:alice backup web1", "operator:alice cancel", "operator:alice retry"}
 	if !slices.Equal(c.submitted, want) {
 		t.Errorf("done: %q, want %q", c.submitted, want)
 	}
@@ -111,20 +111,32 @@ func TestARequestOverTheBussLimitIsRefusedByTheBus(t *testing.T) {
 	}
 }
 
-func TestOnlyInboxesAreAnswered(t *testing.T) {
-	operator, _ := serve(t, &coordinator{})
-	watch, err := operator.SubscribeSync("borgfleet.v1.event.>")
+func TestAnAnswerReachesNothingButTheAccountOfOperators(t *testing.T) {
+	c := &coordinator{}
+	operator, _, b := serveOn(t, c)
+	private, err := b.API().SubscribeSync(bus.PrivateInbox("api") + ".x")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, reply := range []string{"borgfleet.v1.event.web1.x", bus.PrivateInbox("stream") + ".x", "$JS.API.STREAM.DELETE.EVENTS", ""} {
+	if err := b.API().FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	for _, reply := range []string{private.Subject, "$JS.API.STREAM.DELETE." + bus.StreamName, bus.JobsSubmit, ""} {
 		if err := operator.PublishMsg(&nats.Msg{Subject: bus.StatusSubject, Reply: reply}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	request(t, operator, bus.StatusSubject, "", new(json.RawMessage))
-	if n, _, err := watch.Pending(); err != nil || n != 0 {
-		t.Errorf("%d answers went elsewhere (%v)", n, err)
+	if n, _, err := private.Pending(); err != nil || n != 0 {
+		t.Errorf("%d answers went into the coordinator's own inbox (%v)", n, err)
+	}
+	if err := b.Healthy(); err != nil { // it looks for the stream
+		t.Error(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.submitted) != 0 {
+		t.Errorf("an answer was taken for a request: %v", c.submitted)
 	}
 }
 

@@ -16,9 +16,6 @@ import (
 // handleTimeout bounds the work on one request.
 const handleTimeout = 30 * time.Second
 
-// caller is in whose name is acted, until a request tells whose it is.
-var caller = fleet.Actor{Name: "operator:bus", Role: bus.Operator, From: "bus"}
-
 // endpoint is one request that is served.
 type endpoint struct {
 	name, subject, summary string

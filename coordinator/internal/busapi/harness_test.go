@@ -30,6 +30,7 @@ type coordinator struct {
 	jobs      []job.Job // newest first
 	hosts     []fleet.HostView
 	submitted []string      // who submitted what
+	by        fleet.Actor   // who submitted last
 	hold      chan struct{} // when set, Job waits for it to be closed
 	broken    error         // when set, Status fails with it
 }
@@ -42,6 +43,7 @@ func (c *coordinator) Submit(_ context.Context, by fleet.Actor, r job.Request) (
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.submitted = append(c.submitted, by.Name+" "+string(r.Kind)+" "+r.Host)
+	c.by = by
 	j := job.Job{ID: job.NewID(time.Now()), Kind: r.Kind, Host: r.Host, State: job.Queued, Spec: spec}
 	c.jobs = append([]job.Job{j}, c.jobs...)
 	return j, nil
@@ -127,6 +129,13 @@ func (c *coordinator) Repository(_ context.Context, name string) (fleet.Reposito
 // serve runs the service over a real bus and returns an operator's connection.
 func serve(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.Feed) {
 	t.Helper()
+	operator, changes, _ = serveOn(t, c)
+	return operator, changes
+}
+
+// serveOn also returns the bus.
+func serveOn(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.Feed, b *broker.Broker) {
+	t.Helper()
 	b, err := broker.Start(t.Context(), broker.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0", Logger: hclog.NewNullLogger()})
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +143,7 @@ func serve(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.Fee
 	t.Cleanup(b.Close)
 	changes = feed.New()
 	service := busapi.New(busapi.Options{
-		Connection: b.API(), Jobs: c, Overview: c, Inventory: c, Feed: changes, Logger: hclog.NewNullLogger(),
+		Connection: b.API(), Identities: b, Jobs: c, Overview: c, Inventory: c, Feed: changes, Logger: hclog.NewNullLogger(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -145,12 +154,12 @@ func serve(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.Fee
 			t.Errorf("service ended: %v", err)
 		}
 	})
-	operator = connect(t, b)
+	operator = connect(t, b, "alice", bus.Operator)
 	deadline := time.Now().Add(patience)
 	for {
 		_, err := operator.Request(bus.RepositoriesList, nil, patience)
 		if err == nil && changes.Watchers() == 1 {
-			return operator, changes
+			return operator, changes, b
 		}
 		if err != nil && !errors.Is(err, nats.ErrNoResponders) || time.Now().After(deadline) {
 			t.Fatalf("service does not answer: %v", err)
@@ -158,9 +167,9 @@ func serve(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.Fee
 	}
 }
 
-func connect(t *testing.T, b *broker.Broker) *nats.Conn {
+func connect(t *testing.T, b *broker.Broker, name string, role bus.Role) *nats.Conn {
 	t.Helper()
-	credentials, _, err := b.MintOperator("alice", bus.Operator)
+	credentials, _, err := b.MintOperator(name, role)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,9 +2,9 @@
 // borgfleet for requests, and a publisher of what changes. It translates and
 // does nothing else.
 //
-// It works on a connection that has no right on any stream, and answers into
-// inboxes only, because a server does not check the reply subject of a request
-// against the requester's permissions.
+// It works on a connection that has no right on any stream. Requests come from
+// another account, so the server chooses their reply subject and says who asks;
+// a request that did not come that way is not answered.
 package busapi
 
 import (
@@ -24,6 +24,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/build"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -51,9 +52,17 @@ type Inventory interface {
 	Repositories(ctx context.Context) ([]fleet.RepositoryView, error)
 }
 
+// Identities knows operators.
+type Identities interface {
+	// Operator returns who a JWT stands for, if it was signed for an operator
+	// and still counts.
+	Operator(token string) (name string, role bus.Role, known bool)
+}
+
 // Options configures a [Service].
 type Options struct {
-	Connection *nats.Conn // in the account of operators, without rights on streams
+	Connection *nats.Conn // in the account of the service, without rights on streams
+	Identities Identities
 	Jobs       Jobs
 	Overview   Overview
 	Inventory  Inventory
@@ -167,11 +176,16 @@ func (s *Service) add(ctx context.Context, service micro.Service, e endpoint) er
 // the others of its endpoint.
 func (s *Service) take(ctx context.Context, e endpoint, request micro.Request) {
 	reply, data := request.Reply(), request.Data()
-	if !strings.HasPrefix(reply, "_INBOX.") {
-		s.logger.Warn("request dropped: its reply subject is no inbox; use nats req, not nats pub", "subject", e.subject, "reply", reply)
+	if !bus.FromOperator(reply) {
+		s.logger.Warn("request dropped: it wants no answer, or does not come from an operator; use nats req, not nats pub", "subject", e.subject, "reply", reply)
 		return
 	}
-	ctx = fleet.WithActor(context.WithoutCancel(ctx), caller) // what was taken is brought to its end
+	actor, err := s.actor(request.Headers())
+	if err != nil {
+		s.respond(e, reply, nil, err)
+		return
+	}
+	ctx = fleet.WithActor(context.WithoutCancel(ctx), actor) // what was taken is brought to its end
 	task := func() {
 		answer, err := s.answer(ctx, e, data)
 		s.respond(e, reply, answer, err)

@@ -164,7 +164,7 @@ func (d *daemon) startBroker(ctx context.Context) error {
 	if options.External != nil {
 		return nil
 	}
-	return started.WriteOperatorCredentials(d.path(operatorFile), "operator", bus.Admin)
+	return started.WriteOperatorCredentials(d.path(operatorFile), "local", bus.Admin)
 }
 
 // buildService builds what owns the state.
@@ -206,7 +206,7 @@ func (d *daemon) buildEdges(context.Context) error {
 		Sessions: d.dispatch, Ingest: d.dispatch, HostByKey: d.registry.HostByKey, Logger: d.logger,
 	})
 	d.busAPI = busapi.New(busapi.Options{
-		Connection: d.broker.API(), Jobs: d.dispatch, Overview: d.dispatch, Inventory: d.registry, Feed: d.feed, Logger: d.logger,
+		Connection: d.broker.API(), Identities: d.broker, Jobs: d.dispatch, Overview: d.dispatch, Inventory: d.registry, Feed: d.feed, Logger: d.logger,
 	})
 	d.metrics = httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: d.dispatch, Feed: d.feed, Logger: d.logger})
 	mux := http.NewServeMux()

@@ -1,0 +1,129 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// externalLifetime is how long an agent's JWT is good on an external cluster,
+// where we cannot revoke it.
+const externalLifetime = 24 * time.Hour
+
+// Patience with the servers of a cluster that are asked for an agent.
+const (
+	firstAnswer = 2 * time.Second
+	nextAnswer  = 200 * time.Millisecond // how many servers there are is not known
+)
+
+// clientsAnswer is what one server tells of its clients.
+type clientsAnswer struct {
+	Server struct {
+		ID string `json:"id"`
+	} `json:"server"`
+	Data struct {
+		Connections []struct {
+			ID uint64 `json:"cid"`
+		} `json:"connections"`
+	} `json:"data"`
+}
+
+// connectNotice is the part that matters here of the system account's notice of
+// a client that has connected.
+type connectNotice struct {
+	Server struct {
+		ID string `json:"id"`
+	} `json:"server"`
+	Client struct {
+		ID   uint64 `json:"id"`
+		User string `json:"user"` // its public key
+	} `json:"client"`
+}
+
+// keepOff disconnects agents of an external cluster that were revoked, whenever
+// they connect.
+func (b *Broker) keepOff() error {
+	if b.System() == nil {
+		return nil
+	}
+	_, err := b.System().Subscribe(bus.Connected(b.account), func(message *nats.Msg) {
+		var notice connectNotice
+		if err := json.Unmarshal(message.Data, &notice); err != nil {
+			b.logger.Warn("notice of a client dropped: malformed", "err", err)
+			return
+		}
+		if !b.isRevoked(agentsAccount, notice.Client.User) {
+			return
+		}
+		b.logger.Warn("an agent that was revoked has connected; it is disconnected", "public_key", notice.Client.User)
+		if err := b.kick(notice.Server.ID, notice.Client.ID); err != nil {
+			b.logger.Error("disconnect an agent that was revoked", "public_key", notice.Client.User, "err", err)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("watch for revoked agents: %w", err)
+	}
+	return nil
+}
+
+// cutOff disconnects an agent from an external cluster.
+func (b *Broker) cutOff(publicKey string) error {
+	if b.System() == nil {
+		return job.Fail(job.Unavailable, "the external bus cannot be told to disconnect agent %s", publicKey).
+			WithHint("its credentials end by themselves within a day; to end them now run, where the cluster is administered: "+
+				"nsc revocations add-user --account AGENTS --user-public-key %s && nsc push --account AGENTS", publicKey)
+	}
+	inbox := b.System().NewInbox()
+	answers, err := b.System().SubscribeSync(inbox)
+	if err != nil {
+		return fmt.Errorf("ask for connections of agent %s: %w", publicKey, err)
+	}
+	defer func() { _ = answers.Unsubscribe() }() // the connection may be closed already
+	question, err := json.Marshal(map[string]any{"acc": b.account, "user": publicKey, "auth": true})
+	if err != nil {
+		return fmt.Errorf("ask for connections of agent %s: %w", publicKey, err)
+	}
+	if err := b.System().PublishRequest("$SYS.REQ.SERVER.PING.CONNZ", inbox, question); err != nil {
+		return fmt.Errorf("ask for connections of agent %s: %w", publicKey, err)
+	}
+	for patience := firstAnswer; ; patience = nextAnswer {
+		message, err := answers.NextMsg(patience)
+		if errors.Is(err, nats.ErrTimeout) && patience == nextAnswer {
+			return nil
+		}
+		if err == nil {
+			err = b.kickAll(message.Data)
+		}
+		if err != nil {
+			return fmt.Errorf("disconnect agent %s: %w", publicKey, err)
+		}
+	}
+}
+
+// kickAll disconnects every client that a server has told of.
+func (b *Broker) kickAll(data []byte) error {
+	var answer clientsAnswer
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return fmt.Errorf("decode a server's answer: %w", err)
+	}
+	for _, client := range answer.Data.Connections {
+		if err := b.kick(answer.Server.ID, client.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) kick(server string, client uint64) error {
+	request, err := json.Marshal(map[string]uint64{"cid": client})
+	if err != nil {
+		return err
+	}
+	return b.System().Publish("$SYS.REQ.SERVER."+server+".KICK", request)
+}
