@@ -58,7 +58,7 @@ func TestFactsAreStoredWhenTheyMatter(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
-			if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil); err != nil {
+			if _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil); err != nil {
 				t.Fatal(err)
 			}
 			first := facts(start)
@@ -81,7 +81,7 @@ func TestFactsAreStoredWhenTheyMatter(t *testing.T) {
 			same(t, "facts in the view", &second, view.Facts)
 			same(t, "seal key in the view", secondKey, view.SealKey)
 			same(t, "stored", test.stored, h.stored(t, "web1").Facts.SeenAt.Equal(second.SeenAt))
-			_, _, _ = h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "last", nil) // publishes, so that there is something to read
+			_, _ = h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "last", nil) // publishes, so that there is something to read
 			same(t, "shown", test.shown, len(h.updates(t)) == 2)
 
 			if err := h.Flush(); err != nil {
@@ -100,36 +100,13 @@ func TestFactsAreStoredWhenTheyMatter(t *testing.T) {
 func TestUpdateFactsRefuses(t *testing.T) {
 	h := newHouse(t)
 	wantFailure(t, h.UpdateFacts(t.Context(), "web1", facts(start), sealKey(t)), job.UnknownHost, "web1")
-	if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil); err != nil {
+	if _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil); err != nil {
 		t.Fatal(err)
 	}
 	wantFailure(t, h.UpdateFacts(t.Context(), "web1", facts(start), "U1"), job.InvalidRequest, "seal_key")
 	if h.stored(t, "web1").Facts != nil {
 		t.Error("refused facts were stored")
 	}
-}
-
-func TestHostByKey(t *testing.T) {
-	h := newHouse(t)
-	for _, name := range []string{"web1", "db"} {
-		if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, name, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "db"); err != nil {
-		t.Fatal(err)
-	}
-	check := func(when string) {
-		for key, want := range map[string]string{"U1": "web1", "U2": "", "": "", "U3": ""} {
-			got, known := h.HostByKey(key)
-			if got != want || known != (want != "") {
-				t.Errorf("%s: HostByKey(%q) = %q, %v", when, key, got, known)
-			}
-		}
-	}
-	check("at once")
-	h.restart(t)
-	check("after a restart")
 }
 
 // TestHostsComeAndGoAmongHellos is for the race detector, and for what is left
@@ -142,7 +119,7 @@ func TestHostsComeAndGoAmongHellos(t *testing.T) {
 		name := fmt.Sprint("host", i)
 		group.Go(func() {
 			for range 10 {
-				if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, name, nil); err != nil {
+				if _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, name, nil); err != nil {
 					t.Error(err)
 				}
 				if err := h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:alice"}, name); err != nil {

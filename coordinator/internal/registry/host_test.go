@@ -1,11 +1,7 @@
 package registry_test
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,45 +9,31 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
-	"github.com/nats-io/jwt/v2"
-	"github.com/nats-io/nkeys"
 )
 
 func TestAddHost(t *testing.T) {
 	h := newHouse(t)
-	view, dir, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", map[string]string{"rack": "7"})
+	view, err := h.AddHost(t.Context(), alice, "web1", map[string]string{"rack": "7"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := fleet.HostView{
-		Host: fleet.Host{
-			Name: "web1", Mode: fleet.ModeAgent, Labels: map[string]string{"rack": "7"}, PublicKey: "U1", CreatedAt: start,
-		},
+		Host: fleet.Host{Name: "web1", Mode: fleet.ModeAgent, Labels: map[string]string{"rack": "7"}, CreatedAt: start},
 		Runs: []job.State{},
 	}
 	same(t, "view", want, view)
-	same(t, "directory", filepath.Join(h.data, "agents", "web1"), dir)
-	same(t, "credentials", "credentials 1 of web1", readFile(t, filepath.Join(dir, "agent.creds")))
-	same(t, "signer", "USIGNER\n", readFile(t, filepath.Join(dir, "signer.pub")))
-	for file, mode := range map[string]fs.FileMode{"agent.creds": 0o600, "signer.pub": 0o600, ".": fs.ModeDir | 0o700, "..": fs.ModeDir | 0o700} {
-		info, err := os.Stat(filepath.Join(dir, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		same(t, file, mode, info.Mode())
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 2 {
-		t.Errorf("directory holds %v, %v", entries, err)
-	}
 	same(t, "updates", []string{"host web1"}, h.updates(t))
 	same(t, "audit", []string{"operator:alice host.add host/web1"}, h.audit(t))
 
+	h.restart(t)
 	again, err := h.Host(t.Context(), "web1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "view again", want, again)
+	same(t, "view after a restart", want, again)
+	if _, known := h.HostByKey(""); known {
+		t.Error("a host without an identity is known by none")
+	}
 }
 
 func TestAddHostRefuses(t *testing.T) {
@@ -78,13 +60,9 @@ func TestAddHostRefuses(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
-			_, dir, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, _, err = h.AddHost(t.Context(), fleet.Actor{Name: "operator:bob"}, test.name, test.labels)
+			h.mustHost(t, "web1")
+			_, err := h.AddHost(t.Context(), bob, test.name, test.labels)
 			wantFailure(t, err, test.code, test.says)
-			same(t, "the first host's credentials", "credentials 1 of web1", readFile(t, filepath.Join(dir, "agent.creds")))
 			same(t, "audit", []string{"operator:alice host.add host/web1"}, h.audit(t))
 			hosts, err := h.Hosts(t.Context())
 			if err != nil || len(hosts) != 1 {
@@ -94,36 +72,10 @@ func TestAddHostRefuses(t *testing.T) {
 	}
 }
 
-func TestAddHostThatFailsLeavesNoHost(t *testing.T) {
-	h := newHouse(t)
-	h.minter.err = job.Fail(job.Unavailable, "agents of an external bus are not made here")
-	_, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
-	wantFailure(t, err, job.Unavailable, "external bus")
-
-	h.minter.err = nil
-	blocked := filepath.Join(h.data, "agents")
-	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, _, err = h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
-	wantFailure(t, err, job.Unavailable, "credentials of host web1")
-	_, err = h.Host(t.Context(), "web1")
-	wantFailure(t, err, job.UnknownHost, "web1")
-
-	if err := os.Remove(blocked); err != nil { // what was in the way is gone
-		t.Fatal(err)
-	}
-	if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestHostShowsItsPresentState(t *testing.T) {
 	h := newHouse(t)
 	for _, name := range []string{"web1", "db", "new"} {
-		if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, name, nil); err != nil {
-			t.Fatal(err)
-		}
+		h.mustHost(t, name)
 	}
 	backup := func(host, repository string, hour int) fleet.BackupSummary {
 		return fleet.BackupSummary{Host: host, Repository: repository, FinishedAt: start.Add(time.Duration(hour) * time.Hour)}
@@ -159,85 +111,62 @@ func TestHostShowsItsPresentState(t *testing.T) {
 
 func TestRemoveHost(t *testing.T) {
 	h := newHouse(t)
-	_, dir, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
-	if err != nil {
+	keys := h.mustEnrol(t, "web1")
+	staged := newKeys(t)
+	if err := h.StageKey(t.Context(), "web1", staged.renewal()); err != nil {
 		t.Fatal(err)
 	}
-	open := newJob(0, "web1", "main", job.Queued)
+	open := newJob(0, "web1", "main", job.Running)
 	h.apply(t, store.CreateJob(open))
-	err = h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:bob"}, "web1")
-	wantFailure(t, err, job.Conflict, "host web1 has jobs that are not over")
-	if _, err := os.Stat(filepath.Join(dir, "agent.creds")); err != nil {
-		t.Errorf("the credentials of a host that stays: %v", err)
-	}
-	same(t, "revoked of a host that stays", 0, len(h.revoker.revoked))
-
-	over := newJob(0, "web1", "main", job.Cancelled)
-	over.ID = open.ID
-	h.apply(t, store.PutJob(over))
 	h.updates(t)
 	h.presence["web1"] = start
-	if err := h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:bob"}, "web1"); err != nil {
+	if err := h.RemoveHost(t.Context(), bob, "web1"); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "revoked", []string{"U1"}, h.revoker.revoked)
+	same(t, "revoked", []string{keys.PublicKey, staged.PublicKey}, h.revoker.revoked)
+	same(t, "left to be revoked", []string(nil), h.pending(t))
+	same(t, "whose jobs end", []string{"web1"}, h.removed)
 	if online, _ := h.presence.Online("web1"); online {
 		t.Error("a host that is no more is online")
 	}
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("credentials are still there: %v", err)
+	for _, key := range []string{keys.PublicKey, staged.PublicKey} {
+		if host, known := h.HostByKey(key); known {
+			t.Errorf("%s still speaks for host %s", key, host)
+		}
 	}
 	same(t, "updates", []string{"host web1"}, h.updates(t))
-	same(t, "audit", []string{"operator:bob host.remove host/web1", "operator:alice host.add host/web1"}, h.audit(t))
-	wantFailure(t, h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:bob"}, "web1"), job.UnknownHost, `"web1"`)
+	same(t, "newest audit entry", "operator:bob host.remove host/web1", h.audit(t)[0])
+	wantFailure(t, h.RemoveHost(t.Context(), bob, "web1"), job.UnknownHost, `"web1"`)
 	if _, ok, err := h.store.Job(open.ID); !ok || err != nil {
 		t.Errorf("the job is gone from the history: %v, %v", ok, err)
 	}
-	if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:bob"}, "web1", nil); err != nil {
-		t.Errorf("the name cannot be used again: %v", err)
-	}
-	same(t, "new credentials", "credentials 2 of web1", readFile(t, filepath.Join(dir, "agent.creds")))
+	h.mustEnrol(t, "web1") // another one of the same name
 }
 
-// TestCredentialsThatCannotBeRevoked has a removal whose second half fails, and
-// then a host of the same name.
-func TestCredentialsThatCannotBeRevoked(t *testing.T) {
+func TestRevocationThatFailsIsFinishedLater(t *testing.T) {
 	h := newHouse(t)
-	_, dir, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := pair.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	seed, err := pair.Seed()
-	if err != nil {
-		t.Fatal(err)
-	}
-	credentials, err := jwt.DecorateSeed(seed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "agent.creds"), credentials, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	h.revoker.err = job.Fail(job.Unavailable, "an external bus").WithHint("use nsc")
-	err = h.RemoveHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1")
-	wantFailure(t, err, job.Unavailable, "host web1 was removed, but its credentials still work: an external bus")
-	same(t, "hint", "use nsc", job.AsFailure(err).Hint)
+	keys := h.mustEnrol(t, "web1")
+	h.revoker.err = job.Fail(job.Unavailable, "the bus is away").WithHint("wait")
+	err := h.RemoveHost(t.Context(), alice, "web1")
+	wantFailure(t, err, job.Unavailable, "host web1 was removed, but its credentials still work: the bus is away")
+	same(t, "hint", "wait", job.AsFailure(err).Hint)
 	_, err = h.Host(t.Context(), "web1")
 	wantFailure(t, err, job.UnknownHost, "web1")
+	same(t, "whose jobs end", []string{"web1"}, h.removed)
+	same(t, "left to be revoked", []string{keys.PublicKey}, h.pending(t))
 
+	h.restart(t)
+	if err := h.FinishRevocations(); err == nil {
+		t.Error("a revocation that fails again is no error")
+	}
+	same(t, "left after one more failure", []string{keys.PublicKey}, h.pending(t))
+	h.apply(t, store.PutRevocation(store.Revocation{PublicKey: "~", Operator: true}))
 	h.revoker.err = nil
-	if _, _, err := h.AddHost(t.Context(), fleet.Actor{Name: "operator:alice"}, "web1", nil); err != nil {
+	if err := h.FinishRevocations(); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "revoked", []string{key}, h.revoker.revoked)
+	same(t, "revoked", []string{keys.PublicKey, "operator ~"}, h.revoker.revoked)
+	same(t, "left at the end", []string(nil), h.pending(t))
 }
 
 func BenchmarkHosts(b *testing.B) {

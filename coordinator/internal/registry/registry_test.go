@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/coordinator/internal/vault"
@@ -20,17 +20,6 @@ import (
 )
 
 var start = time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
-
-// minter hands out numbered credentials.
-type minter struct {
-	minted int
-	err    error
-}
-
-func (m *minter) MintAgent(host string) ([]byte, string, error) {
-	m.minted++
-	return fmt.Appendf(nil, "credentials %d of %s", m.minted, host), fmt.Sprint("U", m.minted), m.err
-}
 
 // revoker notes whose credentials were ended.
 type revoker struct {
@@ -43,6 +32,10 @@ func (r *revoker) RevokeAgent(publicKey string) error {
 		r.revoked = append(r.revoked, publicKey)
 	}
 	return r.err
+}
+
+func (r *revoker) RevokeOperator(publicKey string) error {
+	return r.RevokeAgent("operator " + publicKey)
 }
 
 // presence knows since when hosts are online.
@@ -60,12 +53,12 @@ type house struct {
 	*registry.Registry
 	store    *store.Store
 	keyring  *registry.Keyring
-	minter   *minter
 	revoker  *revoker
 	presence presence
 	feed     *feed.Feed
 	watcher  *feed.Watcher
 	data     string
+	removed  []string // hosts that dispatch was told of
 	now      time.Time
 }
 
@@ -86,7 +79,7 @@ func newHouse(t testing.TB) *house {
 		t.Fatal(err)
 	}
 	h := &house{
-		store: s, keyring: registry.NewKeyring(s, v), minter: &minter{}, revoker: &revoker{}, presence: presence{},
+		store: s, keyring: registry.NewKeyring(s, v), revoker: &revoker{}, presence: presence{},
 		feed: updates, watcher: updates.Watch(), data: data, now: start,
 	}
 	h.restart(t)
@@ -97,9 +90,9 @@ func newHouse(t testing.TB) *house {
 func (h *house) restart(t testing.TB) {
 	t.Helper()
 	r, err := registry.New(registry.Options{
-		Store: h.store, Keyring: h.keyring, Minter: h.minter, Revoker: h.revoker, Presence: h.presence, Feed: h.feed,
-		CredentialsDir: filepath.Join(h.data, "agents"), SignerPublicKey: "USIGNER",
-		Now: func() time.Time { return h.now }, Logger: hclog.NewNullLogger(),
+		Store: h.store, Keyring: h.keyring, Revoker: h.revoker, Presence: h.presence, Feed: h.feed,
+		Removed: func(host string) { h.removed = append(h.removed, host) },
+		Now:     func() time.Time { return h.now }, Logger: hclog.NewNullLogger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -175,13 +168,4 @@ func newJob(second int, host, repository string, state job.State) job.Job {
 		j.FinishedAt = &at
 	}
 	return j
-}
-
-func readFile(t testing.TB, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
 }

@@ -51,8 +51,8 @@ func TestAddRepository(t *testing.T) {
 	}
 	want := fleet.RepositoryView{Repository: fleet.Repository{
 		Repository: job.Repository{Name: "main", Location: location, Encryption: job.RepokeyBlake2},
-		CreatedAt:  start, HasPassphrase: true,
-	}}
+		CreatedAt:  start, HasPassphrase: true, Custody: fleet.CustodyCoordinator,
+	}, HasKey: true, SealedFor: []string{}}
 	same(t, "view", want, view)
 	if !generated.Empty() {
 		t.Error("a passphrase was made although one was given")
@@ -143,7 +143,7 @@ func TestRepositoryShowsWhatIsKnown(t *testing.T) {
 	h.apply(t, store.CreateJob(newJob(0, "db", "main", job.Queued)), store.CreateJob(running),
 		store.PutBackupSummary(fleet.BackupSummary{Host: "a", Repository: "main", FinishedAt: start.Add(time.Minute)}),
 		store.PutBackupSummary(fleet.BackupSummary{Host: "b", Repository: "main", FinishedAt: start}),
-		store.PutRepositoryRecord("main", store.RepositoryRecord{LastCheck: &check, LastPrune: &start, Info: &info, InfoAt: &check}))
+		store.PutRepositoryRecord("main", store.RepositoryRecord{KeyExportedAt: &check, LastCheck: &check, LastPrune: &start, Info: &info, InfoAt: &check}))
 	view, err := h.Repository(t.Context(), "main")
 	if err != nil {
 		t.Fatal(err)
@@ -155,6 +155,7 @@ func TestRepositoryShowsWhatIsKnown(t *testing.T) {
 	same(t, "last prune", &start, view.LastPrune)
 	same(t, "last compact", (*time.Time)(nil), view.LastCompact)
 	same(t, "info", &info, view.Info)
+	same(t, "key exported", &check, view.KeyExportedAt)
 	_, err = h.Repository(t.Context(), "other")
 	wantFailure(t, err, job.UnknownRepository, `"other"`)
 }
