@@ -1,0 +1,71 @@
+package gate
+
+import (
+	"cmp"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// rule says which role an action needs, and what it is called in a sentence
+// that begins with "a viewer may not".
+type rule struct {
+	role  bus.Role
+	words string
+}
+
+// rules is the one place that says who may do what. The actions are named as in
+// the audit. What is not here only reads the fleet, and everybody may who is
+// known at all.
+var rules = map[string]rule{
+	"job.submit": {bus.Operator, "start jobs"},
+	"job.cancel": {bus.Operator, "cancel jobs"},
+	"job.retry":  {bus.Operator, "start jobs again"},
+
+	"host.add":         {bus.Admin, "add hosts"},
+	"host.remove":      {bus.Admin, "remove hosts"},
+	"enrolment.add":    {bus.Admin, "enrol hosts"},
+	"enrolment.list":   {bus.Admin, "see enrolment tokens"},
+	"enrolment.remove": {bus.Admin, "remove enrolment tokens"},
+
+	"repository.add":    {bus.Admin, "add repositories"},
+	"repository.seal":   {bus.Admin, "give passphrases to hosts"},
+	"repository.remove": {bus.Admin, "remove repositories"},
+
+	"user.list":               {bus.Admin, "see users"},
+	"user.add":                {bus.Admin, "add users"},
+	"user.role":               {bus.Admin, "change roles"},
+	"user.link":               {bus.Admin, "make links for passwords"},
+	"user.remove":             {bus.Admin, "remove users"},
+	"token.list":              {bus.Admin, "see API tokens"},
+	"token.add":               {bus.Admin, "make API tokens"},
+	"token.remove":            {bus.Admin, "remove API tokens"},
+	"nats.credentials.list":   {bus.Admin, "see NATS credentials"},
+	"nats.credentials.add":    {bus.Admin, "make NATS credentials"},
+	"nats.credentials.remove": {bus.Admin, "revoke NATS credentials"},
+
+	"audit.read":   {bus.Admin, "read the audit"},
+	"audit.verify": {bus.Admin, "check the audit"},
+}
+
+// kinds are the jobs that need more than the other kinds, which need what
+// job.submit needs: they make or destroy a repository's data, its key or its
+// locks.
+var kinds = map[job.Kind]bus.Role{
+	job.Init: bus.Admin, job.Delete: bus.Admin, job.KeyExport: bus.Admin, job.BreakLock: bus.Admin,
+}
+
+// starting returns the rule of an action that starts a job of a kind.
+func starting(action string, kind job.Kind) rule {
+	r := rules[action]
+	if role := kinds[kind]; role != "" {
+		return rule{role, r.words + " of the kind " + string(kind)}
+	}
+	return r
+}
+
+// anybody is what a role is called in a sentence; an article is part of it.
+func anybody(role bus.Role) string {
+	names := map[bus.Role]string{bus.Viewer: "a viewer", bus.Operator: "an operator", bus.Admin: "an admin"}
+	return cmp.Or(names[role], "somebody without a role")
+}
