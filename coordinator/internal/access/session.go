@@ -10,7 +10,6 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
-	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // Bounds of web sessions.
@@ -147,12 +146,9 @@ func (s *Service) seen(session store.Session) error {
 	return nil
 }
 
-// EndSession signs out: it ends the session that the request came with, or the
-// token, if that is one that login made.
+// EndSession signs out: it ends the session that the request came with, if
+// there is one.
 func (s *Service) EndSession(w http.ResponseWriter, r *http.Request) error {
-	if token, ok := bearer(r); ok {
-		return s.endLogin(token, origin(r))
-	}
 	setCookie(w, r, "", -time.Second)
 	token, ok := sessionToken(r)
 	if !ok {
@@ -165,26 +161,10 @@ func (s *Service) EndSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	by := fleet.Actor{Name: fleet.Person(session.User), From: origin(r)}
-	err = s.apply(store.DeleteSession(session.Hash), s.audit(by, "logout", "user/"+session.User, ""))
-	if err != nil {
+	if err := s.apply(store.DeleteSession(session.Hash), s.audit(by, "logout", "user/"+session.User, "")); err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
 	return nil
-}
-
-// endLogin removes a token that login made.
-func (s *Service) endLogin(token, from string) error {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	record, found, err := s.store.APITokenByHash(hashOf(token))
-	if err != nil {
-		return fmt.Errorf("read token: %w", err)
-	}
-	if !found || record.User == "" {
-		return job.Fail(job.InvalidRequest, "this token was not made by borgfleet login").WithHint("borgfleet token remove ends any token")
-	}
-	by := fleet.Actor{Name: fleet.Person(record.User), From: from}
-	return failure(s.apply(store.DeleteAPIToken(record.ID), s.audit(by, "logout", "token/"+record.ID, record.Name)), "token "+record.ID)
 }
 
 // cookieName depends on the connection, as the browser does not take the

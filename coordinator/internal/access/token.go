@@ -27,7 +27,7 @@ const (
 	loginLife     = 90 * 24 * time.Hour
 	keepExpired   = 30 * 24 * time.Hour // so that it can be seen why a program is locked out
 	maxLogins     = 50                  // of one user; the oldest make room
-	maxLabelRunes = 64
+	maxLabelRunes = 200
 )
 
 // randomText returns 256 random bits in letters, digits, - and _.
@@ -149,4 +149,18 @@ func (s *Service) RemoveToken(_ context.Context, by fleet.Actor, id string) erro
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	return failure(s.apply(store.DeleteAPIToken(id), s.audit(by, "token.remove", "token/"+id, "")), "token "+id)
+}
+
+// EndToken ends a token that login made, given the token itself.
+func (s *Service) EndToken(_ context.Context, by fleet.Actor, token secret.Value) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	record, found, err := s.store.APITokenByHash(hashOf(string(token.Reveal())))
+	if err != nil {
+		return fmt.Errorf("read token: %w", err)
+	}
+	if !found || record.User == "" {
+		return job.Fail(job.InvalidRequest, "this is no token that login made").WithHint("borgfleet token remove ends any token")
+	}
+	return failure(s.apply(store.DeleteAPIToken(record.ID), s.audit(by, "logout", "token/"+record.ID, record.Name)), "token "+record.ID)
 }
