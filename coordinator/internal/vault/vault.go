@@ -1,5 +1,13 @@
 // Package vault encrypts secrets at rest with a key that is kept in a file
 // outside the database: who has only one of the two has nothing.
+//
+// The key comes from the service manager when it gives one: the systemd
+// credential [Credential]. Then it need not lie readable on the disk beside the
+// database, as systemd keeps it sealed to the machine's TPM until the service
+// starts. To change over, seal the key file, tell the unit, and remove the file:
+//
+//	systemd-creds encrypt --name=borgfleet-secrets-key secrets.key borgfleet-secrets-key.cred
+//	LoadCredentialEncrypted=borgfleet-secrets-key:/etc/borgfleet/borgfleet-secrets-key.cred
 package vault
 
 import (
@@ -24,10 +32,23 @@ type Vault struct {
 	identity *age.X25519Identity
 }
 
-// Open reads the key file (an age X25519 identity, mode 0600). When it is not
-// there it is made if mayCreate is set, which must only be so while no secret
-// is stored. Faults that an operator can mend are a *job.Failure.
+// Credential is the name of the systemd credential that takes the place of the
+// key file.
+const Credential = "borgfleet-secrets-key"
+
+// Open reads the key (an age X25519 identity): from the systemd credential
+// [Credential] if there is one, else from the key file, which has the mode 0600.
+// When neither is there, the file is made if mayCreate is set, which must only
+// be so while no secret is stored. Faults that an operator can mend are a
+// *job.Failure.
 func Open(keyFile string, mayCreate bool) (*Vault, error) {
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		path := filepath.Join(dir, Credential)
+		value, err := readCredential(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return with(path, value, err)
+		}
+	}
 	value, err := secret.ReadFile(keyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !mayCreate {
@@ -39,6 +60,29 @@ func Open(keyFile string, mayCreate bool) (*Vault, error) {
 		}
 		value, err = secret.ReadFile(keyFile)
 	}
+	return with(keyFile, value, err)
+}
+
+// readCredential reads a file that the service manager has put where only its
+// service can go. It may show rights of the group, which are an access list's.
+func readCredential(path string) (secret.Value, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return secret.Value{}, err
+	}
+	defer file.Close() // read only: nothing to lose
+	info, err := file.Stat()
+	if err != nil {
+		return secret.Value{}, err
+	}
+	if mode := info.Mode().Perm(); mode&0o037 != 0 {
+		return secret.Value{}, fmt.Errorf("the credential %s is open to others (mode %04o)", path, mode)
+	}
+	return secret.Read(file)
+}
+
+// with returns a vault with the key that was read from a file.
+func with(keyFile string, value secret.Value, err error) (*Vault, error) {
 	if err != nil {
 		return nil, job.Fail(job.NotAllowed, "the key file cannot be used: %s", err).
 			WithHint("it must be readable by the coordinator's user, and by nobody else")

@@ -179,6 +179,77 @@ func TestDecryptRefuses(t *testing.T) {
 	}
 }
 
+// credential gives the key of a file as systemd does, with a mode.
+func credential(t *testing.T, content string, mode fs.FileMode) {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	path := filepath.Join(dir, vault.Credential)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestKeyFromASystemdCredential(t *testing.T) {
+	path := keyFile(t)
+	data := encrypt(t, open(t, path), "correct horse")
+	key, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []fs.FileMode{0o400, 0o440} {
+		credential(t, string(key), mode)
+		elsewhere := keyFile(t)
+		v, err := vault.Open(elsewhere, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := v.Decrypt(data); err != nil || string(got.Reveal()) != "correct horse" {
+			t.Errorf("mode %v: %v", mode, err)
+		}
+		if _, err := os.Stat(elsewhere); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a key file was made beside the credential: %v", err)
+		}
+	}
+}
+
+func TestCredentialThatCannotBeUsed(t *testing.T) {
+	path := keyFile(t)
+	open(t, path) // must not stand in for a credential that is there
+	key, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		content string
+		mode    fs.FileMode
+		code    job.Code
+		says    string
+	}{
+		"open to others": {string(key), 0o444, job.NotAllowed, "open to others"},
+		"empty":          {"", 0o400, job.NotAllowed, "empty"},
+		"garbage":        {"hunter2", 0o400, job.KeyMissing, "does not hold an age secret key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			credential(t, test.content, test.mode)
+			_, err := vault.Open(path, true)
+			wantFailure(t, err, test.code, test.says)
+		})
+	}
+}
+
+func TestOtherCredentialsAreNotTheKey(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", t.TempDir())
+	path := keyFile(t)
+	open(t, path)
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("no key file was made: %v", err)
+	}
+}
+
 func BenchmarkEncryptDecrypt(b *testing.B) {
 	v := open(b, keyFile(b))
 	value := secret.FromString("correct horse battery staple")
