@@ -55,7 +55,7 @@ func (o ConnectOptions) Options() []nats.Option {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { callWith(o.OnError, err) }),
 	}
 	if o.Credentials != "" {
-		options = append(options, nats.UserCredentials(o.Credentials))
+		options = append(options, userCredentials(o.Credentials))
 	}
 	if o.TLS != nil {
 		options = append(options, nats.Secure(o.TLS))

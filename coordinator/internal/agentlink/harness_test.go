@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/agentlink"
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
@@ -174,8 +176,22 @@ func connect(t testing.TB, b *broker.Broker, host string) *nats.Conn {
 
 func mint(t testing.TB, b *broker.Broker, host string) (credentials []byte, key string) {
 	t.Helper()
-	credentials, key, err := b.MintAgent(host)
+	pair, err := nkeys.CreateUser()
 	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err = pair.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	token, err := b.AuthorizeAgent(host, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if credentials, err = jwt.FormatUserConfig(token, seed); err != nil {
 		t.Fatal(err)
 	}
 	return credentials, key

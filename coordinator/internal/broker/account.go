@@ -80,6 +80,7 @@ type accounts struct {
 	keys     *keyring
 	resolver *server.MemAccResolver
 	revoked  map[string]revocations // by account
+	enroller string                 // public key in the sentinel
 }
 
 func newAccounts(keys *keyring, revoked map[string]revocations) (*accounts, error) {
@@ -176,7 +177,8 @@ func (a *accounts) sentinel() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make key of those who enrol: %w", err)
 	}
-	claims := jwt.NewUserClaims(public(pair))
+	a.enroller = public(pair)
+	claims := jwt.NewUserClaims(a.enroller)
 	claims.Name, claims.IssuerAccount = enrolRole, public(a.keys.accounts[agentsAccount])
 	claims.SetScoped(true)
 	token, err := claims.Encode(a.keys.roles[enrolRole])

@@ -55,12 +55,8 @@ func start(t testing.TB, options broker.Options) *broker.Broker {
 // Violations of permissions arrive in the channel.
 func client(t testing.TB, b *broker.Broker, credentials []byte, options ...nats.Option) (*nats.Conn, <-chan error) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "client.creds")
-	if err := os.WriteFile(file, credentials, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	faults := make(chan error, 64)
-	options = append(options, nats.UserCredentials(file), nats.MaxReconnects(0),
+	options = append(options, nats.UserCredentials(credentialsFile(t, credentials)), nats.MaxReconnects(0),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			select {
 			case faults <- err:
@@ -77,10 +73,7 @@ func client(t testing.TB, b *broker.Broker, credentials []byte, options ...nats.
 
 func agent(t testing.TB, b *broker.Broker, host string) (*nats.Conn, <-chan error) {
 	t.Helper()
-	credentials, _, err := b.MintAgent(host)
-	if err != nil {
-		t.Fatal(err)
-	}
+	credentials, _ := hostKeys(t, b, host)
 	return client(t, b, credentials, nats.CustomInboxPrefix(bus.InboxPrefix(host)))
 }
 
@@ -141,14 +134,8 @@ func TestAnAgentsEventReachesTheStreamAndIsConfirmedOnce(t *testing.T) {
 func TestARestartKeepsKeysCredentialsStreamAndRevocations(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "bus")
 	b := start(t, broker.Options{Dir: dir})
-	credentials, _, err := b.MintAgent("web1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lost, lostKey, err := b.MintAgent("web2")
-	if err != nil {
-		t.Fatal(err)
-	}
+	credentials, _ := hostKeys(t, b, "web1")
+	lost, lostKey := hostKeys(t, b, "web2")
 	if err := b.RevokeAgent(lostKey); err != nil {
 		t.Fatal(err)
 	}
@@ -172,11 +159,7 @@ func TestARestartKeepsKeysCredentialsStreamAndRevocations(t *testing.T) {
 	if ack := publish(t, web1, "web1", id, 2); ack.Sequence != 2 {
 		t.Errorf("the stream goes on at %d", ack.Sequence)
 	}
-	file := filepath.Join(t.TempDir(), "lost.creds")
-	if err := os.WriteFile(file, lost, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := nats.Connect(b.URL(), nats.UserCredentials(file)); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := nats.Connect(b.URL(), nats.UserCredentials(credentialsFile(t, lost))); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("revoked credentials after the restart: %v", err)
 	}
 }
@@ -246,10 +229,7 @@ func TestStartRefusesAnAddressItMustNotOrCannotUse(t *testing.T) {
 
 func TestRevokingAnAgentCutsItOffAtOnce(t *testing.T) {
 	b := start(t, broker.Options{})
-	credentials, key, err := b.MintAgent("web1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	credentials, key := hostKeys(t, b, "web1")
 	closed := make(chan struct{})
 	client(t, b, credentials, nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
 	other, _ := agent(t, b, "web1")
@@ -269,11 +249,12 @@ func TestRevokingAnAgentCutsItOffAtOnce(t *testing.T) {
 	}
 }
 
-func TestMintRefusesNamesThatCouldWidenAPermission(t *testing.T) {
+func TestNamesThatCouldWidenAPermissionAreRefused(t *testing.T) {
 	b := start(t, broker.Options{})
+	_, key := hostKeys(t, b, "web1")
 	for _, name := range []string{"", "*", ">", "web1.>", "web1.cmd", "Web1", "web 1", "web1\n"} {
-		if _, _, err := b.MintAgent(name); err == nil {
-			t.Errorf("minted an agent called %q", name)
+		if _, err := b.AuthorizeAgent(name, key); err == nil {
+			t.Errorf("authorized an agent called %q", name)
 		}
 	}
 	for _, name := range []string{"", "*", "a.b", "a b"} {

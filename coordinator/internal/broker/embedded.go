@@ -57,7 +57,7 @@ func (b *Broker) startEmbedded(ctx context.Context, options Options) error {
 			return fmt.Errorf("connect %s to the embedded bus: %w", name, err)
 		}
 	}
-	return nil
+	return b.boundEnrollers()
 }
 
 // listeners sets where the server listens.

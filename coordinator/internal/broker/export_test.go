@@ -3,6 +3,8 @@ package broker
 import (
 	"os"
 	"path/filepath"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
 )
 
 // CheckServer is checkServer for tests.
@@ -25,7 +27,12 @@ func (b *Broker) Lend(dir string) (*External, error) {
 			return nil, err
 		}
 	}
+	keys := map[bus.Role]string{}
+	for key, role := range b.operators {
+		keys[role] = key
+	}
 	return &External{
+		OperatorKeys:          keys,
 		URLs:                  []string{b.URL()},
 		CredentialsFile:       file(streamConnection),
 		APICredentialsFile:    file(apiConnection),

@@ -2,11 +2,52 @@ package broker_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 )
+
+// hostKeys are made on a host: an agent's key, and the text of its credentials
+// once the bus has authorized it.
+func hostKeys(t testing.TB, b *broker.Broker, host string) (credentials []byte, publicKey string) {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if publicKey, err = pair.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	token, err := b.AuthorizeAgent(host, publicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if credentials, err = jwt.FormatUserConfig(token, seed); err != nil {
+		t.Fatal(err)
+	}
+	return credentials, publicKey
+}
+
+// credentialsFile writes credentials where nats.go reads them.
+func credentialsFile(t testing.TB, credentials []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "client.creds")
+	if err := os.WriteFile(file, credentials, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
 
 func pubAck(t testing.TB, reply *nats.Msg) jetstream.PubAck {
 	t.Helper()

@@ -34,18 +34,6 @@ type clientsAnswer struct {
 	} `json:"data"`
 }
 
-// connectNotice is the part that matters here of the system account's notice of
-// a client that has connected.
-type connectNotice struct {
-	Server struct {
-		ID string `json:"id"`
-	} `json:"server"`
-	Client struct {
-		ID   uint64 `json:"id"`
-		User string `json:"user"` // its public key
-	} `json:"client"`
-}
-
 // keepOff disconnects agents of an external cluster that were revoked, whenever
 // they connect.
 func (b *Broker) keepOff() error {
@@ -53,7 +41,7 @@ func (b *Broker) keepOff() error {
 		return nil
 	}
 	_, err := b.System().Subscribe(bus.Connected(b.account), func(message *nats.Msg) {
-		var notice connectNotice
+		var notice clientNotice
 		if err := json.Unmarshal(message.Data, &notice); err != nil {
 			b.logger.Warn("notice of a client dropped: malformed", "err", err)
 			return

@@ -83,24 +83,6 @@ func (b *Broker) AuthorizeAgent(host, publicKey string) (token string, err error
 	return b.agents.sign(host, publicKey)
 }
 
-// MintAgent makes new credentials for a host's agent: the text of a .creds
-// file, and the public key by which the agent is known. Credentials minted
-// before for that host stay valid until they are revoked.
-func (b *Broker) MintAgent(host string) (credentials []byte, publicKey string, err error) {
-	if err := job.CheckHostName("host", host); err != nil {
-		return nil, "", err
-	}
-	agent, err := b.agents.mint(host)
-	if err != nil {
-		return nil, "", err
-	}
-	credentials, err = agent.credentials()
-	if err != nil {
-		return nil, "", fmt.Errorf("format credentials of host %s: %w", host, err)
-	}
-	return credentials, agent.public, nil
-}
-
 var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@_-]{0,62}$`)
 
 // MintOperator makes new credentials for a person or a program that uses the

@@ -146,12 +146,9 @@ func TestAnAgentIsBounded(t *testing.T) {
 	b := start(t, broker.Options{})
 	t.Run("message size", func(t *testing.T) {
 		closed := make(chan struct{})
-		credentials, _, err := b.MintAgent("web1")
-		if err != nil {
-			t.Fatal(err)
-		}
+		credentials, _ := hostKeys(t, b, "web1")
 		connection, _ := client(t, b, credentials, nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
-		err = connection.Publish(bus.EventSubject("web1", job.ID(anyJob)), make([]byte, bus.MaxMessageBytes+1))
+		err := connection.Publish(bus.EventSubject("web1", job.ID(anyJob)), make([]byte, bus.MaxMessageBytes+1))
 		if errors.Is(err, nats.ErrMaxPayload) && connection.MaxPayload() == bus.MaxMessageBytes {
 			return // the server has told its limit already
 		}

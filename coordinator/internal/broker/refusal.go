@@ -18,6 +18,7 @@ const (
 	RefusedPublish        = "publish"
 	RefusedSubscribe      = "subscribe"
 	RefusedAuthentication = "authentication"
+	RefusedHandshake      = "handshake" // of TLS: a client that does not trust us, or is none
 )
 
 // Bounds of what is logged of refusals.
@@ -49,6 +50,7 @@ const (
 	publishFormat     = " - Publish Violation - Subject %q"
 	replyFormat       = " - Publish Violation - Reply %q"
 	credentialsFormat = " - %v - %s" // an error, and who
+	handshakeFormat   = " - TLS handshake error: %v%s"
 )
 
 // refusalOf reads what the server logs as an error.
@@ -62,6 +64,9 @@ func refusalOf(format string, args []any) (refusal, bool) {
 		if err, isError := args[0].(error); isError && errors.Is(err, server.ErrAuthentication) {
 			return refusal{RefusedAuthentication, whoIs(client), ""}, true
 		}
+	}
+	if client, ok := strings.CutSuffix(format, handshakeFormat); ok {
+		return refusal{RefusedHandshake, whoIs(client), ""}, true
 	}
 	if client, ok := strings.CutSuffix(format, " - "+server.ErrAuthentication.Error()); ok {
 		return refusal{RefusedAuthentication, whoIs(client), ""}, true
