@@ -3,7 +3,7 @@ package borg
 import "github.com/borgfleet/borgfleet/shared/job"
 
 // cause is what one of borg's errors means to a person. The texts may name
-// {repo}, {location}, {archive}, {host}, {borg} (its version), and {said}:
+// {repo}, {location}, {archive}, {target}, {host}, {borg} (its version), and {said}:
 // borg's own words, without a full stop.
 type cause struct {
 	code    job.Code
@@ -70,6 +70,8 @@ var causes = map[string]cause{
 		hint: "import the key of {repo} (`borg key import`)"},
 	"RepoKeyNotFoundError": {code: job.KeyMissing, message: "there is no key inside {repo}",
 		hint: "import it from a backup of the key (`borg key import`); without the key the data cannot be read"},
+	"UnencryptedRepo": {code: job.InvalidSpec, message: "{repo} is not encrypted: it has no key to export",
+		hint: "register {repo} in borgfleet with encryption none"},
 	"UnknownKeyType": {code: job.RepositoryInvalid, message: "borg {borg} does not know the encryption of {repo}",
 		hint: "upgrade borg on {host}"},
 	"UnsupportedPayloadError": {code: job.RepositoryInvalid, message: "borg {borg} does not know the encryption of {repo}: {said}",
@@ -138,7 +140,7 @@ var modernCodes = map[int]string{
 	25: "MandatoryFeatureUnsupported", 26: "NoManifestError", 27: "UnsupportedManifestError",
 	30: "Archive.AlreadyExists", 31: "Archive.DoesNotExist", 32: "IncompatibleFilesystemEncodingError",
 	40: "KeyfileInvalidError", 41: "KeyfileMismatchError", 42: "KeyfileNotFoundError", 44: "RepoKeyNotFoundError",
-	47: "UnknownKeyType", 48: "UnsupportedPayloadError",
+	46: "UnencryptedRepo", 47: "UnknownKeyType", 48: "UnsupportedPayloadError",
 	50: "NoPassphraseFailure", 51: "PasscommandFailure", 52: "PassphraseWrong", 53: "PasswordRetriesExceeded",
 	60: "CacheInitAbortedError", 61: "EncryptionMethodMismatch", 62: "RepositoryAccessAborted",
 	63: "RepositoryIDNotUnique", 64: "RepositoryReplay",
@@ -206,6 +208,26 @@ var exceptionSigns = []sign{
 		hint:    "run it where the repository is kept, without append-only"}},
 }
 
+// restoreSigns classify a warning after which a restore is not what was asked
+// for: borg tells each file that it could not write, and goes on.
+var restoreSigns = []sign{
+	{[]string{"[Errno 28]"}, cause{code: job.DiskFull,
+		message: "the disk of {target} on {host} is full: {said}",
+		hint:    "free space there, or restore to another disk; what is in {target} is incomplete"}},
+	{[]string{"[Errno 122]"}, cause{code: job.QuotaExceeded,
+		message: "a disk quota for {target} on {host} is used up: {said}",
+		hint:    "raise the quota of borg's user; what is in {target} is incomplete"}},
+	{[]string{"[Errno 30]"}, cause{code: job.PermissionDenied,
+		message: "{target} on {host} is on a read-only file system: {said}",
+		hint:    "see whether the disk was remounted read-only after errors, or restore to another directory"}},
+	{[]string{"[Errno 5]"}, cause{code: job.IntegrityError,
+		message: "a disk of {host} reported an error while borg wrote to {target}: {said}",
+		hint:    "look at the kernel's log of {host}: a disk may be dying; restore to another one"}},
+	{[]string{"damaged (all-zero) chunks", "Size inconsistency detected"}, cause{code: job.IntegrityError,
+		message: "{repo} lacks data of what was restored: {said}",
+		hint:    "a file named in the warnings is not what was backed up; take it from another archive, and run a check job with verify_data"}},
+}
+
 var (
 	noClient = cause{code: job.HostUnreachable, final: true, message: "borg could not start ssh on {host}: {said}",
 		hint: "install the OpenSSH client on {host}, or correct the agent's borg.rsh setting"}
@@ -222,6 +244,12 @@ var (
 		hint: "correct the paths, or mount what they are on; borg left an empty archive {archive} in {repo}"}
 	pathsDenied = cause{code: job.PermissionDenied, message: "nothing was backed up: borg may not read any of the paths: {said}",
 		hint: "run the agent as a user who may read them; borg left an empty archive {archive} in {repo}"}
+	notInArchive = cause{code: job.PathMissing, message: "nothing was restored: archive {archive} has none of the paths: {said}",
+		hint: "give paths as the archive has them, for example etc/hosts, or leave them out to restore everything"}
+	targetDenied = cause{code: job.PermissionDenied, message: "nothing was restored: borg may not write to {target} on {host}: {said}",
+		hint: "run the agent as a user who may, or restore to a directory of its own below policy.restore"}
+	noKey = cause{code: job.Internal, message: "borg ended well, but the key of {repo} could not be encrypted: {said}",
+		hint: "see whether the disk with the agent's data on {host} is full, then try again; the key has not left the host"}
 	unreadable = cause{code: job.Internal, message: "borg ended well, but the result that it printed could not be read: {said}",
 		hint: "a list job shows whether {repo} has what was asked for"}
 	cancelled = cause{code: job.CodeCancelled, message: "the {kind} job was cancelled while borg ran on {host}"}

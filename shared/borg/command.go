@@ -29,7 +29,8 @@ type Task struct {
 // Command returns borg's whole argument vector, beginning with the binary, and
 // the variables to add to its environment. Neither holds a secret. Values that
 // come from a user always follow "=" or "--", so that none is taken for an
-// option. The error is a *job.Failure where the user can do something about it,
+// option. A restore writes into the working directory, which is for the caller
+// to set. The error is a *job.Failure where the user can do something about it,
 // else a fault of the caller: a task that no job can have.
 func Command(task Task, env Environment) (argv, environ []string, err error) {
 	options, target, err := arguments(task)
@@ -40,17 +41,23 @@ func Command(task Task, env Environment) (argv, environ []string, err error) {
 	if binary == "" {
 		binary = "borg"
 	}
-	argv = append([]string{binary, subcommand(task.Kind)}, common(task, env)...)
+	argv = append(append([]string{binary}, subcommand(task.Kind)...), common(task, env)...)
 	argv = append(argv, options...)
 	argv = append(argv, "--")
 	return append(argv, target...), env.variables(task), nil
 }
 
-func subcommand(kind job.Kind) string {
-	if kind == job.Backup {
-		return "create"
+func subcommand(kind job.Kind) []string {
+	switch kind {
+	case job.Backup:
+		return []string{"create"}
+	case job.Restore:
+		return []string{"extract"}
+	case job.KeyExport:
+		return []string{"key", "export"} // without a path: to standard output
+	default:
+		return []string{string(kind)}
 	}
-	return string(kind)
 }
 
 // common returns the options that every command gets.
@@ -83,6 +90,9 @@ func arguments(task Task) (options, target []string, err error) {
 	if task.Spec == nil || task.Spec.Kind() != task.Kind {
 		return nil, nil, fmt.Errorf("the spec is %T", task.Spec)
 	}
+	if err := task.Repository.CheckKind(task.Kind); err != nil {
+		return nil, nil, err
+	}
 	target = []string{repository}
 	switch spec := task.Spec.(type) {
 	case job.InitSpec:
@@ -100,6 +110,13 @@ func arguments(task Task) (options, target []string, err error) {
 		if spec.Archive != "" {
 			target = []string{repository + "::" + literal(spec.Archive)}
 		}
+	case job.RestoreSpec:
+		if spec.Archive == "" {
+			return nil, nil, errors.New("no archive name")
+		}
+		options = []string{"--progress"}
+		target = append([]string{repository + "::" + literal(spec.Archive)}, literalPaths(spec.Paths)...)
+	case job.KeyExportSpec:
 	case job.PruneSpec:
 		options, err = pruneOptions(spec, task.Host)
 	case job.CompactSpec:
@@ -219,6 +236,17 @@ func appendCount(options []string, name string, n int) []string {
 // literal protects text from borg's placeholders ({now}, {hostname}, …).
 func literal(text string) string {
 	return strings.NewReplacer("{", "{{", "}", "}}").Replace(text)
+}
+
+// literalPaths returns patterns that match the given files and directories of an
+// archive, and what is in them, and nothing else: a path that begins like a
+// pattern ("re:") is none.
+func literalPaths(paths []string) []string {
+	patterns := make([]string, len(paths))
+	for i, path := range paths {
+		patterns[i] = "pp:" + path
+	}
+	return patterns
 }
 
 // prefixGlob returns the glob that matches the archives whose name begins with

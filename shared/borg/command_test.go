@@ -38,6 +38,9 @@ func TestCommand(t *testing.T) {
 		"list by name":  {spec: job.ListSpec{Prefix: "a[*]?{x}", Last: 7}, want: "borg list --log-json --lock-wait=60 --json '--format={hostname}{username}{comment}' '--glob-archives=a[[][*]][?]{{x}}*' --last=7 -- /srv/lab/repo"},
 		"info":          {spec: job.InfoSpec{}, want: "borg info --log-json --lock-wait=60 --json -- /srv/lab/repo"},
 		"info archive":  {spec: job.InfoSpec{Archive: "a{b}"}, want: "borg info --log-json --lock-wait=60 --json -- '/srv/lab/repo::a{{b}}'"},
+		"restore":       {spec: job.RestoreSpec{Archive: "a{b}", Target: "/t"}, want: "borg extract --log-json --lock-wait=60 --progress -- '/srv/lab/repo::a{{b}}'"},
+		"restore paths": {spec: job.RestoreSpec{Archive: "a", Target: "/t", Paths: []string{"-x", "re:{y}"}}, want: "borg extract --log-json --lock-wait=60 --progress -- /srv/lab/repo::a pp:-x 'pp:re:{y}'"},
+		"key export":    {spec: job.KeyExportSpec{Recipient: recipient}, want: "borg key export --log-json --lock-wait=60 -- /srv/lab/repo"},
 		"prune":         {spec: job.PruneSpec{KeepDaily: 7}, want: "borg prune --log-json --lock-wait=60 --list --progress '--glob-archives=web1-*' --keep-daily=7 -- /srv/lab/repo"},
 		"compact":       {spec: job.CompactSpec{}, want: "borg compact --log-json --lock-wait=60 --progress --verbose -- /srv/lab/repo"},
 		"compact more":  {spec: job.CompactSpec{Threshold: 5}, want: "borg compact --log-json --lock-wait=60 --progress --verbose --threshold=5 -- /srv/lab/repo"},
@@ -67,15 +70,19 @@ func TestCommand(t *testing.T) {
 
 func TestCommandRefusesWhatNoJobCanBe(t *testing.T) {
 	tests := map[string]func(*borg.Task){
-		"no spec":                func(task *borg.Task) { task.Spec = nil },
-		"spec of another kind":   func(task *borg.Task) { task.Kind = job.Check },
-		"no location":            func(task *borg.Task) { task.Repository.Location = "" },
-		"location with braces":   func(task *borg.Task) { task.Repository.Location = "/srv/{hostname}" },
-		"no archive name":        func(task *borg.Task) { task.Archive = "" },
-		"no paths":               func(task *borg.Task) { task.Spec = job.BackupSpec{} },
-		"prune without rules":    func(task *borg.Task) { task.Kind, task.Spec = job.Prune, job.PruneSpec{} },
-		"prune of nobody":        func(task *borg.Task) { task.Kind, task.Spec, task.Host = job.Prune, job.PruneSpec{KeepLast: 1}, "" },
-		"init in unknown mode":   func(task *borg.Task) { task.Kind, task.Spec = job.Init, job.InitSpec{Encryption: "rot13"} },
+		"no spec":               func(task *borg.Task) { task.Spec = nil },
+		"spec of another kind":  func(task *borg.Task) { task.Kind = job.Check },
+		"no location":           func(task *borg.Task) { task.Repository.Location = "" },
+		"location with braces":  func(task *borg.Task) { task.Repository.Location = "/srv/{hostname}" },
+		"no archive name":       func(task *borg.Task) { task.Archive = "" },
+		"no paths":              func(task *borg.Task) { task.Spec = job.BackupSpec{} },
+		"prune without rules":   func(task *borg.Task) { task.Kind, task.Spec = job.Prune, job.PruneSpec{} },
+		"prune of nobody":       func(task *borg.Task) { task.Kind, task.Spec, task.Host = job.Prune, job.PruneSpec{KeepLast: 1}, "" },
+		"init in unknown mode":  func(task *borg.Task) { task.Kind, task.Spec = job.Init, job.InitSpec{Encryption: "rot13"} },
+		"restore of no archive": func(task *borg.Task) { task.Kind, task.Spec = job.Restore, job.RestoreSpec{Target: "/t"} },
+		"key of no encryption": func(task *borg.Task) {
+			task.Kind, task.Spec, task.Repository.Encryption = job.KeyExport, job.KeyExportSpec{Recipient: recipient}, job.Unencrypted
+		},
 		"kind that is for later": func(task *borg.Task) { task.Kind = job.Mount },
 	}
 	for name, edit := range tests {
@@ -91,7 +98,8 @@ func TestCommandRefusesWhatNoJobCanBe(t *testing.T) {
 
 // Every kind that the vocabulary can run has a command here.
 func TestCommandForEveryRunnableKind(t *testing.T) {
-	specs := []job.Spec{job.InitSpec{}, backupOf("/etc"), job.ListSpec{}, job.InfoSpec{}, job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}}
+	specs := []job.Spec{job.InitSpec{}, backupOf("/etc"), job.ListSpec{}, job.InfoSpec{}, restoreOf("/etc"),
+		job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}, job.KeyExportSpec{Recipient: recipient}}
 	var kinds []job.Kind
 	for _, spec := range specs {
 		if _, _, err := borg.Command(baseTask(neutralRoot, spec), borg.Environment{}); err != nil {

@@ -34,6 +34,17 @@ type facts struct {
 	roots        map[string]rootState // backup: the paths asked for
 	kept, pruned []string             // prune
 	freed        *int64               // compact
+
+	restore   bool
+	unmatched int      // restore: paths that the archive does not have
+	denied    string   // restore: the first file that could not be written for lack of rights
+	spoilt    *spoiled // restore: why files are missing or wrong for good
+}
+
+// spoiled is what makes a restore useless, and borg's words about it.
+type spoiled struct {
+	cause cause
+	said  string
 }
 
 // rootState says whether a path that was asked for could be read at all.
@@ -62,7 +73,7 @@ func (n *notes) add(text string, limit int) {
 func newFacts(task Task) facts {
 	backup, ok := task.Spec.(job.BackupSpec)
 	if !ok {
-		return facts{}
+		return facts{restore: task.Kind == job.Restore}
 	}
 	roots := make(map[string]rootState, len(backup.Paths))
 	for _, root := range backup.Paths {
@@ -121,6 +132,27 @@ func (f *facts) warned(text string) {
 	}
 	if len(f.roots) > 0 {
 		f.root(text)
+	}
+	if f.restore {
+		f.unrestored(text)
+	}
+}
+
+var unmatchedPath = regexp.MustCompile(`(?s)^Include pattern '.*' never matched\.$`)
+
+// unrestored notes a warning about something that a restore does not bring.
+func (f *facts) unrestored(text string) {
+	if unmatchedPath.MatchString(text) {
+		f.unmatched++
+		return
+	}
+	if f.denied == "" && (strings.Contains(text, "[Errno 13]") || strings.Contains(text, "[Errno 1]")) {
+		f.denied = head(clean(text), maxFactBytes)
+	}
+	for _, sign := range restoreSigns {
+		if f.spoilt == nil && sign.in(text) {
+			f.spoilt = &spoiled{cause: sign.cause, said: head(clean(text), maxFactBytes)}
+		}
 	}
 }
 

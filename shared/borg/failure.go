@@ -143,10 +143,16 @@ func (p *Parser) explain(why cause, said string, exit Exit) *job.Failure {
 	if said == "" {
 		said = "borg did not say more"
 	}
+	archive := p.task.Archive
+	restore, restoring := p.task.Spec.(job.RestoreSpec)
+	if restoring {
+		archive = restore.Archive
+	}
 	fill := strings.NewReplacer(
+		"{target}", clean(restore.Target),
 		"{repo}", "repository "+p.task.Repository.Name,
 		"{location}", clean(p.task.Repository.Location),
-		"{archive}", clean(p.task.Archive),
+		"{archive}", clean(archive),
 		"{host}", p.task.Host,
 		"{borg}", p.task.Version.Text,
 		"{kind}", string(p.task.Kind),

@@ -254,7 +254,8 @@ func TestPythonGivesUp(t *testing.T) {
 	const trace = "Traceback (most recent call last):\n  File \"/usr/bin/borg\", line 33, in <module>\n    from borg.archiver import main\n"
 	const missing = trace + "ModuleNotFoundError: No module named 'borg'\n"
 	specs := []job.Spec{
-		job.InitSpec{}, backupOf("/data"), job.ListSpec{}, job.InfoSpec{}, job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{},
+		job.InitSpec{}, backupOf("/data"), job.ListSpec{}, job.InfoSpec{}, restoreOf("/etc"),
+		job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}, job.KeyExportSpec{Recipient: recipient},
 	}
 	for _, spec := range specs {
 		t.Run(string(spec.Kind()), func(t *testing.T) {

@@ -33,7 +33,8 @@ func FuzzParser(f *testing.F) {
 	}
 	f.Add([]byte("Enter passphrase: {\"type\": \"log_message\", \"time\": 1e300}\r\n\xff{\"\n"), []byte("{"), uint16(1), uint8(2), uint8(1))
 	f.Add([]byte(`{"type": "progress_percent", "current": -1, "total": 9223372036854775807, "time": 5}`), []byte(`{"archives":[{}]}`), uint16(3), uint8(143), uint8(2))
-	specs := []job.Spec{job.InitSpec{}, backupOf("/srv/lab/nope", "/srv"), job.ListSpec{}, job.InfoSpec{}, job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}}
+	specs := []job.Spec{job.InitSpec{}, backupOf("/srv/lab/nope", "/srv"), job.ListSpec{}, job.InfoSpec{}, restoreOf("/etc"),
+		job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}, job.KeyExportSpec{Recipient: recipient}}
 	f.Fuzz(func(t *testing.T, stderr, stdout []byte, chunk uint16, code, choice uint8) {
 		task := baseTask(neutralRoot, specs[int(choice)%len(specs)])
 		if choice >= 128 {

@@ -78,6 +78,12 @@ func (l *lab) command(task borg.Task) (cmd *exec.Cmd, passphrase *os.File) {
 	cmd = exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(borg.Inherit(os.Environ()), environ...)
 	cmd.Dir = l.root
+	if restore, ok := task.Spec.(job.RestoreSpec); ok {
+		cmd.Dir = restore.Target
+		if err := os.MkdirAll(cmd.Dir, 0o700); err != nil {
+			l.t.Fatal(err)
+		}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if !task.Encrypted {
 		return cmd, nil
@@ -131,6 +137,9 @@ func (l *lab) run(task borg.Task, onStderr func(process *os.Process, chunk []byt
 		}
 	}
 	exit := wait(l.t, cmd)
+	if export, ok := task.Spec.(job.KeyExportSpec); ok && out.Len() > 0 {
+		return recording{stdout: sealed(l.t, out.Bytes(), export.Recipient), stderr: said, exit: exit}
+	}
 	return recording{stdout: out.Bytes(), stderr: said, exit: exit}
 }
 

@@ -79,9 +79,10 @@ type message struct {
 	Status    string  `json:"status"`
 	Path      string  `json:"path"`
 
-	Operation int64 `json:"operation"` // counts per process: not unique over ssh
-	Current   int64 `json:"current"`
-	Total     int64 `json:"total"`
+	Operation int64    `json:"operation"` // counts per process: not unique over ssh
+	Current   int64    `json:"current"`
+	Total     int64    `json:"total"`
+	Info      []string `json:"info"` // extract: the file's path
 
 	OriginalSize     int64 `json:"original_size"`
 	CompressedSize   int64 `json:"compressed_size"`

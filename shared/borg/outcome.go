@@ -92,7 +92,11 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 		if exit.Cancelled {
 			return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}
 		}
-		return job.Outcome{State: job.Failed, Failure: p.explain(unreadable, err.Error(), exit)}
+		why := unreadable
+		if p.task.Kind == job.KeyExport {
+			why = noKey
+		}
+		return job.Outcome{State: job.Failed, Failure: p.explain(why, err.Error(), exit)}
 	}
 	if class == classOK {
 		return job.Outcome{State: job.Succeeded, Result: result}
@@ -150,8 +154,9 @@ func (p *Parser) broken(exit Exit) *job.Failure {
 }
 
 // falseWarning returns the failure that borg tells as a warning: a check that
-// found damage, and a backup of nothing. The result stays with it, as it says
-// what is damaged and which empty archive is there now.
+// found damage, a backup of nothing, and a restore that lacks what it should
+// have. The result stays with it, as it says what is damaged or not restored,
+// and which empty archive is there now.
 func (p *Parser) falseWarning(result *job.Result, exit Exit) *job.Failure {
 	switch p.task.Kind {
 	case job.Check:
@@ -170,6 +175,26 @@ func (p *Parser) falseWarning(result *job.Result, exit Exit) *job.Failure {
 			why = pathsMissing
 		}
 		return p.explain(why, p.facts.warnings.texts[0], exit) // there is one for every path
+	case job.Restore:
+		return p.halfRestored(exit)
+	default:
+		return nil
+	}
+}
+
+// halfRestored returns why a restore must not count as one although borg went
+// on to its end: it warns of a file that it could not write, and of a path that
+// the archive does not have, and takes the next one.
+func (p *Parser) halfRestored(exit Exit) *job.Failure {
+	spec, _ := p.task.Spec.(job.RestoreSpec)
+	f := &p.facts
+	switch {
+	case len(spec.Paths) > 0 && f.unmatched >= len(spec.Paths):
+		return p.explain(notInArchive, f.warnings.texts[0], exit)
+	case f.spoilt != nil:
+		return p.explain(f.spoilt.cause, f.spoilt.said, exit)
+	case f.denied != "" && p.progress.numbers.OriginalSize == 0:
+		return p.explain(targetDenied, f.denied, exit)
 	default:
 		return nil
 	}

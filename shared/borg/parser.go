@@ -28,6 +28,9 @@ type Exit struct {
 // 200,000 archives.
 const maxStdoutBytes = 64 << 20
 
+// maxKeyBytes bounds a key that is given out; they have about a kilobyte.
+const maxKeyBytes = 64 << 10
+
 // maxMessageLines bounds the lines that one message of borg's makes in a log.
 // Of a longer one the end is kept, where a traceback names its cause.
 const maxMessageLines = 100
@@ -60,12 +63,17 @@ func (p *Parser) Stderr(chunk []byte) []Item {
 }
 
 // Stdout takes the next bytes of standard output. What matters there is one
-// JSON object, which [Parser.Finish] reads.
+// JSON object, or for a key export the encrypted key, which [Parser.Finish]
+// reads.
 func (p *Parser) Stdout(chunk []byte) {
-	if !printsJSON(p.task.Kind) {
+	limit := maxStdoutBytes
+	switch {
+	case p.task.Kind == job.KeyExport:
+		limit = maxKeyBytes
+	case !printsJSON(p.task.Kind):
 		return
 	}
-	room := maxStdoutBytes - len(p.stdout)
+	room := limit - len(p.stdout)
 	if len(chunk) > room {
 		chunk, p.cut = chunk[:room], true
 	}

@@ -14,6 +14,9 @@ import (
 // are named by borg's message ids, such as cache.sync or repository.check.
 const phaseCreate = "create"
 
+// msgExtract is the message id of the bar of a restore, which counts bytes.
+const msgExtract = "extract"
+
 // maxPercent is the most that is said of something that still runs.
 const maxPercent = 99
 
@@ -25,6 +28,7 @@ const maxOperations = 16
 type progress struct {
 	baseline   *job.Baseline
 	numbers    job.Progress // sizes, files and percentage as last told, for the phases after
+	total      int64        // restore: the bytes that it is about
 	rate       meter
 	operations map[operation]start
 }
@@ -108,9 +112,25 @@ func (p *progress) indicator(said message) *job.Progress {
 	if !ok {
 		return &now
 	}
+	if said.MsgID == msgExtract && said.Total > 0 {
+		p.extract(&now, said)
+	}
 	now.Percent = share(value)
 	now.ETASeconds = p.extrapolate(operation{said.MsgID, said.Operation}, moment(said.Time), value)
 	return &now
+}
+
+// extract reads the bar of a restore. What borg writes just now counts as
+// written.
+func (p *progress) extract(now *job.Progress, said message) {
+	p.total = said.Total
+	p.numbers.OriginalSize = min(max(said.Current, 0), said.Total)
+	p.rate.add(moment(said.Time), p.numbers.OriginalSize)
+	now.OriginalSize = p.numbers.OriginalSize
+	now.Rate = p.rate.perSecond()
+	if len(said.Info) > 0 {
+		now.Path = oneLine(said.Info[0])
+	}
 }
 
 // extrapolate estimates the seconds that a step still takes from the pace it

@@ -89,6 +89,8 @@ func recordedOnly() []scenario {
 	return []scenario{
 		{name: "disk-full", spec: backupOf("/data"), state: job.Failed, code: job.DiskFull},
 		{name: "path-unreadable", spec: backupOf("/secret"), state: job.Failed, code: job.PermissionDenied},
+		{name: "restore-disk-full", spec: restoreOf(), state: job.Failed, code: job.DiskFull},
+		{name: "restore-denied", spec: restoreOf(), state: job.Failed, code: job.PermissionDenied},
 		{name: "repository-not-writable", spec: job.ListSpec{}, state: job.Failed, code: job.PermissionDenied},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -70,12 +71,17 @@ func readReport(stdout []byte) (report, error) {
 }
 
 // fill completes a result from what standard output said, for kinds that
-// print something there.
+// print something there, and from the spec.
 func (p *Parser) fill(result *job.Result) error {
-	if !printsJSON(p.task.Kind) {
+	switch {
+	case p.task.Kind == job.Restore:
+		p.fillRestore(result)
 		return nil
-	}
-	if p.cut {
+	case p.task.Kind == job.KeyExport:
+		return p.fillKey(result)
+	case !printsJSON(p.task.Kind):
+		return nil
+	case p.cut:
 		return fmt.Errorf("read borg's result: longer than %d bytes", maxStdoutBytes)
 	}
 	said, err := readReport(p.stdout)
@@ -96,6 +102,36 @@ func (p *Parser) fill(result *job.Result) error {
 			fillArchive(result, said.Archives[0])
 		}
 	}
+	return nil
+}
+
+// fillRestore says what was restored, and where. Borg counts no files.
+func (p *Parser) fillRestore(result *job.Result) {
+	if spec, ok := p.task.Spec.(job.RestoreSpec); ok {
+		result.Archive, result.Target = spec.Archive, clean(spec.Target)
+	}
+	result.OriginalSize = p.progress.total
+	if len(result.Warnings) > 0 { // something may be left out: what borg told last
+		result.OriginalSize = p.progress.numbers.OriginalSize
+	}
+}
+
+// The first and the last line of an armoured age file.
+const (
+	ageBegin = "-----BEGIN AGE ENCRYPTED FILE-----\n"
+	ageEnd   = "\n-----END AGE ENCRYPTED FILE-----\n"
+)
+
+// errNoKey does not repeat what came instead: it could be the key.
+var errNoKey = errors.New("what came is not a whole encrypted file")
+
+// fillKey takes the key over, which must be encrypted by now.
+func (p *Parser) fillKey(result *job.Result) error {
+	text := string(p.stdout)
+	if p.cut || !strings.HasPrefix(text, ageBegin) || !strings.HasSuffix(text, ageEnd) {
+		return errNoKey
+	}
+	result.KeyExport = text
 	return nil
 }
 

@@ -54,21 +54,32 @@ func baseTask(root string, spec job.Spec) borg.Task {
 	}
 }
 
-// resolve puts the lab's directory before the paths of a backup.
+// resolve puts the lab's directory before the paths of a backup or a restore.
 func resolve(spec job.Spec, root string) job.Spec {
-	backup, ok := spec.(job.BackupSpec)
-	if !ok {
+	below := func(paths []string) []string {
+		resolved := make([]string, len(paths))
+		for i, path := range paths {
+			resolved[i] = root + path
+		}
+		return resolved
+	}
+	switch spec := spec.(type) {
+	case job.BackupSpec:
+		spec.Paths = below(spec.Paths)
+		return spec
+	case job.RestoreSpec:
+		spec.Target, spec.Paths = root+spec.Target, below(spec.Paths)
+		return spec
+	default:
 		return spec
 	}
-	paths := make([]string, len(backup.Paths))
-	for i, path := range backup.Paths {
-		paths[i] = root + path
-	}
-	backup.Paths = paths
-	return backup
 }
 
 func backupOf(paths ...string) job.BackupSpec { return job.BackupSpec{Paths: paths} }
+
+func restoreOf(paths ...string) job.RestoreSpec {
+	return job.RestoreSpec{Archive: "web1-b", Target: "/restored", Paths: paths}
+}
 
 // play makes the scenario happen and returns what borg did.
 func (s scenario) play(t *testing.T) (*lab, borg.Task, recording) {
@@ -101,17 +112,19 @@ func (s scenario) play(t *testing.T) (*lab, borg.Task, recording) {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(goodScenarios(), faultScenarios(), connectionScenarios(), signalScenarios())
+	return slices.Concat(goodScenarios(), restoreScenarios(), keyScenarios(), faultScenarios(), connectionScenarios(), signalScenarios())
+}
+
+// withArchives makes three archives of data.
+func withArchives(l *lab) {
+	for _, name := range []string{"web1-a", "web1-b", "web2-a"} {
+		task := baseTask(l.root, resolve(backupOf("/data"), l.root))
+		task.Archive = name
+		l.must(task)
+	}
 }
 
 func goodScenarios() []scenario {
-	withArchives := func(l *lab) {
-		for _, name := range []string{"web1-a", "web1-b", "web2-a"} {
-			task := baseTask(l.root, resolve(backupOf("/data"), l.root))
-			task.Archive = name
-			l.must(task)
-		}
-	}
 	return []scenario{
 		{name: "init", spec: job.InitSpec{}, fresh: true, state: job.Succeeded},
 		{name: "backup", spec: job.BackupSpec{Paths: []string{"/data"}, Comment: "before {the} move", Compression: "zstd,3",

@@ -15,8 +15,12 @@ func cancelled(why string) job.Outcome {
 }
 
 // startFailure explains why borg could not be started.
-func startFailure(host, binary string, err *process.StartError) *job.Failure {
+func (r *run) startFailure(binary string, err *process.StartError) *job.Failure {
+	host := r.attempt.Host
+	restore, restoring := r.attempt.Task.Spec.(job.RestoreSpec)
 	switch {
+	case err.Dir && restoring:
+		return targetFailure(host, restore.Target, err)
 	case err.Program && errors.Is(err, syscall.ENOENT):
 		return job.Fail(job.BorgMissing, "there is no borg on %s: %s", host, err).
 			WithHint("install it there (Debian: apt install borgbackup), or set borg.binary in the agent's configuration")
@@ -38,6 +42,27 @@ func startFailure(host, binary string, err *process.StartError) *job.Failure {
 	}
 }
 
+// targetFailure explains why nothing can be restored to a directory.
+func targetFailure(host, target string, err error) *job.Failure {
+	switch {
+	case errors.Is(err, syscall.ENOTEMPTY):
+		return job.Fail(job.InvalidSpec, "there is something in %s on %s already", target, host).
+			WithHint("restore to a new directory, or say overwrite: files of the same name are then replaced, all others stay")
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
+		return job.Fail(job.InvalidSpec, "%s on %s is not a directory: a part of it is a file, or has just become a symbolic link", target, host).
+			WithHint("restore to another directory")
+	}
+	failure := job.Fail(startCode(err), "%s on %s cannot be restored to: %s", target, host, err)
+	switch failure.Code {
+	case job.DiskFull:
+		return failure.WithHint("free space there, or restore to another disk")
+	case job.PermissionDenied:
+		return failure.WithHint("run the agent as a user who may write there, or restore to another directory")
+	default:
+		return failure.WithHint("look at that directory on %s, and at the agent's log", host)
+	}
+}
+
 func startCode(err error) job.Code {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -50,9 +75,10 @@ func startCode(err error) job.Code {
 }
 
 // exitFailure is startFailure for a failed start that was found afterwards.
-func exitFailure(host string, exit process.Exit) *job.Failure {
+func (r *run) exitFailure(exit process.Exit) *job.Failure {
+	why := &process.StartError{Doing: "start borg", Err: errors.New(exit.StartError)}
 	if exit.StartErrno != 0 {
-		return startFailure(host, "borg", &process.StartError{Doing: exit.StartError, Err: exit.StartErrno, Program: true})
+		why = &process.StartError{Doing: exit.StartError, Err: exit.StartErrno, Program: !exit.StartDir, Dir: exit.StartDir}
 	}
-	return startFailure(host, "borg", &process.StartError{Doing: "start borg", Err: errors.New(exit.StartError)})
+	return r.startFailure("borg", why)
 }

@@ -77,13 +77,19 @@ func (r *run) start(ctx context.Context, argv, environ []string) (*job.Failure, 
 	command := process.Command{
 		ID: r.attempt.ID(), Argv: argv, Env: environ, Nice: r.options.Nice, IOClass: r.options.IOClass,
 	}
+	switch spec := r.attempt.Task.Spec.(type) {
+	case job.RestoreSpec: // borg writes into its working directory
+		command.Dir, command.MakeDir, command.EmptyDir = spec.Target, true, !spec.Overwrite
+	case job.KeyExportSpec:
+		command.Recipient = spec.Recipient
+	}
 	var started process.Started
 	err := retry(ctx, r.logger, "start borg", func() (err error) {
 		started, err = r.options.Executor.Start(ctx, command, r.attempt.Passphrase)
 		return err
 	})
 	if failure, ok := errors.AsType[*process.StartError](err); ok {
-		return startFailure(r.attempt.Host, argv[0], failure), nil
+		return r.startFailure(argv[0], failure), nil
 	}
 	if err != nil || started.PID == 0 { // 0: it is lost, which is found out by following
 		return nil, err
@@ -184,7 +190,7 @@ func (r *run) outcome(exit process.Exit) job.Outcome {
 		r.logger.Warn("borg's output is shorter than it was", "read", r.at, "before", r.from.Offsets)
 	}
 	if exit.StartError != "" {
-		return failed(exitFailure(r.attempt.Host, exit))
+		return failed(r.exitFailure(exit))
 	}
 	return r.parser.Finish(borg.Exit{
 		Lost: exit.Lost,

@@ -69,7 +69,7 @@ const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8
 
 // Who pastes the wrong line of an age-keygen file must not see it in a log.
 func TestAgeIdentityIsNotRepeated(t *testing.T) {
-	const identity = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
+	identity := "AGE-SECRET-KEY-1" + strings.Repeat("Q", 58)
 	for _, pasted := range []string{identity, strings.ToLower(identity)} {
 		_, err := job.ParseSpec(job.KeyExport, []byte(`{"recipient":"`+pasted+`"}`))
 		if err == nil || !strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), pasted[15:]) {
