@@ -1,0 +1,72 @@
+package enrol
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+	"golang.org/x/time/rate"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// serveRenewal answers a host that asks for other credentials. The subject says
+// which: only that host may publish there, and only there it is answered.
+func (s *Service) serveRenewal(ctx context.Context, msg *nats.Msg) {
+	host, err := bus.HostOf(msg.Subject)
+	if err != nil || !bus.OwnInbox(host, msg.Reply) {
+		s.logger.Warn("ignored a request for credentials that wants its answer elsewhere", "subject", msg.Subject)
+		return
+	}
+	if !s.mayRenew(host) {
+		s.respond(msg, bus.RenewReply{Failure: job.Fail(job.TooMany, "host %s asks too often", host).WithHint("try again in a minute")})
+		return
+	}
+	var request bus.RenewRequest
+	if err := json.Unmarshal(msg.Data, &request); err != nil {
+		s.respond(msg, bus.RenewReply{Failure: job.Invalid("request", "is not JSON")})
+		return
+	}
+	token, err := s.renew(ctx, host, request)
+	if err != nil {
+		s.respond(msg, bus.RenewReply{Failure: s.refusal("credentials for host "+host, err)})
+		return
+	}
+	s.respond(msg, bus.RenewReply{JWT: token})
+}
+
+// mayRenew limits each host by itself. Hosts without an identity do not come
+// here, so the limiters are no more than there have been hosts.
+func (s *Service) mayRenew(host string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	limiter, ok := s.renewals[host]
+	if !ok {
+		limiter = rate.NewLimiter(rate.Every(renewalEvery), renewalBurst)
+		s.renewals[host] = limiter
+	}
+	return limiter.AllowN(time.Now(), 1)
+}
+
+// renew returns a JWT for the present identity, or for one that is to follow
+// it; none when that one is confirmed.
+func (s *Service) renew(ctx context.Context, host string, request bus.RenewRequest) (string, error) {
+	switch {
+	case !nkeys.IsValidPublicUserKey(request.PublicKey):
+		return "", malformed("public_key", "a public key of a bus identity")
+	case request.SealKey != "" && !nkeys.IsValidPublicCurveKey(request.SealKey):
+		return "", malformed("seal_key", "a public curve key")
+	case request.SSHKey != "" && !validSSHKey(request.SSHKey):
+		return "", malformed("ssh_key", "an ed25519 public key in authorized_keys form")
+	}
+	if request.Confirm {
+		return "", s.options.Registry.ConfirmKey(ctx, host, request)
+	}
+	if err := s.options.Registry.StageKey(ctx, host, request); err != nil { // the present one again changes nothing
+		return "", err
+	}
+	return s.options.Minter.AuthorizeAgent(host, request.PublicKey)
+}
