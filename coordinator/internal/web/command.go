@@ -12,8 +12,7 @@ import (
 // commands prints what a reader may type instead of clicking.
 type commands struct {
 	dataDir string
-	busURL  string
-	host    string // of the coordinator's HTTP listener, as the reader reached it
+	origin  string // scheme and host of the coordinator's HTTP listener, as the reader reached it
 }
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
@@ -43,18 +42,25 @@ func (c commands) borgfleet(words ...string) string {
 	return shell(append([]string{"borgfleet"}, words...)...)
 }
 
-// AddHost names a host and makes its credentials.
-func (c commands) AddHost(name string) string { return c.borgfleet("host", "add", name) }
+// HostToken lets a host in: it prints the command to run there.
+func (c commands) HostToken(name string) string { return c.borgfleet("host", "token", name) }
 
-// RunAgent starts the agent of a host on the coordinator's own machine.
-func (c commands) RunAgent(name string) string {
-	return shell("borgfleet-agent", "run", "--host", name, "--data", "/var/lib/borgfleet-agent",
-		"--bus", c.busURL, "--credentials", c.dataDir+"/agents/"+name+"/agent.creds")
+// ReplaceHost is HostToken for a host that has an identity already.
+func (c commands) ReplaceHost(name string) string {
+	return c.borgfleet("host", "token", name, "--replace")
 }
+
+// RemoveHost ends a host.
+func (c commands) RemoveHost(name string) string { return c.borgfleet("host", "remove", name) }
 
 // AddRepository names a repository.
 func (c commands) AddRepository(name string) string {
 	return c.borgfleet("repo", "add", name, "--location", "/srv/borg/"+name, "--generate-passphrase")
+}
+
+// ExportKey saves borg's key of a repository, encrypted.
+func (c commands) ExportKey(name, host string) string {
+	return c.borgfleet("repo", "key-export", name, "--host", host, "--recipient", "age1...", "-o", name+".key.age")
 }
 
 // InitRepository creates it.
@@ -93,7 +99,7 @@ func (c commands) Submit(request job.Request) string {
 
 // Post submits a request over HTTP.
 func (c commands) Post(request job.Request) string {
-	return shell("curl", c.url("/jobs"), "--json", requestJSON(request))
+	return curl(c.url("/jobs"), "--json", requestJSON(request))
 }
 
 // AboutJob is a command of the job family about one job.
@@ -103,13 +109,31 @@ func (c commands) AboutJob(verb string, id job.ID) string {
 
 // PostJob does an action on a job over HTTP.
 func (c commands) PostJob(verb string, id job.ID) string {
-	return shell("curl", "-X", "POST", c.url("/jobs/"+string(id)+"/"+verb))
+	return curl("-X", "POST", c.url("/jobs/"+string(id)+"/"+verb))
 }
 
 // GetJob reads a job over HTTP.
-func (c commands) GetJob(id job.ID) string { return shell("curl", c.url("/jobs/"+string(id))) }
+func (c commands) GetJob(id job.ID) string { return curl(c.url("/jobs/" + string(id))) }
 
-func (c commands) url(path string) string { return "http://" + c.host + "/api/v1" + path }
+func (c commands) url(path string) string { return c.origin + "/api/v1" + path }
+
+// curl is a request with an API token. Other users of the machine do not see
+// it: curl wipes this argument.
+func curl(words ...string) string { return `curl --oauth2-bearer "$TOKEN" ` + shell(words...) }
+
+// AddUser invites a person.
+func (c commands) AddUser() string { return c.borgfleet("user", "add", "NAME", "--role", "viewer") }
+
+// AddToken makes a token for a program.
+func (c commands) AddToken() string { return c.borgfleet("token", "add", "NAME", "--role", "viewer") }
+
+// AddCredentials makes credentials for the bus.
+func (c commands) AddCredentials() string {
+	return c.borgfleet("nats-creds", "NAME", "--role", "viewer", "-o", "NAME.creds")
+}
+
+// VerifyAudit checks the audit's chain.
+func (c commands) VerifyAudit() string { return c.borgfleet("audit", "verify") }
 
 // requestJSON is the request as people would type it: only what is set.
 func requestJSON(request job.Request) string { return string(encode(request)) }

@@ -38,7 +38,7 @@ func empty() *world {
 
 // rich is a fleet in which everything happens at once.
 func rich() *world {
-	w := &world{now: noon, feed: feed.New(), logs: map[job.ID]fleet.JobLog{}}
+	w := &world{now: noon, feed: feed.New(), logs: map[job.ID]fleet.JobLog{}, people: somebody()}
 	w.status.Summary = "2 of 4 hosts need attention"
 	w.status.Attention = []fleet.Attention{
 		{Kind: "failed", Host: "db2", Repository: "db-main", Job: failedBackup, Since: noon.Add(-11 * time.Hour), Message: "no space left in the repository", Hint: "1.2 GB free on store.example.net. Prune or compact `db-main`, or raise its quota, then retry."},

@@ -32,6 +32,7 @@ type world struct {
 	refuse       error // what every action answers, when set
 	broken       error // what every read answers, when set
 	feed         *feed.Feed
+	people
 }
 
 func (w *world) Status(context.Context) (fleet.Status, error) {
@@ -190,14 +191,21 @@ func (w *world) change(update feed.Update, change func()) {
 
 func (w *world) handler(t testing.TB) http.Handler {
 	t.Helper()
-	handler, err := web.New(web.Options{
-		Status: w, Jobs: w, Actions: w, Hosts: w, Repositories: w, Feed: w.feed, Logger: hclog.NewNullLogger(),
-		Now: func() time.Time { return w.now }, Version: "1.0.0", DataDir: "/srv/borgfleet",
-	})
+	options := w.options()
+	options.Now, options.Version, options.DataDir, options.OIDCName = func() time.Time { return w.now }, "1.0.0", "/srv/borgfleet", w.oidc
+	handler, err := web.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return handler
+	return w.authenticated(handler)
+}
+
+// options are those that are required.
+func (w *world) options() web.Options {
+	return web.Options{
+		Status: w, Jobs: w, Actions: w, Hosts: w, Repositories: w, Feed: w.feed, Logger: hclog.NewNullLogger(),
+		Enroller: w, Remover: w, Sessions: w, Users: w, Tokens: w, Credentials: w, Audit: w,
+	}
 }
 
 // get returns the page at an address.

@@ -138,7 +138,8 @@ type careForm struct {
 	Key    string
 	Kind   job.Kind
 	Host   string
-	Known  []string // hosts to choose from
+	Kinds  []job.Kind // to choose from
+	Known  []string   // hosts to choose from
 	Faults []*job.Failure
 }
 
@@ -147,7 +148,7 @@ var careKinds = []job.Kind{job.Info, job.List, job.Check, job.Compact, job.Init}
 
 // KindChoices is the menu of kinds.
 func (f *careForm) KindChoices() []choice {
-	list := choices(f.Kind, "", careKinds)
+	list := choices(f.Kind, "", f.Kinds)
 	for i, c := range list {
 		list[i].Label = careLabels[job.Kind(c.Value)]
 	}
@@ -170,8 +171,13 @@ func (s *site) fillCareForm(ctx context.Context, r fleet.RepositoryView, form *c
 		form = &careForm{Key: newKey(s), Kind: job.Info}
 		if r.LastBackup != nil {
 			form.Host = r.LastBackup.Host
-		} else if r.Info == nil {
+		} else if r.Info == nil && readerOf(ctx).mayRun(job.Init) {
 			form.Kind = job.Init
+		}
+	}
+	for _, kind := range careKinds {
+		if readerOf(ctx).mayRun(kind) {
+			form.Kinds = append(form.Kinds, kind)
 		}
 	}
 	hosts, err := s.Hosts.Hosts(ctx)

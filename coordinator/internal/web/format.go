@@ -24,7 +24,7 @@ func helpers() template.FuncMap {
 		"number":  func(n any) string { return human.Count(whole(n)) },
 		"seconds": human.Seconds[float64],
 		"prose":   prose, "sentence": sentence, "chip": stateChip, "mark": newChip,
-		"hostURL": hostURL, "repoURL": repositoryURL, "jobURL": jobURL,
+		"hostURL": hostURL, "repoURL": repositoryURL, "jobURL": jobURL, "userURL": userURL,
 		"noun": func(n any, noun string) string { return human.Noun(whole(n), noun) },
 		"none": func() template.HTML { return quietNone },
 	}

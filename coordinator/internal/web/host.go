@@ -2,6 +2,8 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"net/url"
 	"strings"
 
@@ -19,6 +21,7 @@ const (
 type hostsPage struct {
 	clock
 	commands
+	reader
 	Hosts  []hostRow
 	Total  int
 	Online int
@@ -34,7 +37,7 @@ func (s *site) hosts(ctx context.Context, query url.Values, c commands) (*view, 
 		return nil, wrap("status", err)
 	}
 	page := &hostsPage{
-		clock: s.moment(), commands: c, Total: status.HostsTotal, Online: status.HostsOnline,
+		clock: s.moment(), commands: c, reader: readerOf(ctx), Total: status.HostsTotal, Online: status.HostsOnline,
 		Query: query.Get("q"), Show: query.Get("show"),
 	}
 	page.choose(page.hosts(status), query.Get("after"))
@@ -98,6 +101,7 @@ func (p *hostsPage) MoreHosts() int { return 0 }
 type hostPage struct {
 	hostRow
 	commands
+	reader
 	Running []jobRow
 	Jobs    []jobRow
 	More    bool
@@ -112,7 +116,7 @@ func (s *site) host(ctx context.Context, name string, c commands, refused *backu
 		return nil, err
 	}
 	now := s.moment()
-	page := &hostPage{hostRow: hostRow{clock: now, HostView: h}, commands: c, Form: refused}
+	page := &hostPage{hostRow: hostRow{clock: now, HostView: h}, commands: c, reader: readerOf(ctx), Form: refused}
 	jobs, err := s.Jobs.Jobs(ctx, job.Filter{Host: name, Limit: jobsOnPage})
 	if err != nil {
 		return nil, wrap("jobs of "+name, err)
@@ -127,6 +131,9 @@ func (s *site) host(ctx context.Context, name string, c commands, refused *backu
 		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Host == name || u.Type == feed.Missed) },
 		Progress: runningProgress("host-running", now, page.Running),
 		Fill: func(ctx context.Context) error {
+			if !page.Operates() {
+				return nil
+			}
 			form, err := s.fillBackupForm(ctx, h, page.Form)
 			page.Form = form
 			return err
@@ -159,4 +166,30 @@ func (p *hostPage) Skew() string {
 		return human.Seconds(-p.Facts.ClockSkew) + " behind"
 	}
 	return human.Seconds(p.Facts.ClockSkew) + " ahead"
+}
+
+// hostKey is one of a host's public keys.
+type hostKey struct {
+	Use         string
+	Fingerprint string // short enough to compare by eye
+	Whole       string
+}
+
+// Keys are the host's public keys; their secret halves have never left it.
+func (p *hostPage) Keys() []hostKey {
+	var list []hostKey
+	for _, key := range []hostKey{{Use: "Bus identity", Whole: p.PublicKey}, {Use: "Sealing key", Whole: p.SealKey}} {
+		if n := len(key.Whole); n > 12 {
+			key.Fingerprint = key.Whole[:6] + "…" + key.Whole[n-6:]
+			list = append(list, key)
+		}
+	}
+	if fields := strings.Fields(p.SSHKey); len(fields) > 1 {
+		if blob, err := base64.StdEncoding.DecodeString(fields[1]); err == nil {
+			sum := sha256.Sum256(blob)
+			whole := "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:]) // as ssh-keygen -l says it
+			list = append(list, hostKey{Use: "SSH key", Fingerprint: whole[:19] + "…", Whole: whole})
+		}
+	}
+	return list
 }

@@ -16,6 +16,7 @@ import (
 type jobPage struct {
 	jobRow
 	commands
+	reader
 	Log     logPart
 	Refused *job.Failure // why the last action was not done
 }
@@ -31,7 +32,7 @@ func (s *site) job(ctx context.Context, id job.ID, c commands, refused *job.Fail
 	if err != nil {
 		return nil, err
 	}
-	page := &jobPage{jobRow: s.moment().job(j), commands: c, Refused: refused}
+	page := &jobPage{jobRow: s.moment().job(j), commands: c, reader: readerOf(ctx), Refused: refused}
 	v := &view{
 		Title: page.title(), Nav: "/jobs", Body: "job", Data: page, Log: id,
 		Live:     []string{"job-head", "job-state", "job-attempts", "job-log-live", "job-commands"},
@@ -231,6 +232,9 @@ func (p *jobPage) NewestAttempts() []attemptRow {
 	return list
 }
 
+// MayRepeat reports whether the reader may run it once more.
+func (p *jobPage) MayRepeat() bool { return p.State.Terminal() && p.mayRun(p.Kind) }
+
 // Request is what would make this job again.
 func (p *jobPage) Request() job.Request { return requestOf(p.Job) }
 
@@ -262,5 +266,9 @@ func (s *site) act(w http.ResponseWriter, r *http.Request, action func(context.C
 }
 
 func (s *site) commandsFor(r *http.Request) commands {
-	return commands{dataDir: s.DataDir, busURL: s.BusURL, host: r.Host}
+	origin := "http://" + r.Host
+	if r.TLS != nil {
+		origin = "https://" + r.Host
+	}
+	return commands{dataDir: s.DataDir, origin: origin}
 }

@@ -13,6 +13,7 @@ import (
 // jobsPage is the data of the list of jobs.
 type jobsPage struct {
 	clock
+	reader
 	Filter       job.Filter
 	Within       string // the time choice: "", 24h, 7d, 30d
 	Jobs         []jobRow
@@ -36,8 +37,8 @@ var windows = []struct {
 	{"30d", "last 30 days", 30 * 24 * time.Hour},
 }
 
-func (s *site) jobs(ctx context.Context, query url.Values, _ commands) (*view, error) {
-	page := &jobsPage{clock: s.moment(), Within: query.Get("within"), Filter: job.Filter{
+func (s *site) jobs(ctx context.Context, query url.Values) (*view, error) {
+	page := &jobsPage{clock: s.moment(), reader: readerOf(ctx), Within: query.Get("within"), Filter: job.Filter{
 		Host: query.Get("host"), Repository: query.Get("repository"), Plan: query.Get("plan"),
 		State: job.State(query.Get("state")), Kind: job.Kind(query.Get("kind")),
 		Limit: jobsPerPage, Cursor: query.Get("cursor"),

@@ -47,7 +47,7 @@ func (s *site) live(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "path is not an address", http.StatusBadRequest)
 		return
 	}
-	build, ok := s.route(address, r.Host)
+	build, ok := s.route(address, s.commandsFor(r))
 	if !ok {
 		http.Error(w, "there is no such page", http.StatusNotFound)
 		return

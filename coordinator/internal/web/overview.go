@@ -16,6 +16,7 @@ const (
 	overviewAttention = 12
 	overviewRunning   = 30
 	overviewQueued    = 10
+	overviewKeys      = 8
 )
 
 // overviewPage is the data of the overview.
@@ -23,6 +24,7 @@ type overviewPage struct {
 	clock
 	fleet.Status
 	commands
+	reader
 	Attention     []attentionRow
 	MoreAttention int
 	Running       []jobRow
@@ -32,7 +34,9 @@ type overviewPage struct {
 	Recent        []jobRow
 	Hosts         []hostRow
 	MoreHosts     int
-	Start         *firstSteps // nil once there is a backup
+	Start         *firstSteps // nil once there is a backup, and for who may not take them
+	KeysAtRisk    []string    // repositories whose key was never exported
+	MoreKeys      int
 }
 
 func (s *site) overview(ctx context.Context, c commands) (*view, error) {
@@ -40,14 +44,16 @@ func (s *site) overview(ctx context.Context, c commands) (*view, error) {
 	if err != nil {
 		return nil, wrap("status", err)
 	}
-	page := &overviewPage{clock: s.moment(), Status: status, commands: c}
+	page := &overviewPage{clock: s.moment(), Status: status, commands: c, reader: readerOf(ctx)}
 	page.fill()
-	if page.Start, err = s.firstSteps(ctx, status, c); err != nil {
-		return nil, err
+	if page.Administers() {
+		if page.Start, err = s.firstSteps(ctx, status, c); err != nil {
+			return nil, err
+		}
 	}
 	return &view{
 		Title: status.Summary, Nav: "/", Body: "overview", Data: page,
-		Live:     []string{"summary", "attention", "first-steps", "running", "overview-hosts", "waiting", "recent"},
+		Live:     []string{"summary", "attention", "keys", "first-steps", "running", "overview-hosts", "waiting", "recent"},
 		Cares:    caresForState,
 		Progress: runningProgress("running", page.clock, page.Running),
 	}, nil
@@ -69,6 +75,7 @@ func (p *overviewPage) fill() {
 	if len(rows) > overviewHosts { // too many to show: those first that have something to say
 		slices.SortStableFunc(rows, func(a, b hostRow) int { return a.rank() - b.rank() })
 	}
+	p.KeysAtRisk = cut(p.KeysNotExported, overviewKeys, &p.MoreKeys)
 	p.Hosts = cut(rows, overviewHosts, &p.MoreHosts)
 }
 
@@ -138,6 +145,14 @@ type firstSteps struct {
 	commands
 	Host, Repository                 string // the first of each, or an example
 	HasHost, HasAgent, HasRepository bool
+}
+
+// NewHost is the page that lets the host in.
+func (f *firstSteps) NewHost() string {
+	if f.HasHost {
+		return withQuery("/hosts/new", "host", f.Host)
+	}
+	return "/hosts/new"
 }
 
 func (s *site) firstSteps(ctx context.Context, status fleet.Status, c commands) (*firstSteps, error) {

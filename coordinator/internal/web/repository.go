@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -11,6 +12,7 @@ import (
 type repositoriesPage struct {
 	clock
 	commands
+	reader
 	Repositories []repositoryRow
 	Busy         int
 }
@@ -20,7 +22,7 @@ func (s *site) repositories(ctx context.Context, c commands) (*view, error) {
 	if err != nil {
 		return nil, wrap("repositories", err)
 	}
-	page := &repositoriesPage{clock: s.moment(), commands: c}
+	page := &repositoriesPage{clock: s.moment(), commands: c, reader: readerOf(ctx)}
 	for _, r := range list {
 		page.Repositories = append(page.Repositories, repositoryRow{page.clock, r})
 		if r.Busy != "" {
@@ -37,6 +39,7 @@ func (s *site) repositories(ctx context.Context, c commands) (*view, error) {
 type repositoryPage struct {
 	repositoryRow
 	commands
+	reader
 	Running []jobRow
 	Jobs    []jobRow
 	More    bool
@@ -51,7 +54,7 @@ func (s *site) repository(ctx context.Context, name string, c commands, refused 
 		return nil, err
 	}
 	now := s.moment()
-	page := &repositoryPage{repositoryRow: repositoryRow{now, r}, commands: c, Form: refused}
+	page := &repositoryPage{repositoryRow: repositoryRow{now, r}, commands: c, reader: readerOf(ctx), Form: refused}
 	jobs, err := s.Jobs.Jobs(ctx, job.Filter{Repository: name, Limit: jobsOnPage})
 	if err != nil {
 		return nil, wrap("jobs of "+name, err)
@@ -66,9 +69,30 @@ func (s *site) repository(ctx context.Context, name string, c commands, refused 
 		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Repository == name || u.Type == feed.Missed) },
 		Progress: runningProgress("repository-running", now, page.Running),
 		Fill: func(ctx context.Context) error {
+			if !page.Operates() {
+				return nil
+			}
 			form, err := s.fillCareForm(ctx, r, page.Form)
 			page.Form = form
 			return err
 		},
 	}, nil
+}
+
+// KeyAtRisk reports whether borg's key was never exported: when the
+// repository's own copy is lost, so are its archives.
+func (r repositoryRow) KeyAtRisk() bool { return r.HasKey && r.KeyExportedAt == nil }
+
+// ByHosts reports whether only hosts can read the passphrase.
+func (r repositoryRow) ByHosts() bool { return r.Custody == fleet.CustodyHosts }
+
+// KeyHost is a host that reaches the repository, or an example.
+func (r repositoryRow) KeyHost() string {
+	switch {
+	case r.LastBackup != nil:
+		return r.LastBackup.Host
+	case len(r.SealedFor) > 0:
+		return r.SealedFor[0]
+	}
+	return "HOST"
 }

@@ -303,7 +303,7 @@ func (r attentionRow) Target() string {
 	case r.Repository != "":
 		return repositoryURL(r.Repository)
 	}
-	return "/jobs"
+	return "" // about the coordinator itself
 }
 
 // CanRetry reports whether running the job again is what helps.

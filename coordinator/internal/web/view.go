@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"fmt"
@@ -35,6 +36,9 @@ type view struct {
 	Status int    // of the HTTP answer; 0 means 200
 	Data   any    // for Body and for each of Live
 
+	Address string // where this page is read, when it came as the answer to a form
+	Secret  bool   // it shows a secret, or asks for one: no browser may keep it
+
 	// Live are the parts that change while the page is open. Each name is both
 	// a template's and the id of the element that holds its output.
 	Live []string
@@ -61,31 +65,38 @@ type fragment struct {
 // builder reads a page. It may be called many times.
 type builder func(ctx context.Context) (*view, error)
 
-// route finds the page at an address. host is what the reader calls us, for
-// the commands that pages show.
-func (s *site) route(u *url.URL, host string) (builder, bool) {
+// route finds the page at an address. c prints the commands that pages show.
+func (s *site) route(u *url.URL, c commands) (builder, bool) {
 	clean := path.Clean("/" + u.Path)
 	section, name, deep := strings.Cut(strings.TrimPrefix(clean, "/"), "/")
+	query := u.Query()
+	if user, ok := strings.CutPrefix(clean, "/people/users/"); ok && !strings.Contains(user, "/") {
+		return func(ctx context.Context) (*view, error) { return s.user(ctx, user, c, userSent{}) }, true
+	}
 	if strings.Contains(name, "/") {
 		return nil, false
 	}
-	site := commands{dataDir: s.DataDir, busURL: s.BusURL, host: host}
-	query := u.Query()
 	switch {
 	case clean == "/":
-		return func(ctx context.Context) (*view, error) { return s.overview(ctx, site) }, true
+		return func(ctx context.Context) (*view, error) { return s.overview(ctx, c) }, true
 	case section == "hosts" && !deep:
-		return func(ctx context.Context) (*view, error) { return s.hosts(ctx, query, site) }, true
+		return func(ctx context.Context) (*view, error) { return s.hosts(ctx, query, c) }, true
+	case clean == "/hosts/new":
+		return func(ctx context.Context) (*view, error) { return s.enrol(ctx, query, c) }, true
 	case section == "hosts":
-		return func(ctx context.Context) (*view, error) { return s.host(ctx, name, site, nil) }, true
+		return func(ctx context.Context) (*view, error) { return s.host(ctx, name, c, nil) }, true
 	case section == "repositories" && !deep:
-		return func(ctx context.Context) (*view, error) { return s.repositories(ctx, site) }, true
+		return func(ctx context.Context) (*view, error) { return s.repositories(ctx, c) }, true
 	case section == "repositories":
-		return func(ctx context.Context) (*view, error) { return s.repository(ctx, name, site, nil) }, true
+		return func(ctx context.Context) (*view, error) { return s.repository(ctx, name, c, nil) }, true
 	case section == "jobs" && !deep:
-		return func(ctx context.Context) (*view, error) { return s.jobs(ctx, query, site) }, true
+		return func(ctx context.Context) (*view, error) { return s.jobs(ctx, query) }, true
 	case section == "jobs":
-		return func(ctx context.Context) (*view, error) { return s.job(ctx, job.ID(name), site, nil) }, true
+		return func(ctx context.Context) (*view, error) { return s.job(ctx, job.ID(name), c, nil) }, true
+	case clean == "/people":
+		return func(ctx context.Context) (*view, error) { return s.people(ctx, c, peopleForms{}) }, true
+	case clean == "/audit":
+		return func(ctx context.Context) (*view, error) { return s.audit(ctx, query, c) }, true
 	}
 	return nil, false
 }
@@ -93,12 +104,20 @@ func (s *site) route(u *url.URL, host string) (builder, bool) {
 // actionParent returns the page that a form's address belongs to.
 func actionParent(address string) (string, bool) {
 	parent, action := path.Split(path.Clean(address))
+	parent = strings.TrimSuffix(parent, "/")
+	depth := 2
 	switch action {
 	case "cancel", "retry", "backup", "run":
-		parent = strings.TrimSuffix(parent, "/")
-		return parent, strings.Count(parent, "/") == 2 && !strings.HasPrefix(parent, "//")
+	case "role", "link":
+		depth = 3
+	case "users", "tokens", "credentials":
+		return parent, parent == "/people"
+	case "logout":
+		return "/", parent == ""
+	default:
+		return "", false
 	}
-	return "", false
+	return parent, strings.Count(parent, "/") == depth && !strings.HasPrefix(parent, "//")
 }
 
 // frame is what the layout needs besides the view.
@@ -108,7 +127,9 @@ type frame struct {
 	Main    template.HTML
 	Version string
 	Build   string
+	Reader  reader
 	Address string // path and query of this page, for the live stream
+	Once    bool   // a reload shows the page at Address instead
 	CSS     string
 	Script  string
 	Icon    string
@@ -129,6 +150,9 @@ func (s *site) render(w http.ResponseWriter, r *http.Request, v *view) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if v.Secret {
+		w.Header().Set("Cache-Control", "no-store")
+	}
 	if v.Status != 0 {
 		w.WriteHeader(v.Status)
 	}
@@ -142,14 +166,15 @@ func (s *site) compose(r *http.Request, v *view) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	address := r.URL.RequestURI()
-	if parent, ok := actionParent(r.URL.Path); ok {
+	address := cmp.Or(v.Address, r.URL.RequestURI())
+	if parent, ok := actionParent(r.URL.Path); ok && v.Address == "" {
 		address = parent
 	}
 	var page bytes.Buffer
 	err = s.templates.ExecuteTemplate(&page, "layout", frame{
 		view: v, clock: s.moment(), Main: template.HTML(body), //nolint:gosec // our own template's output
-		Version: s.Version, Build: s.assets.build, Address: address,
+		Version: s.Version, Build: s.assets.build, Reader: readerOf(r.Context()),
+		Address: address, Once: v.Secret && v.Address != "",
 		CSS: s.assets.urls["page.css"], Script: s.assets.urls["page.js"], Icon: s.assets.urls["favicon.svg"],
 	})
 	if err != nil {

@@ -50,33 +50,41 @@ type RepositoryReader interface {
 	Repositories(ctx context.Context) ([]fleet.RepositoryView, error)
 }
 
-// Options is what the pages need. Everything but Now, Version and the two
-// places that stand in commands is required.
+// Options is what the pages need. What stands below the empty line is optional,
+// everything else is required.
 type Options struct {
 	Status       StatusReader
 	Jobs         JobReader
 	Actions      JobWriter
 	Hosts        HostReader
 	Repositories RepositoryReader
+	Enroller     Enroller
+	Remover      HostRemover
+	Sessions     Sessions
+	Users        UserAdmin
+	Tokens       TokenAdmin
+	Credentials  CredentialAdmin
+	Audit        Auditor
 	Feed         *feed.Feed
 	Logger       hclog.Logger
 
-	Now     func() time.Time // nil means time.Now
-	Version string           // shown at the foot of each page
-	DataDir string           // of the coordinator; default /var/lib/borgfleet
-	BusURL  string           // where agents connect; default nats://127.0.0.1:4222
+	Now      func() time.Time // nil means time.Now
+	Version  string           // shown at the foot of each page
+	DataDir  string           // of the coordinator; default /var/lib/borgfleet
+	OIDCName string           // what the other way to sign in is called; it begins at /login/oidc
 }
 
 // defaultDataDir is the data directory that the command line looks into by
 // itself.
 const defaultDataDir = "/var/lib/borgfleet"
 
-// site is the handler's state. It does not change after New.
+// site is the handler's state. Only once changes after New.
 type site struct {
 	Options
 	logger    hclog.Logger
 	templates *template.Template
 	assets    assets
+	once      *once
 }
 
 // New returns the handler of all pages, to be mounted at "/".
@@ -97,22 +105,52 @@ func New(options Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{Options: options, logger: options.Logger.Named("web"), templates: templates, assets: assets}
-	mux := http.NewServeMux()
+	s := &site{Options: options, logger: options.Logger.Named("web"), templates: templates, assets: assets, once: newOnce()}
+	mux := http.NewServeMux() // for everybody
 	mux.HandleFunc("GET /static/{file}", s.static)
 	mux.HandleFunc("GET /favicon.ico", s.favicon)
+	mux.HandleFunc("GET /login", s.loginForm)
+	mux.HandleFunc("POST /login", s.login)
+	mux.HandleFunc("GET /setup/{token}", s.setupForm)
+	mux.HandleFunc("POST /setup/{token}", s.setup)
+	mux.Handle("/", s.admit(s.inside()))
+	return secure(mux), nil
+}
+
+// inside serves those who are signed in.
+func (s *site) inside() http.Handler {
+	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live", s.live)
-	mux.HandleFunc("POST /hosts/{host}/backup", s.submitBackup)
-	mux.HandleFunc("POST /repositories/{repository}/run", s.submitCare)
+	mux.HandleFunc("POST /logout", s.logout)
 	mux.HandleFunc("POST /jobs/{id}/cancel", s.cancel)
 	mux.HandleFunc("POST /jobs/{id}/retry", s.retry)
+	mux.HandleFunc("POST /hosts/new", s.submitEnrol)
+	mux.HandleFunc("POST /hosts/{host}/backup", s.submitBackup)
+	mux.HandleFunc("POST /repositories/{repository}/run", s.submitCare)
+	mux.HandleFunc("POST /people/users", s.addUser)
+	mux.HandleFunc("POST /people/users/{user}/role", s.setRole)
+	mux.HandleFunc("POST /people/users/{user}/link", s.newLink)
+	mux.HandleFunc("POST /people/tokens", s.addToken)
+	mux.HandleFunc("POST /people/credentials", s.mintCredentials)
+	for address, build := range map[string]confirmer{
+		"/hosts/{host}/remove":              s.confirmHost,
+		"/people/users/{user}/remove":       s.confirmUser,
+		"/people/tokens/{id}/remove":        s.confirmToken,
+		"/people/credentials/{name}/revoke": s.confirmCredentials,
+	} {
+		mux.Handle("GET "+address, s.confirm(build))
+		mux.Handle("POST "+address, s.confirm(build))
+	}
 	mux.HandleFunc("/", s.page)
-	return secure(mux), nil
+	return mux
 }
 
 func (o *Options) complete() error {
 	if o.Status == nil || o.Jobs == nil || o.Actions == nil || o.Hosts == nil || o.Repositories == nil {
 		return errors.New("web: a reader or writer is missing in the options")
+	}
+	if o.Enroller == nil || o.Remover == nil || o.Sessions == nil || o.Users == nil || o.Tokens == nil || o.Credentials == nil || o.Audit == nil {
+		return errors.New("web: a part that knows identities is missing in the options")
 	}
 	if o.Feed == nil || o.Logger == nil {
 		return errors.New("web: the feed or the logger is missing in the options")
@@ -122,9 +160,6 @@ func (o *Options) complete() error {
 	}
 	if o.DataDir == "" {
 		o.DataDir = defaultDataDir
-	}
-	if o.BusURL == "" {
-		o.BusURL = "nats://127.0.0.1:4222"
 	}
 	return nil
 }
@@ -156,7 +191,7 @@ func (s *site) page(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, parent, http.StatusSeeOther)
 		return
 	}
-	build, ok := s.route(r.URL, r.Host)
+	build, ok := s.route(r.URL, s.commandsFor(r))
 	if !ok {
 		s.fault(w, r, http.StatusNotFound, job.Fail(job.InvalidRequest, "There is no page at %s.", r.URL.Path).
 			WithHint("Start at the overview."))
@@ -188,6 +223,12 @@ func (s *site) fault(w http.ResponseWriter, r *http.Request, status int, failure
 	switch status {
 	case http.StatusNotFound:
 		heading = "Not found"
+	case http.StatusForbidden:
+		heading = "Not allowed"
+	case http.StatusUnauthorized:
+		heading = "Signed out"
+	case http.StatusTooManyRequests:
+		heading = "Too many requests"
 	case http.StatusMethodNotAllowed, http.StatusBadRequest:
 		heading = "Not understood"
 	}
@@ -196,7 +237,8 @@ func (s *site) fault(w http.ResponseWriter, r *http.Request, status int, failure
 		Data: struct {
 			Heading string
 			Failure *job.Failure
-		}{heading, failure},
+			Inside  bool
+		}{heading, failure, readerOf(r.Context()).Reads()},
 	})
 }
 

@@ -11,9 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
-	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/web"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -23,7 +20,8 @@ import (
 func addresses() []string {
 	list := []string{
 		"/", "/hosts", "/hosts?show=offline&q=lap", "/hosts/web1", "/hosts/laptop-anna", "/repositories", "/repositories/web1-main",
-		"/repositories/nas", "/jobs", "/jobs?host=web1&kind=backup&state=running&within=7d", "/jobs?state=nonsense", "/nowhere",
+		"/repositories/nas", "/hosts/new", "/hosts/new?wait=web7&since=1795355000000", "/hosts/web1/remove", "/people", "/people/users/bob",
+		"/people/users/bob/remove", "/people/tokens/T1/remove", "/people/credentials/eve/revoke", "/audit", "/audit?by=operator:alice&verify=1", "/jobs", "/jobs?host=web1&kind=backup&state=running&within=7d", "/jobs?state=nonsense", "/nowhere",
 	}
 	for _, j := range rich().jobs {
 		list = append(list, "/jobs/"+string(j.ID))
@@ -102,8 +100,8 @@ func TestPagesTell(t *testing.T) {
 
 func TestEmptyPagesSayWhatToDo(t *testing.T) {
 	for address, want := range map[string][]string{
-		"/":             {"No hosts yet", "borgfleet --data /srv/borgfleet host add web1", "borgfleet-agent run --host web1", "/srv/borgfleet/agents/web1/agent.creds", "borgfleet repo add main", "borgfleet backup --host web1 --repo main /etc"},
-		"/hosts":        {"No hosts yet", "borgfleet --data /srv/borgfleet host add web1", "borgfleet-agent run"},
+		"/":             {"No hosts yet", "borgfleet --data /srv/borgfleet host token web1", `href="/hosts/new"`, "borgfleet --data /srv/borgfleet repo add main", "borgfleet backup --host web1 --repo main /etc"},
+		"/hosts":        {"No hosts yet", "borgfleet --data /srv/borgfleet host token web1", `href="/hosts/new"`},
 		"/repositories": {"No repositories yet", "borgfleet repo add"},
 		"/jobs":         {"No job yet", "borgfleet backup --host"},
 	} {
@@ -121,11 +119,15 @@ func TestFirstStepsAreTickedOff(t *testing.T) {
 	w := empty()
 	w.hosts = []fleet.HostView{{Host: fleet.Host{Name: "mail"}}}
 	page := w.get(t, "/").Body.String()
-	if strings.Count(page, ">done</span>") != 1 || !strings.Contains(page, "--repo main") || !strings.Contains(page, "--host mail") {
-		t.Error("one host: want one step done, and its name in the others")
+	if strings.Count(page, ">done</span>") != 0 || !strings.Contains(page, "--repo main") || !strings.Contains(page, "--host mail") || !strings.Contains(page, `href="/hosts/new?host=mail"`) {
+		t.Error("one host that is not enrolled: want its name in all steps, and none done")
 	}
-	if page := w.get(t, "/hosts/mail").Body.String(); !strings.Contains(page, "never seen") || !strings.Contains(page, "borgfleet-agent run --host mail") {
-		t.Error("the page of a host that was never seen must say how its agent is started")
+	if page := w.get(t, "/hosts/mail").Body.String(); !strings.Contains(page, "never seen") || !strings.Contains(page, "host token mail") || !strings.Contains(page, `href="/hosts/new?host=mail"`) {
+		t.Error("the page of a host that was never seen must say how it is let in")
+	}
+	w.hosts[0].Online = true
+	if page := w.get(t, "/").Body.String(); strings.Count(page, ">done</span>") != 1 {
+		t.Error("a host that is connected: want the first step done")
 	}
 	if strings.Contains(rich().get(t, "/").Body.String(), `class="card steps"`) {
 		t.Error("first steps are shown although there are backups")
@@ -137,6 +139,7 @@ func hostile() *world {
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(2)>'` + "\x1b[31m\u202e`"
 	w := rich()
 	w.status.Summary = evil
+	w.status.KeysNotExported = []string{evil}
 	w.status.Attention = append(w.status.Attention, fleet.Attention{Kind: evil, Host: evil, Repository: evil, Message: evil, Hint: evil})
 	for i := range w.jobs {
 		j := &w.jobs[i]
@@ -159,6 +162,7 @@ func hostile() *world {
 	}
 	for i := range w.hosts {
 		w.hosts[i].Labels = map[string]string{evil: evil}
+		w.hosts[i].PublicKey, w.hosts[i].SealKey, w.hosts[i].SSHKey = evil, evil, evil
 		facts := *w.hosts[i].Facts
 		facts.OS, facts.BorgVersion, facts.AgentVersion, facts.BorgFailure = evil, evil, evil, job.Fail(evil, evil)
 		w.hosts[i].Facts = &facts
@@ -166,7 +170,22 @@ func hostile() *world {
 	}
 	for i := range w.repositories {
 		w.repositories[i].Location, w.repositories[i].Busy = evil, evil
+		w.repositories[i].Custody, w.repositories[i].SealedFor = fleet.CustodyHosts, []string{evil}
 	}
+	for i := range w.users {
+		w.users[i].CreatedBy = evil
+	}
+	for i := range w.tokens {
+		w.tokens[i].Name, w.tokens[i].CreatedBy = evil, evil
+	}
+	for i := range w.creds {
+		w.creds[i].PublicKey, w.creds[i].CreatedBy = evil, evil
+	}
+	for i := range w.entries {
+		e := &w.entries[i]
+		e.By, e.From, e.Action, e.Object, e.Outcome, e.Detail, e.Hash = evil, evil, evil, evil, evil, evil, evil
+	}
+	w.proof.Message, w.proof.Head = evil, evil
 	log := w.logs[runningBackup]
 	for i := range log.Lines {
 		log.Lines[i].Text = evil
@@ -319,10 +338,11 @@ func TestHeadersAndAssets(t *testing.T) {
 
 func TestNewRefusesHalfAWorld(t *testing.T) {
 	w := rich()
-	whole := web.Options{Status: w, Jobs: w, Actions: w, Hosts: w, Repositories: w, Feed: feed.New(), Logger: hclog.NewNullLogger()}
+	whole := w.options()
 	for name, change := range map[string]func(*web.Options){
 		"status": func(o *web.Options) { o.Status = nil }, "jobs": func(o *web.Options) { o.Jobs = nil }, "actions": func(o *web.Options) { o.Actions = nil },
 		"hosts": func(o *web.Options) { o.Hosts = nil }, "feed": func(o *web.Options) { o.Feed = nil }, "logger": func(o *web.Options) { o.Logger = nil },
+		"enroller": func(o *web.Options) { o.Enroller = nil }, "sessions": func(o *web.Options) { o.Sessions = nil }, "audit": func(o *web.Options) { o.Audit = nil },
 	} {
 		options := whole
 		change(&options)
@@ -335,7 +355,7 @@ func TestNewRefusesHalfAWorld(t *testing.T) {
 		t.Fatal(err)
 	}
 	recorder := httptest.NewRecorder()
-	handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/", nil))
+	w.authenticated(handler).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/", nil))
 	if recorder.Code != http.StatusOK {
 		t.Errorf("with defaults: status %d", recorder.Code)
 	}

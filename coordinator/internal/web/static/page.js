@@ -128,8 +128,17 @@
     words.setAttribute("aria-live", ok ? "off" : "polite"); // only a loss is announced
     if (words.textContent !== text) words.textContent = text;
   }
+  // A stream that is refused because nobody is signed in any more is not coming
+  // back: the page goes where its reader can sign in.
+  async function check() {
+    try {
+      const answer = await fetch(body.dataset.live, { method: "HEAD", redirect: "manual", cache: "no-store" });
+      if (answer.type === "opaqueredirect" || answer.status === 401) location.replace(body.dataset.live);
+    } catch { /* the coordinator is away */ }
+  }
   function lost() {
     stop();
+    check();
     say(last ? "last update " + second(last) + ", reconnecting" : "not live, reconnecting", false);
     retry = setTimeout(start, delay * (0.5 + Math.random() / 2));
     delay = Math.min(delay * 2, 15000);
@@ -154,9 +163,9 @@
     watchdog = setTimeout(lost, 30000);
   }
   function hear(message) {
-    if (message.reload || (message.build !== body.dataset.build && !typed())) {
+    if (message.reload || (message.build !== body.dataset.build && !typed() && !body.dataset.once)) {
       stop();
-      location.reload();
+      location.replace(body.dataset.live); // also where this page came as the answer to a form
       return;
     }
     const at = new Date(message.at);
@@ -170,6 +179,10 @@
     clearTimeout(watchdog);
     watchdog = setTimeout(lost, 30000); // the server speaks at least every 10 s
   }
+
+  // --- A secret is in one answer only; a reload shows the page without it, and
+  // asks nobody whether to send the form again.
+  if (body.dataset.once) history.replaceState(null, "", body.dataset.once);
 
   tell(document);
   document.getElementById("zone").textContent = "Times are " + zone + ".";
