@@ -1,21 +1,25 @@
 // Package client speaks the coordinator's HTTP API. The command line uses it;
 // it knows nothing of how the coordinator works inside.
 //
-// What the coordinator refuses comes back as a *[job.Failure]. A coordinator
-// that cannot be reached is an *[UnreachableError], so that a program can tell
-// "no" from "nobody there".
+// What the coordinator refuses comes back as a *[job.Failure]: with the code
+// not_authenticated when it does not know who asks, and not_allowed when that
+// one may not. A coordinator that cannot be reached, or whose certificate is
+// not trusted, is an *[UnreachableError], so that a program can tell "no" from
+// "nobody there".
 package client
 
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -34,10 +38,11 @@ const (
 
 // Options says which coordinator to speak to, and how.
 type Options struct {
-	URL   string // of the coordinator, without the API's path: http://127.0.0.1:8440
+	URL   string // of the coordinator, without the API's path: https://backup.example.net:8440
 	Token string // sent as a bearer token when not empty
+	CA    []byte // certificates, in PEM, of the authorities to trust; empty: the system's
 
-	HTTPClient *http.Client  // nil: one with timeouts for connecting and for the answer's head
+	HTTPClient *http.Client  // nil: one with timeouts for connecting and for the answer's head; CA is for that one only
 	RetryWait  time.Duration // first wait before an event stream is opened again; 0 means 500 ms
 	IdleLimit  time.Duration // silence after which an event stream counts as lost; 0 means 45 s
 }
@@ -59,12 +64,18 @@ func New(options Options) (*Client, error) {
 		return nil, job.Invalid("url", "%q is not the URL of a coordinator", options.URL).
 			WithHint("for example http://127.0.0.1:8440; BORGFLEET_URL sets it")
 	}
+	if base.Scheme == "http" && !isLocal(base.Hostname()) {
+		return nil, job.Invalid("url", "%s would carry secrets over the network without encryption", options.URL).
+			WithHint("use https://%s", base.Host)
+	}
 	c := &Client{
 		base: base.String(), token: options.Token, agent: "borgfleet/" + build.Version,
 		http: options.HTTPClient, retryWait: options.RetryWait, idleLimit: options.IdleLimit,
 	}
 	if c.http == nil {
-		c.http = &http.Client{Transport: transport()}
+		if c.http, err = newHTTPClient(options.CA); err != nil {
+			return nil, err
+		}
 	}
 	if c.retryWait <= 0 {
 		c.retryWait = 500 * time.Millisecond
@@ -78,39 +89,24 @@ func New(options Options) (*Client, error) {
 // URL returns the coordinator's address.
 func (c *Client) URL() string { return c.base }
 
-func transport() *http.Transport {
+// isLocal reports whether a host name can only mean this machine.
+func isLocal(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && address.Unmap().IsLoopback())
+}
+
+func newHTTPClient(ca []byte) (*http.Client, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	t.ResponseHeaderTimeout = headerTimeout
-	return t
-}
-
-// UnreachableError says that no coordinator answered.
-type UnreachableError struct {
-	URL string
-	Err error // what the network said
-}
-
-// Error implements error.
-func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("coordinator at %s is not reachable: %s", e.URL, cause(e.Err))
-}
-
-// Unwrap returns what the network said.
-func (e *UnreachableError) Unwrap() error { return e.Err }
-
-// Hint says what to do about it.
-func (e *UnreachableError) Hint() string {
-	return "is it running? `borgfleet serve` starts it; --url or BORGFLEET_URL says where it is"
-}
-
-// cause is the innermost readable part of a transport error: without the
-// request's address, which is said already.
-func cause(err error) error {
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		return wrapped.Err
+	if len(ca) > 0 {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(ca) {
+			return nil, job.Invalid("ca", "holds no certificate in PEM").WithHint("borgfleet login stores the coordinator's own")
+		}
+		t.TLSClientConfig = &tls.Config{RootCAs: roots}
 	}
-	return err
+	return &http.Client{Transport: t}, nil
 }
 
 // call sends one request and decodes its answer. in and out may be nil.

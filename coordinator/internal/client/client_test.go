@@ -33,6 +33,8 @@ type backend struct {
 	request    job.Request
 	filter     job.Filter
 	repository fleet.NewRepository
+	sealed     map[string]fleet.SealedPassphrase
+	audit      fleet.AuditFilter
 	calls      []string
 	feed       *feed.Feed
 }
@@ -81,8 +83,8 @@ func (b *backend) Status(context.Context) (fleet.Status, error) {
 	return fleet.Status{Summary: "All is well", Hosts: b.hosts, Running: []job.Job{b.job}}, nil
 }
 
-func (b *backend) AddHost(_ context.Context, _ fleet.Actor, name string, labels map[string]string) (fleet.HostView, string, error) {
-	return fleet.HostView{Host: fleet.Host{Name: name, Labels: labels}}, "/data/agents/" + name, nil
+func (b *backend) AddHost(_ context.Context, _ fleet.Actor, name string, labels map[string]string) (fleet.HostView, error) {
+	return fleet.HostView{Host: fleet.Host{Name: name, Labels: labels}}, nil
 }
 
 func (b *backend) Host(_ context.Context, name string) (fleet.HostView, error) {
@@ -146,6 +148,7 @@ func handler(t *testing.T, b *backend) http.Handler {
 	logger := hclog.NewNullLogger()
 	api, err := httpapi.New(httpapi.Options{
 		Mux: http.NewServeMux(), Jobs: b, Logs: b, Statuses: b, Hosts: b, Repositories: b, Feed: b.feed, Logger: logger,
+		Authenticator: b, Logins: b, People: b, Tokens: b, Credentials: b, Enrolment: b, Audit: b, URL: "https://backup.example.net",
 		Metrics: httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: b, Feed: b.feed, Logger: logger}), Keepalive: 20 * time.Millisecond,
 	})
 	if err != nil {
@@ -157,10 +160,16 @@ func handler(t *testing.T, b *backend) http.Handler {
 // connect returns a client of the real API over b.
 func connect(t *testing.T, b *backend) *client.Client {
 	t.Helper()
+	return newClient(t, serveOver(t, b))
+}
+
+// serveOver returns the URL of the real API over b.
+func serveOver(t *testing.T, b *backend) string {
+	t.Helper()
 	server := httptest.NewServer(handler(t, b))
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
-	return newClient(t, server.URL)
+	return server.URL
 }
 
 func newClient(t *testing.T, url string) *client.Client {

@@ -32,12 +32,22 @@ type Options struct {
 	Repositories Repositories
 	Feed         *feed.Feed
 	Metrics      *Metrics
-	Ready        []Check  // what /readyz looks at
-	Names        []string // host names, besides loopback ones, under which requests may come
-	Logger       hclog.Logger
+
+	Authenticator Authenticator // of every request, to API and pages
+	Logins        Logins
+	People        People
+	Tokens        Tokens
+	Credentials   Credentials
+	Enrolment     Enrolment
+	Audit         Audit
+
+	URL    string   // where people open the pages, such as https://backup.example.net:8440
+	Ready  []Check  // what /readyz looks at
+	Names  []string // host names, besides localhost and addresses, under which requests may come
+	Logger hclog.Logger
 
 	MaxStreams   int           // event streams at a time; 0 means 512
-	Keepalive    time.Duration // comment on a silent event stream; 0 means 15 s
+	Keepalive    time.Duration // comment on a silent event stream, and look whether its reader is still let in; 0 means 15 s
 	WriteTimeout time.Duration // for each write to an event stream; 0 means 10 s
 	BodyTimeout  time.Duration // for reading a request's body; 0 means 30 s
 }
@@ -69,6 +79,12 @@ func New(options Options) (*API, error) {
 	a.registerRepositories()
 	a.registerJobs()
 	a.registerEvents()
+	a.registerLogin()
+	a.registerPeople()
+	a.registerTokens()
+	a.registerCredentials()
+	a.registerEnrolment()
+	a.registerAudit()
 	if err := a.registerDocument(); err != nil {
 		return nil, fmt.Errorf("make HTTP API: %w", err)
 	}
@@ -84,7 +100,10 @@ func (o *Options) check() error {
 	missing := map[string]bool{
 		"Mux": o.Mux == nil, "Jobs": o.Jobs == nil, "Logs": o.Logs == nil, "Statuses": o.Statuses == nil,
 		"Hosts": o.Hosts == nil, "Repositories": o.Repositories == nil, "Feed": o.Feed == nil,
-		"Metrics": o.Metrics == nil, "Logger": o.Logger == nil,
+		"Metrics": o.Metrics == nil, "Logger": o.Logger == nil, "Authenticator": o.Authenticator == nil,
+		"Logins": o.Logins == nil, "People": o.People == nil, "Tokens": o.Tokens == nil,
+		"Credentials": o.Credentials == nil, "Enrolment": o.Enrolment == nil, "Audit": o.Audit == nil,
+		"URL": o.URL == "",
 	}
 	for name, isMissing := range missing {
 		if isMissing {
@@ -109,12 +128,19 @@ func (o *Options) check() error {
 // ServeHTTP implements http.Handler for the whole server.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
 
+// bearer names the security scheme of the document.
+const bearer = "bearer"
+
 // config is huma's, without its own pages: they load scripts from elsewhere.
 func config() huma.Config {
 	c := huma.DefaultConfig("borgfleet", build.Current().Version)
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.CreateHooks = nil
 	c.Components.Schemas = huma.NewMapRegistry(schemaPrefix, schemaName)
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
+		Type: "http", Scheme: "bearer", Description: "an API token, or one from POST /login",
+	}}
+	c.Security = []map[string][]string{{bearer: {}}}
 	c.RejectUnknownQueryParameters = true
 	c.Formats = map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()}
 	return c

@@ -16,6 +16,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
+// request is one of an admin, from this machine.
 func request(method, path, body string) *http.Request {
 	var reader io.Reader
 	if body != "" {
@@ -25,6 +26,8 @@ func request(method, path, body string) *http.Request {
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
+	r.Header.Set("Authorization", "Bearer "+adminToken)
+	r.RemoteAddr = "127.0.0.1:40000"
 	return r
 }
 

@@ -94,6 +94,21 @@ func (c *collector) collectJobs(status fleet.Status, metrics chan<- prometheus.M
 	}
 }
 
+// refusals reads at each scrape what the bus counts by itself.
+type refusals struct{ read func() map[string]uint64 }
+
+var refusalsDescription = description("borgfleet_bus_refusals_total", "What the bus refused since the coordinator was started, by kind.", "kind")
+
+// Describe implements prometheus.Collector.
+func (refusals) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- refusalsDescription }
+
+// Collect implements prometheus.Collector.
+func (r refusals) Collect(metrics chan<- prometheus.Metric) {
+	for kind, n := range r.read() {
+		metrics <- prometheus.MustNewConstMetric(refusalsDescription, prometheus.CounterValue, float64(n), kind)
+	}
+}
+
 func gauge(desc *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 }

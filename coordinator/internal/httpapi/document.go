@@ -19,8 +19,10 @@ const documentDescription = `Everything that borgfleet's command line and pages 
 durations seconds, times RFC 3339 in UTC. Lists are paged with limit and
 cursor. Every error is an RFC 9457 problem document with a code for programs
 and a hint for people. A request with a field or a query parameter that is not
-known is refused. Beside this API: /healthz (the process is alive), /readyz (it
-can do its work) and /metrics (for Prometheus).`
+known is refused. Every call but POST /login needs a token, in the header
+Authorization: Bearer TOKEN. A viewer reads, an operator also runs and cancels
+jobs, an admin also changes hosts, repositories and people. Beside this API: /healthz (the process is alive), /readyz (it
+can do its work), both open to all, and /metrics (for Prometheus).`
 
 // registerDocument adds the OpenAPI document, and the page that shows it. Both
 // are made once, here, after everything else is registered.
@@ -34,6 +36,12 @@ func (a *API) registerDocument() error {
 		{Name: tagRepositories, Description: "Borg repositories."},
 		{Name: tagJobs, Description: "Pieces of work, each for one host and one repository."},
 		{Name: tagEvents, Description: "What happens, as it happens."},
+		{Name: tagLogin, Description: "Who asks."},
+		{Name: tagEnrolment, Description: "One-time tokens with which a host's agent gets its identity."},
+		{Name: tagPeople, Description: "Who may sign in."},
+		{Name: tagTokens, Description: "What lets programs in."},
+		{Name: tagCredentials, Description: "What lets people and programs use the bus."},
+		{Name: tagAudit, Description: "Who did what, from where, and how it ended."},
 	}
 	refine(a.registry())
 	data, err := json.MarshalIndent(document, "", " ")

@@ -29,7 +29,7 @@ type eventStream struct {
 
 func openStream(t *testing.T, url string) *eventStream {
 	t.Helper()
-	response, err := http.Get(url)
+	response, err := get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 	if err := connection.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = fmt.Fprint(connection, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	_, _ = fmt.Fprint(connection, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+adminToken+"\r\n\r\n")
 	eventually(t, "the watcher is there", func() bool { return s.feed.Watchers() == 1 })
 	lines := make([]job.LogLine, 200)
 	for i := range lines {
@@ -277,7 +277,7 @@ func TestStreamsAreLimited(t *testing.T) {
 	checkProblem(t, s.do(request("GET", "/api/v1/events", "")), http.StatusServiceUnavailable, job.Unavailable)
 	_ = stream.response.Body.Close() // makes room
 	eventually(t, "there is room again", func() bool {
-		response, err := http.Get(s.url + "/api/v1/events")
+		response, err := get(s.url + "/api/v1/events")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,20 +1,16 @@
 package httpapi_test
 
 import (
+	"cmp"
 	"context"
-	"net"
-	"net/http"
-	"net/http/httptest"
+	"maps"
 	"slices"
 	"sync"
-	"testing"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
-	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -28,6 +24,7 @@ type backend struct {
 	hosts        map[string]fleet.HostView
 	repositories map[string]fleet.RepositoryView
 	passphrases  map[string]secret.Value
+	sealed       map[string]fleet.SealedPassphrase
 	log          fleet.JobLog
 	submitters   []string
 	fail         error // what every call returns when set
@@ -191,16 +188,19 @@ func (b *backend) Status(context.Context) (fleet.Status, error) {
 	return status, nil
 }
 
-func (b *backend) AddHost(_ context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, string, error) {
+func (b *backend) AddHost(_ context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := needs(bus.Admin, by); err != nil {
+		return fleet.HostView{}, err
+	}
 	if _, ok := b.hosts[name]; ok {
-		return fleet.HostView{}, "", job.Fail(job.Conflict, "there is already a host %q", name)
+		return fleet.HostView{}, job.Fail(job.Conflict, "there is already a host %q", name)
 	}
 	host := fleet.HostView{Host: fleet.Host{Name: name, Mode: fleet.ModeAgent, Labels: labels, CreatedAt: time.Now().UTC()}}
 	b.hosts[name] = host
 	b.submitters = append(b.submitters, by.Name)
-	return host, "/data/agents/" + name, nil
+	return host, nil
 }
 
 func (b *backend) Host(_ context.Context, name string) (fleet.HostView, error) {
@@ -249,8 +249,8 @@ func (b *backend) AddRepository(_ context.Context, _ fleet.Actor, asked fleet.Ne
 		generated = secret.FromString("made-for-you")
 		passphrase = generated
 	}
-	b.passphrases[asked.Name] = passphrase
-	view := fleet.RepositoryView{Repository: fleet.Repository{Repository: repository, CreatedAt: time.Now().UTC(), HasPassphrase: !passphrase.Empty()}}
+	b.passphrases[asked.Name], b.sealed = passphrase, asked.Sealed
+	view := fleet.RepositoryView{Repository: fleet.Repository{Repository: repository, CreatedAt: time.Now().UTC(), HasPassphrase: !passphrase.Empty(), Custody: cmp.Or(asked.Custody, fleet.CustodyCoordinator)}}
 	b.repositories[asked.Name] = view
 	return view, generated, nil
 }
@@ -275,6 +275,18 @@ func (b *backend) Repositories(context.Context) ([]fleet.RepositoryView, error) 
 	return repositories, b.fail
 }
 
+func (b *backend) SealPassphrase(_ context.Context, by fleet.Actor, name string, sealed map[string]fleet.SealedPassphrase) (fleet.RepositoryView, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	repository, ok := b.repositories[name]
+	if err := needs(bus.Admin, by); err != nil || !ok {
+		return fleet.RepositoryView{}, cmp.Or(err, error(job.Fail(job.UnknownRepository, "there is no repository %q", name)))
+	}
+	b.sealed = sealed
+	repository.SealedFor = slices.Sorted(maps.Keys(sealed))
+	return repository, nil
+}
+
 func (b *backend) RemoveRepository(_ context.Context, _ fleet.Actor, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -291,57 +303,6 @@ func (b *backend) put(host, repository string) {
 	defer b.mu.Unlock()
 	b.hosts[host] = fleet.HostView{Host: fleet.Host{Name: host, Mode: fleet.ModeAgent}}
 	b.repositories[repository] = fleet.RepositoryView{Repository: fleet.Repository{
-		Repository: job.Repository{Name: repository, Location: "/srv/borg/" + repository, Encryption: job.RepokeyBlake2},
+		Custody: fleet.CustodyCoordinator, Repository: job.Repository{Name: repository, Location: "/srv/borg/" + repository, Encryption: job.RepokeyBlake2},
 	}}
-}
-
-// served is a running server over a backend.
-type served struct {
-	*backend
-	url     string
-	api     *httpapi.API
-	metrics *httpapi.Metrics
-	server  *http.Server
-}
-
-// serve starts the real handler on a real listener. change may adjust the
-// options.
-func serve(t *testing.T, change func(*httpapi.Options)) *served {
-	t.Helper()
-	b := newBackend()
-	logger := hclog.NewNullLogger()
-	metrics := httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: b, Feed: b.feed, Logger: logger})
-	options := httpapi.Options{
-		Mux: http.NewServeMux(), Jobs: b, Logs: b, Statuses: b, Hosts: b, Repositories: b,
-		Feed: b.feed, Metrics: metrics, Logger: logger,
-	}
-	if change != nil {
-		change(&options)
-	}
-	api, err := httpapi.New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httpapi.NewServer(api, logger)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(listener) // ends with ErrServerClosed
-	}()
-	t.Cleanup(func() {
-		_ = server.Close() // the listener is all there is
-		<-done
-	})
-	return &served{backend: b, url: "http://" + listener.Addr().String(), api: api, metrics: metrics, server: server}
-}
-
-// do sends a request straight to the handler.
-func (s *served) do(request *http.Request) *httptest.ResponseRecorder {
-	recorder := httptest.NewRecorder()
-	s.api.ServeHTTP(recorder, request)
-	return recorder
 }

@@ -27,7 +27,7 @@ func TestOnlyOwnHostNamesAreAnswered(t *testing.T) {
 		"LOCALHOST:8440": true, "localhost.:8440": true, "[::ffff:127.0.0.1]:8440": true,
 		"backup.example.net:8440": true, "backup.example.net": true,
 		"evil.example": false, "evil.example:8440": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
-		"192.168.1.5:8440": false, "0.0.0.0:8440": false, "": false, "backup.example.net.evil.example": false, "127.0.0.1:8440:9": false,
+		"192.168.1.5:8440": true, "[2001:db8::1]:8440": true, "": false, "backup.example.net.evil.example": false, "127.0.0.1:8440:9": false,
 	} {
 		for _, path := range []string{"/api/v1/status", "/healthz", "/metrics", "/"} {
 			r := request("GET", path, "")
@@ -118,7 +118,7 @@ func TestPanicAfterTheHeadBreaksTheConnection(t *testing.T) {
 			panic("in the middle")
 		})
 	})
-	response, err := http.Get(s.url + "/half")
+	response, err := get(s.url + "/half")
 	if err == nil {
 		_, err = io.ReadAll(response.Body)
 		_ = response.Body.Close()
@@ -181,7 +181,7 @@ func TestBodyThatDoesNotComeIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer connection.Close() // only read from
-	_, _ = fmt.Fprint(connection, "POST /api/v1/hosts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
+	_, _ = fmt.Fprint(connection, "POST /api/v1/hosts HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+adminToken+"\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
 	buffer := make([]byte, 12)
 	if _, err := io.ReadFull(connection, buffer); err != nil || string(buffer) != "HTTP/1.1 408" {
 		t.Errorf("answer %q, %v", buffer, err)
@@ -201,7 +201,7 @@ func TestShutdownEndsStreamsButNotRequests(t *testing.T) {
 	stream.next(t)
 	slow := make(chan string, 1)
 	go func() {
-		response, err := http.Get(s.url + "/slow")
+		response, err := get(s.url + "/slow")
 		if err != nil {
 			slow <- err.Error()
 			return
@@ -272,7 +272,7 @@ func TestHugeBodyOverARealConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer connection.Close() // only read from
-	_, _ = fmt.Fprintf(connection, "POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", 10<<20)
+	_, _ = fmt.Fprintf(connection, "POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+adminToken+"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", 10<<20)
 	go func() { // the server may close before all is sent
 		_, _ = io.CopyN(connection, zeros{}, 10<<20)
 	}()

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -63,7 +64,7 @@ func (a *API) registerHosts() {
 	huma.Register(a.huma, get.huma(a), a.getHost)
 	add := operation{
 		id: "add-host", method: http.MethodPost, path: "/hosts", tag: tagHosts, status: http.StatusCreated,
-		summary:     "Add a host",
+		summary: "Add a host", needs: bus.Admin,
 		description: "Only declares it: a token from POST /enrolment-tokens lets its agent in.",
 		request:     NewHost{Name: "web1", Labels: map[string]string{"site": "fra"}},
 		answer:      exampleHost(),
@@ -72,7 +73,7 @@ func (a *API) registerHosts() {
 	huma.Register(a.huma, add.huma(a), a.addHost)
 	remove := operation{
 		id: "remove-host", method: http.MethodDelete, path: "/hosts/{host}", tag: tagHosts, status: http.StatusNoContent,
-		summary:     "Remove a host",
+		summary: "Remove a host", needs: bus.Admin,
 		description: "Its agent is cut off at once and for good, and its open jobs end. Its archives stay.",
 		failures:    []job.Failure{unknownHost()},
 	}
@@ -97,7 +98,7 @@ func (a *API) getHost(ctx context.Context, in *hostInput) (*hostOutput, error) {
 }
 
 func (a *API) addHost(ctx context.Context, in *newHostInput) (*addedHostOutput, error) {
-	host, _, err := a.options.Hosts.AddHost(ctx, fleet.ActorOf(ctx), in.Body.Name, in.Body.Labels)
+	host, err := a.options.Hosts.AddHost(ctx, fleet.ActorOf(ctx), in.Body.Name, in.Body.Labels)
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -48,7 +49,7 @@ type jobsInput struct {
 	Repository string    `query:"repository" maxLength:"200" doc:"only on this repository"`
 	Plan       string    `query:"plan" maxLength:"200" doc:"only of this plan"`
 	State      string    `query:"state" enum:"queued,sent,running,succeeded,warning,failed,cancelled,expired" doc:"only in this state"`
-	Kind       string    `query:"kind" enum:"init,backup,list,info,restore,delete,prune,compact,check,mount,umount,diff,break-lock,verify" doc:"only of this kind"`
+	Kind       string    `query:"kind" enum:"init,backup,list,info,restore,delete,prune,compact,check,mount,umount,diff,break-lock,verify,key-export" doc:"only of this kind"`
 	Since      time.Time `query:"since" doc:"only submitted at this time or later (RFC 3339)"`
 }
 
@@ -73,8 +74,8 @@ func (a *API) registerJobs() {
 	huma.Register(a.huma, list.huma(a), a.listJobs)
 	submit := operation{
 		id: "submit-job", method: http.MethodPost, path: "/jobs", tag: tagJobs, status: http.StatusCreated,
-		summary:     "Submit a job",
-		description: "When this answers, the job is stored and will not be lost. It waits in the queue while its host is away or its repository is busy; reason says why.",
+		summary: "Submit a job", needs: bus.Operator,
+		description: "When this answers, the job is stored and will not be lost. It waits in the queue while its host is away or its repository is busy; reason says why. Some kinds need the role admin: init, delete, key-export, break-lock.",
 		request: SubmitJob{
 			Host: "web1", Kind: kindName(job.Backup), Repository: "web1-main",
 			Spec: specBody{RawMessage: json.RawMessage(`{"paths":["/etc","/var/www"],"compression":"zstd,3"}`)},
@@ -106,7 +107,7 @@ func (a *API) registerJobs() {
 func (a *API) registerJobActions() {
 	cancel := operation{
 		id: "cancel-job", method: http.MethodPost, path: "/jobs/{id}/cancel", tag: tagJobs, status: http.StatusOK,
-		summary:     "Cancel a job",
+		summary: "Cancel a job", needs: bus.Operator,
 		description: "A queued job is cancelled at once. A running one is asked to end, and is cancelled when its process is gone: until then cancel_requested is true. Cancelling again changes nothing.",
 		answer:      exampleJob(),
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is over: succeeded", Hint: "there is nothing to cancel"}},
@@ -120,7 +121,7 @@ func (a *API) registerJobActions() {
 	})
 	retry := operation{
 		id: "retry-job", method: http.MethodPost, path: "/jobs/{id}/retry", tag: tagJobs, status: http.StatusCreated,
-		summary:     "Submit a finished job again",
+		summary: "Submit a finished job again", needs: bus.Operator,
 		description: "Makes a new job with the same request. The old one stays as it is.",
 		answer:      exampleJob(),
 		failures:    []job.Failure{unknownJob(), {Code: job.Conflict, Message: "the job is not over: running", Hint: "cancel it first, or wait"}},

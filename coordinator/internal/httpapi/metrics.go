@@ -30,6 +30,9 @@ type MetricsOptions struct {
 	Snapshot Snapshot
 	Feed     *feed.Feed
 	Logger   hclog.Logger
+
+	Refusals func() map[string]uint64 // what the bus has refused so far, by kind; nil: not known
+	Expiry   func() time.Time         // when the server's certificate expires; nil: there is none
 }
 
 // Metrics counts what happens, in a registry of its own. What is true at a
@@ -51,6 +54,7 @@ type Metrics struct {
 	requests   *prometheus.CounterVec
 	latency    *prometheus.HistogramVec
 	streams    prometheus.Gauge
+	logins     *prometheus.CounterVec
 }
 
 // durationBuckets reach from an info that takes a second to a first backup
@@ -74,15 +78,27 @@ func NewMetrics(options MetricsOptions) *Metrics {
 		requests:   counter("borgfleet_http_requests_total", "HTTP requests answered.", "method", "route", "code"),
 		latency:    histogram("borgfleet_http_request_duration_seconds", "Time to answer an HTTP request, without event streams.", latencyBuckets, "method", "route"),
 		streams:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "borgfleet_http_event_streams", Help: "Event streams that are open."}),
+		logins:     counter("borgfleet_logins_total", "Attempts to sign in with a password.", "outcome"),
+	}
+	for _, outcome := range []string{loginGood, loginRefused, loginLimited, loginFailed} {
+		m.logins.WithLabelValues(outcome) // an alert needs the zero
 	}
 	watchers := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "borgfleet_feed_watchers", Help: "Readers of the coordinator's internal feed of changes.",
 	}, func() float64 { return float64(m.feed.Watchers()) })
 	m.registry.MustRegister(
-		m.finished, m.duration, m.original, m.compressed, m.stored, m.missed, m.requests, m.latency, m.streams,
+		m.finished, m.duration, m.original, m.compressed, m.stored, m.missed, m.requests, m.latency, m.streams, m.logins,
 		watchers, buildInfo(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(m),
 	)
+	if options.Refusals != nil {
+		m.registry.MustRegister(refusals{options.Refusals})
+	}
+	if options.Expiry != nil {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "borgfleet_certificate_expiry_timestamp_seconds", Help: "When the server's certificate expires, in seconds since 1970.",
+		}, func() float64 { return float64(options.Expiry().Unix()) }))
+	}
 	return m
 }
 
@@ -158,6 +174,31 @@ func (m *Metrics) countEnded(ended job.Job) {
 	} {
 		vector.WithLabelValues(ended.Host, ended.Repository).Add(float64(max(0, size)))
 	}
+}
+
+// Outcomes of an attempt to sign in.
+const (
+	loginGood    = "good"
+	loginRefused = "refused" // wrong name or password
+	loginLimited = "limited" // too many attempts
+	loginFailed  = "failed"  // a fault of ours
+)
+
+// CountLogin counts an attempt to sign in with a password, whichever edge it
+// came in by; err is how it ended.
+func (m *Metrics) CountLogin(err error) {
+	outcome := loginGood
+	if err != nil {
+		switch job.AsFailure(err).Code {
+		case job.NotAuthenticated, job.InvalidRequest:
+			outcome = loginRefused
+		case job.TooMany:
+			outcome = loginLimited
+		default:
+			outcome = loginFailed
+		}
+	}
+	m.logins.WithLabelValues(outcome).Inc()
 }
 
 // methods that are told apart; a client may invent any number of others.

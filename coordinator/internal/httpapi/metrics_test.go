@@ -173,7 +173,7 @@ func TestMetricsSayWhenTheyMissed(t *testing.T) {
 
 func TestMetricsOverARealConnection(t *testing.T) {
 	s := serve(t, nil)
-	response, err := http.Get(s.url + "/metrics")
+	response, err := get(s.url + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

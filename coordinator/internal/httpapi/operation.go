@@ -4,9 +4,11 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -17,6 +19,12 @@ const (
 	tagRepositories = "Repositories"
 	tagJobs         = "Jobs"
 	tagEvents       = "Events"
+	tagLogin        = "Login"
+	tagEnrolment    = "Enrolment"
+	tagPeople       = "People"
+	tagTokens       = "Tokens"
+	tagCredentials  = "NATS credentials"
+	tagAudit        = "Audit"
 )
 
 // operation is the documented outside of one call.
@@ -24,6 +32,8 @@ type operation struct {
 	id, method, path string
 	tag, summary     string
 	description      string
+	open             bool          // anybody may call it
+	needs            bus.Role      // what the caller's role must include, for the document: the service refuses; empty: viewer
 	status           int           // when it went well
 	answer           any           // example of what it answers; nil: nothing
 	request          any           // example of its body; nil: it has none
@@ -39,6 +49,12 @@ func (o operation) huma(a *API) huma.Operation {
 		MaxBodyBytes:    MaxBodyBytes + 1, // huma refuses a body of the limit itself
 		BodyReadTimeout: a.options.BodyTimeout,
 		Responses:       map[string]*huma.Response{},
+	}
+	switch {
+	case o.open:
+		op.Security = []map[string][]string{} // not nil: none instead of the document's
+	case o.needs != "":
+		op.Description = strings.TrimSpace(op.Description + " Needs the role " + string(o.needs) + ".")
 	}
 	success := &huma.Response{Description: http.StatusText(o.status)}
 	if o.answer != nil {
@@ -59,6 +75,12 @@ func (o operation) commonFailures() []job.Failure {
 		{Code: job.NotAllowed, Message: "borgfleet does not answer under this host name", Hint: "use localhost or 127.0.0.1"},
 		{Code: job.Internal, Message: "write store: disk full", Hint: "this is a fault of borgfleet or of its machine; see the log"},
 		{Code: job.Unavailable, Message: "the coordinator is shutting down", Hint: "try again"},
+	}
+	if o.needs != "" {
+		common[1] = job.Failure{Code: job.NotAllowed, Message: "this needs the role " + string(o.needs), Hint: "ask somebody who has it"}
+	}
+	if !o.open {
+		common = append(common, job.Failure{Code: job.NotAuthenticated, Message: "it is not known who asks", Hint: "send a token in the header Authorization: Bearer TOKEN"})
 	}
 	if o.request != nil {
 		common = append(common, job.Failure{Code: job.TooLarge, Message: "the request's body is larger than " + strconv.Itoa(MaxBodyBytes) + " bytes"})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -43,13 +44,28 @@ func (p *Problem) GetStatus() int { return p.Status }
 // ContentType implements huma.ContentTypeFilter.
 func (p *Problem) ContentType(string) string { return problemType }
 
+// retryAfter is what a caller who was too fast is told to wait, in seconds.
+const retryAfter = "60"
+
+// GetHeaders implements huma.HeadersError.
+func (p *Problem) GetHeaders() http.Header {
+	header := http.Header{}
+	switch p.Status {
+	case http.StatusUnauthorized:
+		header.Set("WWW-Authenticate", "Bearer")
+	case http.StatusTooManyRequests:
+		header.Set("Retry-After", retryAfter)
+	}
+	return header
+}
+
 const problemType = "application/problem+json"
 
 func newProblem(status int, failure *job.Failure) *Problem {
 	return &Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status,
 		Detail: failure.Message, Code: failure.Code, Hint: failure.Hint,
-		Retryable: failure.Retryable || failure.Code == job.Unavailable,
+		Retryable: failure.Retryable || failure.Code == job.Unavailable || failure.Code == job.TooMany,
 	}
 }
 
@@ -117,7 +133,7 @@ func sentence(list []Fault) string {
 
 // problem turns a service's error into an answer, and logs it when it is not
 // the caller's fault.
-func (a *API) problem(ctx context.Context, err error) error {
+func (a *API) problem(ctx context.Context, err error) *Problem {
 	if _, ok := errors.AsType[*job.Failure](err); !ok && ctx.Err() != nil {
 		return newProblem(http.StatusServiceUnavailable, job.Fail(job.Unavailable, "the request was given up before it was answered"))
 	}
@@ -131,6 +147,7 @@ func (a *API) problem(ctx context.Context, err error) error {
 
 // writeProblem answers outside huma.
 func writeProblem(w http.ResponseWriter, problem *Problem) {
+	maps.Copy(w.Header(), problem.GetHeaders())
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(problem.Status)
 	_ = encodeJSON(w, problem) // nobody is left to tell

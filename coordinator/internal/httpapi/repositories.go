@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -26,6 +27,19 @@ type NewRepository struct {
 	Encryption job.Encryption `json:"encryption,omitempty" enum:"repokey-blake2,repokey,keyfile-blake2,keyfile,authenticated-blake2,authenticated,none" doc:"borg's encryption mode; left out: repokey-blake2"`
 	Passphrase *string        `json:"passphrase,omitempty" maxLength:"4096" writeOnly:"true" doc:"kept encrypted, and never shown again"`
 	Generate   bool           `json:"generate_passphrase,omitempty" doc:"make a strong passphrase; it is in the answer, once"`
+	Custody    fleet.Custody  `json:"custody,omitempty" enum:"coordinator,hosts" doc:"who can read the passphrase; left out: coordinator"`
+
+	Sealed map[string]fleet.SealedPassphrase `json:"sealed,omitempty" maxProperties:"500" doc:"with custody hosts: the passphrase for each host by name, as it was sealed to it"`
+}
+
+type sealInput struct {
+	Repository string `path:"repo" pattern:"^[a-z0-9][a-z0-9._-]{0,62}$" patternDescription:"a repository name: 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit" example:"web1-main" doc:"the repository's name"`
+	Body       ChangeRepository
+}
+
+// ChangeRepository is what can be changed of a repository.
+type ChangeRepository struct {
+	Sealed map[string]fleet.SealedPassphrase `json:"sealed" minProperties:"1" maxProperties:"500" doc:"the passphrase for more hosts by name, or anew, as it was sealed to each"`
 }
 
 type repositoryOutput struct{ Body fleet.RepositoryView }
@@ -69,16 +83,24 @@ func (a *API) registerRepositories() {
 	passphrase := "correct horse battery staple"
 	add := operation{
 		id: "add-repository", method: http.MethodPost, path: "/repositories", tag: tagRepositories, status: http.StatusCreated,
-		summary:     "Add a repository",
-		description: "Nothing is made on disk: an init job does that. A passphrase that you give is never shown again; one that is made for you is in this answer and nowhere else, so keep it.",
+		summary: "Add a repository", needs: bus.Admin,
+		description: "Nothing is made on disk: an init job does that. A passphrase that you give is never shown again; one that is made for you is in this answer and nowhere else, so keep it. With custody hosts the passphrase is sealed where it is typed in: to seal_key of each host, as a NATS xkey box, so that the coordinator stores what it cannot read.",
 		request:     NewRepository{Name: "web1-main", Location: "ssh://backup@store.example.net/srv/borg/web1", Passphrase: &passphrase},
 		answer:      AddedRepository{RepositoryView: exampleRepository()},
 		failures:    []job.Failure{{Code: job.Conflict, Message: `there is already a repository "web1-main"`, Hint: "choose another name"}},
 	}
 	huma.Register(a.huma, add.huma(a), a.addRepository)
+	seal := operation{
+		id: "seal-passphrase", method: http.MethodPatch, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusOK,
+		summary: "Give more hosts a repository's passphrase", needs: bus.Admin,
+		description: "Only with custody hosts. Hosts that are not named keep what they have.",
+		request:     ChangeRepository{Sealed: exampleSealed()}, answer: exampleRepository(),
+		failures: []job.Failure{unknownRepository(), {Code: job.Conflict, Message: "the passphrase of repository web1-main is kept by the coordinator", Hint: "nothing has to be sealed"}},
+	}
+	huma.Register(a.huma, seal.huma(a), a.sealPassphrase)
 	remove := operation{
 		id: "remove-repository", method: http.MethodDelete, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusNoContent,
-		summary:     "Forget a repository",
+		summary: "Forget a repository", needs: bus.Admin,
 		description: "A repository with open jobs is not removed. What is on its disk stays; its passphrase is forgotten.",
 		failures:    []job.Failure{unknownRepository(), {Code: job.Conflict, Message: `repository "web1-main" has open jobs`, Hint: "cancel them, or wait for them"}},
 	}
@@ -105,6 +127,7 @@ func (a *API) getRepository(ctx context.Context, in *repositoryInput) (*reposito
 func (a *API) addRepository(ctx context.Context, in *newRepositoryInput) (*addedRepositoryOutput, error) {
 	request := fleet.NewRepository{
 		Name: in.Body.Name, Location: in.Body.Location, Encryption: in.Body.Encryption, Generate: in.Body.Generate,
+		Custody: in.Body.Custody, Sealed: in.Body.Sealed,
 	}
 	if in.Body.Passphrase != nil {
 		request.Passphrase = secret.FromString(*in.Body.Passphrase)
@@ -117,6 +140,14 @@ func (a *API) addRepository(ctx context.Context, in *newRepositoryInput) (*added
 		Location: Prefix + "/repositories/" + repository.Name,
 		Body:     AddedRepository{RepositoryView: completeRepository(repository), GeneratedPassphrase: string(generated.Reveal())},
 	}, nil
+}
+
+func (a *API) sealPassphrase(ctx context.Context, in *sealInput) (*repositoryOutput, error) {
+	repository, err := a.options.Repositories.SealPassphrase(ctx, fleet.ActorOf(ctx), in.Repository, in.Body.Sealed)
+	if err != nil {
+		return nil, a.problem(ctx, err)
+	}
+	return &repositoryOutput{Body: completeRepository(repository)}, nil
 }
 
 func (a *API) removeRepository(ctx context.Context, in *repositoryInput) (*struct{}, error) {

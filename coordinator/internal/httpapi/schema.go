@@ -8,6 +8,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -88,7 +90,8 @@ func schemaName(t reflect.Type, hint string) string {
 // strict reports whether a schema is of something that is taken in, where an
 // unknown field is refused. What is given out may get more fields.
 func strict(name string) bool {
-	return name == "SubmitJob" || name == "NewHost" || name == "NewRepository" || strings.HasSuffix(name, "Spec")
+	return name == "SubmitJob" || name == "ChangeRepository" || name == "SealedPassphrase" ||
+		strings.HasPrefix(name, "New") || strings.HasSuffix(name, "Spec")
 }
 
 func refineObject(name string, schema *huma.Schema, object reflect.Type) {
@@ -135,6 +138,10 @@ func wordsOf(t reflect.Type) []any {
 			job.EventQueued, job.EventSent, job.EventAccepted, job.EventStarted,
 			job.EventLog, job.EventFinished, job.EventRetried, job.EventCancelled,
 		})
+	case reflect.TypeFor[bus.Role]():
+		return words(bus.Roles())
+	case reflect.TypeFor[fleet.Custody]():
+		return words([]fleet.Custody{fleet.CustodyCoordinator, fleet.CustodyHosts})
 	case reflect.TypeFor[job.Level]():
 		return words([]job.Level{job.LevelDebug, job.LevelInfo, job.LevelWarning, job.LevelError})
 	default:

@@ -23,9 +23,11 @@ const (
 // server is shut down.
 type drainKey struct{}
 
-// NewServer returns a server for the handler with its limits set. When it is
-// shut down, open event streams end, so that Shutdown need not wait for them;
-// other requests are finished.
+// NewServer returns a server for the handler with its limits set. Its listener
+// may yield plain connections and *[tls.Conn]; on the latter it also speaks
+// HTTP/2, if the listener's configuration offers "h2". When it is shut down,
+// open event streams end, so that Shutdown need not wait for them; other
+// requests are finished.
 func NewServer(handler http.Handler, logger hclog.Logger) *http.Server {
 	draining, drain := context.WithCancel(context.Background())
 	base := context.WithValue(context.Background(), drainKey{}, draining)

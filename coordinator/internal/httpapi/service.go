@@ -40,8 +40,8 @@ type Statuses interface {
 // Hosts keeps the hosts. Every method is safe for concurrent use; an error that
 // is the caller's fault is a *job.Failure.
 type Hosts interface {
-	// AddHost also returns where the agent's credentials were written.
-	AddHost(ctx context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, string, error)
+	// AddHost declares a host; its agent enrols itself later.
+	AddHost(ctx context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, error)
 	Host(ctx context.Context, name string) (fleet.HostView, error)
 	Hosts(ctx context.Context) ([]fleet.HostView, error)
 	RemoveHost(ctx context.Context, by fleet.Actor, name string) error
@@ -55,6 +55,9 @@ type Repositories interface {
 	Repository(ctx context.Context, name string) (fleet.RepositoryView, error)
 	Repositories(ctx context.Context) ([]fleet.RepositoryView, error)
 	RemoveRepository(ctx context.Context, by fleet.Actor, name string) error
+	// SealPassphrase stores the passphrase as it was sealed to more hosts, or
+	// anew, with custody "hosts".
+	SealPassphrase(ctx context.Context, by fleet.Actor, repository string, sealed map[string]fleet.SealedPassphrase) (fleet.RepositoryView, error)
 }
 
 // Authenticator knows who asks. It is safe for concurrent use.
@@ -63,17 +66,21 @@ type Authenticator interface {
 	// false when it carries none. Wrong or expired ones are a *job.Failure
 	// with the code not_authenticated.
 	Authenticate(r *http.Request) (actor fleet.Actor, known bool, err error)
+	// Changed returns a channel that is closed when somebody's access changes
+	// the next time.
+	Changed() <-chan struct{}
 }
 
-// Logins exchanges passwords for tokens. It is safe for concurrent use; an
-// error that is the caller's fault is a *job.Failure.
+// Logins signs people in and out. It is safe for concurrent use; an error that
+// is the caller's fault is a *job.Failure.
 type Logins interface {
 	// Login checks a password. It slows down who guesses: too_many_requests.
 	Login(ctx context.Context, from, name string, password secret.Value) (fleet.Actor, error)
 	// LoginToken makes a token that stands for the person and ends with it.
 	LoginToken(ctx context.Context, actor fleet.Actor, name string) (fleet.APIToken, secret.Value, error)
-	// EndToken ends the token itself.
-	EndToken(ctx context.Context, by fleet.Actor, token secret.Value) error
+	// EndSession ends the token of a login, or the session, that the request
+	// came with.
+	EndSession(w http.ResponseWriter, r *http.Request) error
 }
 
 // The services below heed by's role, or that of the context's actor where there
