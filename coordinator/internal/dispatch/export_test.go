@@ -1,6 +1,9 @@
 package dispatch
 
-import "github.com/borgfleet/borgfleet/coordinator/internal/store"
+import (
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
 
 // WrapApply puts a layer between the service and its store, for faults.
 func (s *Service) WrapApply(wrap func(inner func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error)) {
@@ -16,3 +19,6 @@ func (s *Service) LiveProgress() int {
 	defer s.live.Unlock()
 	return len(s.live.progress)
 }
+
+// Action is what the audit calls a kind of job.
+func Action(kind job.Kind) string { return actions[kind] }

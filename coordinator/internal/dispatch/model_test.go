@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,7 @@ type model struct {
 	said      map[key]job.State   // what each process ended with
 	lines     map[key]int         // log lines that each process wrote
 	cancelled map[job.ID]bool     // by us
+	unhosted  map[job.ID]bool     // open when their host was removed
 	logged    map[job.ID][]string // what the log must hold, in order
 }
 
@@ -42,7 +44,7 @@ func TestModel(t *testing.T) {
 					t: t, world: newWorld(t, []string{"web1", "web2", "web3"}, []string{"a", "b"}),
 					random: rand.New(rand.NewPCG(seed, 7)), faults: true,
 					completed: map[job.ID]int{}, said: map[key]job.State{}, lines: map[key]int{},
-					cancelled: map[job.ID]bool{}, logged: map[job.ID][]string{},
+					cancelled: map[job.ID]bool{}, unhosted: map[job.ID]bool{}, logged: map[job.ID][]string{},
 				}
 				m.run()
 			})
@@ -236,7 +238,9 @@ func (m *model) replay() {
 
 func (m *model) mischief(host string) {
 	a := m.agents[host]
-	switch m.random.IntN(3) {
+	switch m.random.IntN(4) {
+	case 3:
+		m.exchange(host)
 	case 0:
 		a.setUp(false)
 		m.dispatch().HostDisconnected(host)
@@ -249,6 +253,26 @@ func (m *model) mischief(host string) {
 			_, _ = m.dispatch().Cancel(context.Background(), fleet.Actor{Name: "model"}, id)
 		}
 	}
+}
+
+// exchange removes a host and adds another one of its name. What the old agent
+// has published may still come; its processes are nobody's any more.
+func (m *model) exchange(host string) {
+	open, err := m.store.OpenJobs()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, j := range open {
+		m.unhosted[j.ID] = m.unhosted[j.ID] || j.Host == host
+	}
+	m.forget(host)
+	if m.chance(2) {
+		m.restart()
+	} else {
+		m.dispatch().HostRemoved(host)
+		time.Sleep(time.Minute) // the store may have to be tried again
+	}
+	m.add(host)
 }
 
 // checkNow checks what must hold at every moment.
@@ -302,6 +326,10 @@ func (m *model) checkEnd() {
 		if err != nil {
 			m.t.Fatal(err)
 		}
+		if m.unhosted[id] {
+			m.checkUnhosted(j)
+			continue
+		}
 		if m.completed[id] > 1 {
 			m.t.Errorf("job %s ran to its end %d times", id, m.completed[id])
 		}
@@ -316,7 +344,39 @@ func (m *model) checkEnd() {
 		}
 		m.checkLog(id)
 	}
+	m.checkAudit()
 	m.checkRest()
+}
+
+// checkUnhosted checks a job whose host was removed before it was over.
+func (m *model) checkUnhosted(j job.Job) {
+	interrupted := j.State == job.Failed && j.Failure.Code == job.Interrupted && !j.Failure.Retryable
+	if !interrupted && j.State != job.Cancelled {
+		m.t.Errorf("job %s of a removed host is %s: %v", j.ID, j.State, j.Failure)
+	}
+}
+
+// checkAudit checks that each job was asked for once and ended once.
+func (m *model) checkAudit() {
+	page, err := m.store.Audit(fleet.AuditFilter{Action: "borg.", Limit: 10_000})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	requested, ended := map[string]int{}, map[string]int{}
+	for _, entry := range page.Entries {
+		_, id, _ := strings.Cut(entry.Detail, "job ")
+		id, _, _ = strings.Cut(id, ",")
+		if entry.Outcome == "requested" {
+			requested[id]++
+		} else {
+			ended[id]++
+		}
+	}
+	for _, id := range m.jobs {
+		if requested[string(id)] != 1 || ended[string(id)] != 1 {
+			m.t.Errorf("job %s was requested %d times and ended %d times in the audit", id, requested[string(id)], ended[string(id)])
+		}
+	}
 }
 
 // checkLog checks that the log holds every line once and in order.

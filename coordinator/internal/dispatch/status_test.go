@@ -2,12 +2,17 @@ package dispatch_test
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -61,6 +66,85 @@ func TestStatus(t *testing.T) {
 	})
 }
 
+func TestStatusNamesKeysWithoutACopy(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		if _, err := w.store.Apply(store.CreateRepository(fleet.Repository{
+			Repository: job.Repository{Name: "plain", Location: "/srv/plain", Encryption: job.Unencrypted},
+		})); err != nil {
+			t.Fatal(err)
+		}
+		check := func(want ...string) {
+			t.Helper()
+			s, err := w.dispatch().Status(context.Background())
+			if diff := cmp.Diff(want, s.KeysNotExported); diff != "" || err != nil {
+				t.Errorf("%s, %v", diff, err)
+			}
+		}
+		check("db", "web")
+		export := job.Request{
+			Host: "web1", Kind: job.KeyExport, Repository: "web",
+			Spec: json.RawMessage(`{"recipient":"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}`),
+		}
+		j := w.submit(export)
+		synctest.Wait()
+		w.agents["web1"].tell(first(j), failed(job.DiskFull))
+		w.mustDeliver()
+		check("db", "web")
+		j = w.submit(export)
+		synctest.Wait()
+		w.agents["web1"].tell(first(j), job.Event{Type: job.EventFinished, State: job.Succeeded, Result: &job.Result{KeyExport: "-----BEGIN AGE"}})
+		w.mustDeliver()
+		check("db")
+		if record, err := w.store.RepositoryRecord("web"); err != nil || record.KeyExportedAt == nil {
+			t.Errorf("record %+v, %v", record, err)
+		}
+		export.Repository = "plain"
+		if _, err := w.dispatch().Submit(context.Background(), fleet.Actor{}, export); job.AsFailure(err).Code != job.InvalidSpec {
+			t.Errorf("export of a key that is not there: %v", err)
+		}
+	})
+}
+
+func TestAttentionToClocksAndOtherThings(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		tick := func(skew time.Duration) fleet.Status {
+			t.Helper()
+			hello := w.agents["web1"].hello()
+			hello.At = time.Now().Add(skew)
+			if _, err := w.dispatch().HandleHello(context.Background(), hello); err != nil {
+				t.Fatal(err)
+			}
+			s, err := w.dispatch().Status(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		for skew, want := range map[time.Duration]string{
+			-time.Minute:      "",
+			time.Minute:       "",
+			90 * time.Second:  "the clock of host web1 is 1 min 30 s ahead of the coordinator's",
+			-61 * time.Second: "the clock of host web1 is 1 min 1 s behind the coordinator's",
+		} {
+			s := tick(skew)
+			if want == "" && len(s.Attention) == 0 {
+				continue
+			}
+			if len(s.Attention) != 1 || s.Attention[0].Kind != "clock" || s.Attention[0].Message != want || s.Attention[0].Host != "web1" ||
+				strings.Contains(s.Attention[0].Hint, "refuses orders") != (skew > 0) {
+				t.Errorf("skew %s: %+v", skew, s.Attention)
+			}
+		}
+		tick(0)
+		w.attention = func() []fleet.Attention { return []fleet.Attention{{Kind: "certificate", Message: "expires soon"}} }
+		w.restart()
+		s, err := w.dispatch().Status(context.Background())
+		if err != nil || len(s.Attention) != 1 || s.Attention[0].Kind != "certificate" || s.Summary != "No backups yet, and 1 other thing needs attention" {
+			t.Errorf("%q %+v, %v", s.Summary, s.Attention, err)
+		}
+	})
+}
+
 func TestSummary(t *testing.T) {
 	jobs := func(bad, good int) (latest []job.Job) {
 		for range bad {
@@ -82,15 +166,16 @@ func TestSummary(t *testing.T) {
 		items     []fleet.Attention
 	}{
 		"No backups yet": {},
-		"No backups yet, and 2 hosts are offline":               {0, 0, items("offline", "offline")},
-		"The one backup is fine":                                {0, 1, nil},
-		"All 3 backups are fine":                                {0, 3, nil},
-		"All 3 backups are fine, but 1 host is offline":         {0, 3, items("offline")},
-		"The one backup needs attention":                        {1, 0, items("failed")},
-		"All 2 backups need attention":                          {2, 0, items("failed", "warning")},
-		"1 of 2 backups needs attention":                        {1, 1, items("failed")},
-		"2 of 3 backups need attention":                         {2, 1, items("failed", "failed")},
-		"1 of 2 backups needs attention, and 1 host is offline": {1, 1, items("failed", "offline")},
+		"No backups yet, and 2 hosts are offline":                                                {0, 0, items("offline", "offline")},
+		"The one backup is fine":                                                                 {0, 1, nil},
+		"All 3 backups are fine":                                                                 {0, 3, nil},
+		"All 3 backups are fine, but 1 host is offline":                                          {0, 3, items("offline")},
+		"The one backup needs attention":                                                         {1, 0, items("failed")},
+		"All 2 backups need attention":                                                           {2, 0, items("failed", "warning")},
+		"1 of 2 backups needs attention":                                                         {1, 1, items("failed")},
+		"2 of 3 backups need attention":                                                          {2, 1, items("failed", "failed")},
+		"1 of 2 backups needs attention, and 1 host is offline":                                  {1, 1, items("failed", "offline")},
+		"The one backup is fine, but 1 host has a wrong clock":                                   {0, 1, items("clock")},
 		"All 2 backups are fine, but 1 host has no usable borg, and 2 other jobs need attention": {0, 2, items("failed", "no_borg", "warning")},
 	} {
 		if got := dispatch.Summary(make([]fleet.HostView, 1), jobs(c.bad, c.good), c.items); got != want {

@@ -30,6 +30,8 @@ type world struct {
 	limits   dispatch.Limits
 	wrap     func(*dispatch.Service) // for faults of the store
 
+	attention func() []fleet.Attention // what other parts say
+
 	mu     sync.Mutex
 	stream []bus.Event
 	next   int // first event that is not acknowledged
@@ -86,6 +88,7 @@ func (w *world) start() {
 	service, err := dispatch.New(dispatch.Options{
 		Store: w.store, Link: w.link, Registry: w.registry, Presence: w.presence, Feed: w.feed,
 		LogDir: filepath.Join(w.dir, "logs"), Limits: w.limits, Logger: hclog.NewNullLogger(), Version: "test",
+		Attention: w.attention,
 	})
 	if err != nil {
 		w.t.Fatal(err)
