@@ -227,28 +227,6 @@ func TestStartRefusesAnAddressItMustNotOrCannotUse(t *testing.T) {
 	}
 }
 
-func TestRevokingAnAgentCutsItOffAtOnce(t *testing.T) {
-	b := start(t, broker.Options{})
-	credentials, key := hostKeys(t, b, "web1")
-	closed := make(chan struct{})
-	client(t, b, credentials, nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
-	other, _ := agent(t, b, "web1")
-	if err := b.RevokeAgent(key); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-closed:
-	case <-time.After(patience):
-		t.Fatal("still connected")
-	}
-	if err := other.FlushTimeout(patience); err != nil {
-		t.Errorf("other credentials of the same host were cut off too: %v", err)
-	}
-	if err := b.RevokeAgent("UNSINN"); err == nil {
-		t.Error("a key that is none was revoked")
-	}
-}
-
 func TestNamesThatCouldWidenAPermissionAreRefused(t *testing.T) {
 	b := start(t, broker.Options{})
 	_, key := hostKeys(t, b, "web1")

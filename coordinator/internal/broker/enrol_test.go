@@ -61,7 +61,7 @@ func TestWhoEnrolsReachesNothingElse(t *testing.T) {
 			bus.StreamSubject("web1", anyJob), bus.JobsSubmit, "$JS.API.INFO", "$SYS.REQ.USER.INFO", "$SRV.PING",
 		},
 		noSubscription: []string{">", "*", "*.>", bus.Enrol, "borgfleet.>", "_INBOX.>", "_COORDINATOR.>", "_R_.>", "$SYS.>", "$JS.>", "$SRV.>"},
-	}.check(t, connection, faults)
+	}.check(t, b, connection, faults)
 }
 
 func TestWrongCredentialsAreNotTakenForNone(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
+	"github.com/borgfleet/borgfleet/shared/bus"
 )
 
 // hostKeys are made on a host: an agent's key, and the text of its credentials
@@ -37,6 +38,19 @@ func hostKeys(t testing.TB, b *broker.Broker, host string) (credentials []byte, 
 		t.Fatal(err)
 	}
 	return credentials, publicKey
+}
+
+// operatorToken mints an operator called alice.
+func operatorToken(t testing.TB, b *broker.Broker, role bus.Role) (token, publicKey string) {
+	t.Helper()
+	credentials, publicKey, err := b.MintOperator("alice", role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token, err = nkeys.ParseDecoratedJWT(credentials); err != nil {
+		t.Fatal(err)
+	}
+	return token, publicKey
 }
 
 // credentialsFile writes credentials where nats.go reads them.

@@ -21,8 +21,9 @@ type rights struct {
 }
 
 // check tries everything with a client's connection.
-func (r rights) check(t *testing.T, connection *nats.Conn, faults <-chan error) {
+func (r rights) check(t *testing.T, b *broker.Broker, connection *nats.Conn, faults <-chan error) {
 	t.Helper()
+	before := b.Refusals()
 	for _, subject := range r.subscribe {
 		subscribe(t, connection, subject)
 	}
@@ -35,6 +36,11 @@ func (r rights) check(t *testing.T, connection *nats.Conn, faults <-chan error) 
 	}
 	for _, subject := range r.noSubscription {
 		expectViolation(t, connection, faults, "subscribe to "+subject, func() { subscribe(t, connection, subject) })
+	}
+	after := b.Refusals()
+	published, subscribed := after[broker.RefusedPublish]-before[broker.RefusedPublish], after[broker.RefusedSubscribe]-before[broker.RefusedSubscribe]
+	if published != uint64(len(r.noPublish)+1) || subscribed != uint64(len(r.noSubscription)) {
+		t.Errorf("counted %d and %d refusals, not %d and %d", published, subscribed, len(r.noPublish)+1, len(r.noSubscription))
 	}
 }
 
@@ -93,7 +99,7 @@ func TestAgentsReachNothingButTheirOwn(t *testing.T) {
 			"borgfleet.v1.agent.>", bus.AllHellos, bus.AllEvents, bus.HelloSubject("web1"), bus.StreamSubjects,
 			"_INBOX.>", "_INBOX.*.>", bus.InboxPrefix("web2") + ".>", "_COORDINATOR.>", "$SYS.>", "$JS.>", "$SRV.>",
 		},
-	}.check(t, connection, faults)
+	}.check(t, b, connection, faults)
 }
 
 func TestOperatorsWatchAndAskButDoNotReachTheStream(t *testing.T) {
@@ -115,7 +121,7 @@ func TestOperatorsWatchAndAskButDoNotReachTheStream(t *testing.T) {
 	} {
 		t.Run(string(role), func(t *testing.T) {
 			connection, faults := operator(t, b, role)
-			r.check(t, connection, faults)
+			r.check(t, b, connection, faults)
 		})
 	}
 }
@@ -139,7 +145,7 @@ func TestTheConnectionThatServesOperatorsHasNoRightOnStreams(t *testing.T) {
 		subscribe:      []string{bus.JobsSubmit, "$SRV.PING"},
 		noPublish:      []string{"_INBOX.alice.x", "$JS.API.STREAM.DELETE.EVENTS", bus.StreamSubject("web1", anyJob), "$SYS.REQ.SERVER.PING", bus.PrivateInbox("stream") + ".x"},
 		noSubscription: []string{">", "_INBOX.>", bus.StreamSubjects},
-	}.check(t, connection, faults)
+	}.check(t, b, connection, faults)
 }
 
 func TestAnAgentIsBounded(t *testing.T) {
