@@ -219,38 +219,33 @@ func (r *Registry) revocations(publicKeys []string) []store.Change {
 func (r *Registry) revoke(publicKeys []string) error {
 	var faults []error
 	for _, key := range publicKeys {
-		faults = append(faults, r.finish(store.Revocation{PublicKey: key}))
+		err := r.options.Revoker.RevokeAgent(key)
+		if err == nil {
+			_, err = r.store.Apply(store.DeleteRevocation(key))
+		}
+		if err != nil {
+			r.logger.Error("a bus identity that was ended may still work; trying again at the next start", "key", key, "err", err)
+			faults = append(faults, fmt.Errorf("revoke bus identity %s: %w", key, err))
+		}
 	}
 	return errors.Join(faults...)
 }
 
-func (r *Registry) finish(revocation store.Revocation) error {
-	revoke := r.options.Revoker.RevokeAgent
-	if revocation.Operator {
-		revoke = r.options.Revoker.RevokeOperator
-	}
-	err := revoke(revocation.PublicKey)
-	if err == nil {
-		_, err = r.store.Apply(store.DeleteRevocation(revocation.PublicKey))
-	}
-	if err != nil {
-		r.logger.Error("a bus identity that was ended still works; trying again at the next start", "key", revocation.PublicKey, "err", err)
-		return fmt.Errorf("revoke bus identity %s: %w", revocation.PublicKey, err)
-	}
-	return nil
-}
-
-// FinishRevocations carries out what an earlier life of the coordinator did not
-// come to: it ends the identities that are noted for that, of agents and of
-// operators. Call it at the start. What fails is logged, and stays noted.
+// FinishRevocations ends the agents' identities that an earlier life of the
+// coordinator noted, but did not come to end. Call it at the start. What the bus
+// does not do is logged and stays noted, and is no error: not every external bus
+// lets identities be ended, and the coordinator must start all the same.
 func (r *Registry) FinishRevocations() error {
 	pending, err := r.store.Revocations()
 	if err != nil {
 		return fmt.Errorf("read revocations: %w", err)
 	}
-	var faults []error
+	var agents []string
 	for _, revocation := range pending {
-		faults = append(faults, r.finish(revocation))
+		if !revocation.Operator { // those are not of hosts
+			agents = append(agents, revocation.PublicKey)
+		}
 	}
-	return errors.Join(faults...)
+	_ = r.revoke(agents) // logged
+	return nil
 }

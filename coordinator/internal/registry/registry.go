@@ -20,7 +20,6 @@ import (
 // for concurrent use, and ending one again is no error.
 type Revoker interface {
 	RevokeAgent(publicKey string) error
-	RevokeOperator(publicKey string) error
 }
 
 // Presence tells whether a host is there, and since when it is or is not; the

@@ -34,10 +34,6 @@ func (r *revoker) RevokeAgent(publicKey string) error {
 	return r.err
 }
 
-func (r *revoker) RevokeOperator(publicKey string) error {
-	return r.RevokeAgent("operator " + publicKey)
-}
-
 // presence knows since when hosts are online.
 type presence map[string]time.Time
 
