@@ -68,7 +68,11 @@ func (s *Service) endLinks(user string) (changes []store.Change, err error) {
 // that is spent, over or wrong is NotFound.
 func (s *Service) LinkUser(_ context.Context, token string) (user string, role bus.Role, err error) {
 	link, err := s.link(token)
-	return link.User, link.Role, err
+	if err != nil || link.User == "" {
+		return "", link.Role, err
+	}
+	invited, err := s.user(link.User) // the role may have changed since
+	return link.User, invited.Role, err
 }
 
 func (s *Service) link(token string) (store.Link, error) {
@@ -138,9 +142,9 @@ func (s *Service) setUp(by fleet.Actor, link store.Link, name, hash string) (fle
 
 // setPassword gives a user the first, or another, password.
 func (s *Service) setPassword(by fleet.Actor, link store.Link, hash string) (fleet.User, error) {
-	user, found, err := s.store.User(link.User)
-	if err != nil || !found {
-		return fleet.User{}, errors.Join(err, errNoUser(link.User))
+	user, err := s.user(link.User)
+	if err != nil {
+		return fleet.User{}, err
 	}
 	ends, err := s.endLogins(user.Name)
 	if err != nil {

@@ -70,7 +70,8 @@ func (s *Service) AddToken(_ context.Context, by fleet.Actor, asked fleet.NewAPI
 	}
 	if asked.Lifetime < minTokenLife || asked.Lifetime > maxTokenLife {
 		return fleet.APIToken{}, secret.Value{}, job.Invalid("expires_seconds", "%d is not between %d and %d",
-			int64(asked.Lifetime/time.Second), int64(minTokenLife/time.Second), int64(maxTokenLife/time.Second))
+			int64(asked.Lifetime/time.Second), int64(minTokenLife/time.Second), int64(maxTokenLife/time.Second)).
+			WithHint("for example 7776000, which is 90 days")
 	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
