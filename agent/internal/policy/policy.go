@@ -5,6 +5,7 @@ package policy
 
 import (
 	"encoding/json"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -32,21 +33,47 @@ func (r Rules) Check(order bus.Order) *job.Failure {
 	if !r.allowsRepository(order.Repository) {
 		return refuse("repositories", "this host may not use repository %s at %s", order.Repository.Name, order.Repository.Location)
 	}
-	if order.Kind != job.Backup {
+	switch order.Kind {
+	case job.Backup:
+		var spec job.BackupSpec
+		if err := json.Unmarshal(order.Spec, &spec); err != nil {
+			return job.Fail(job.InvalidSpec, "spec: %s", err)
+		}
+		return r.checkPaths(spec.Paths)
+	case job.Restore:
+		var spec job.RestoreSpec
+		if err := json.Unmarshal(order.Spec, &spec); err != nil {
+			return job.Fail(job.InvalidSpec, "spec: %s", err)
+		}
+		_, failure := r.Target(spec.Target)
+		return failure
+	default:
 		return nil
 	}
-	return r.checkPaths(order)
 }
 
-func (r Rules) checkPaths(order bus.Order) *job.Failure {
+// Target returns the directory that a restore to target writes to: the same,
+// without symbolic links. It is asked once more when the restore begins, as
+// links may have changed since [Rules.Check]; and whoever makes and enters the
+// directory then must follow no link, so that what was allowed is what is
+// written to. A failure has code refused_by_host; target is returned with it as
+// it is.
+func (r Rules) Target(target string) (string, *job.Failure) {
+	if !within(filepath.Clean(target), r.Restore, filepath.Clean) {
+		return target, refuse("restore", "this host does not let anything be restored to %s", target)
+	}
+	real := resolve(target)
+	if !within(real, r.Restore, resolve) {
+		return target, refuse("restore", "this host does not let anything be restored to %s, where %s leads", real, target)
+	}
+	return real, nil
+}
+
+func (r Rules) checkPaths(paths []string) *job.Failure {
 	if slices.Contains(r.Read, "/") {
 		return nil // everything is below it
 	}
-	var spec job.BackupSpec
-	if err := json.Unmarshal(order.Spec, &spec); err != nil {
-		return job.Fail(job.InvalidSpec, "spec: %s", err)
-	}
-	for _, p := range spec.Paths {
+	for _, p := range paths {
 		if !within(filepath.Clean(p), r.Read, filepath.Clean) {
 			return refuse("read", "this host does not let %s be backed up", p)
 		}
@@ -59,9 +86,13 @@ func (r Rules) checkPaths(order bus.Order) *job.Failure {
 
 func (r Rules) allowsRepository(repository job.Repository) bool {
 	return slices.ContainsFunc(r.Repositories, func(glob string) bool {
-		return matches(glob, repository.Name) || matches(glob, repository.Location)
+		return matches(glob, repository.Name) || !climbs(repository.Location) && matches(glob, repository.Location)
 	})
 }
+
+// climbs reports whether a location has ".." in it. Such a one is not where it
+// seems to be.
+func climbs(location string) bool { return slices.Contains(strings.Split(location, "/"), "..") }
 
 // matches compares text with a glob in which * also matches slashes.
 func matches(glob, text string) bool {
@@ -82,17 +113,33 @@ func within(p string, roots []string, form func(string) string) bool {
 	})
 }
 
+// maxLinks is after how many links that lead nowhere no more is looked for, as
+// in the kernel.
+const maxLinks = 40
+
 // resolve returns p as an absolute clean path without symbolic links. Of a path
-// that does not exist, the part that does is resolved.
-func resolve(p string) string {
+// that does not exist, the part that does is resolved; a link to what does not
+// exist leads there all the same.
+func resolve(p string) string { return follow(p, maxLinks) }
+
+func follow(p string, links int) string {
 	p = filepath.Clean(p)
 	if real, err := filepath.EvalSymlinks(p); err == nil {
 		return real
 	}
-	if parent := filepath.Dir(p); parent != p {
-		return filepath.Join(resolve(parent), filepath.Base(p))
+	parent := filepath.Dir(p)
+	if parent == p {
+		return p
 	}
-	return p
+	p = filepath.Join(follow(parent, links), filepath.Base(p))
+	to, err := os.Readlink(p)
+	if err != nil || links == 0 {
+		return p
+	}
+	if !filepath.IsAbs(to) {
+		to = filepath.Join(filepath.Dir(p), to)
+	}
+	return follow(to, links-1)
 }
 
 func refuse(rule, format string, args ...any) *job.Failure {
