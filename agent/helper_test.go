@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -110,13 +111,23 @@ func (f *fleet) writeKeys() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	own, err := user.PublicKey()
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	public, err := f.signer.PublicKey()
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	credentials := fmt.Sprintf("-----BEGIN NATS USER JWT-----\nnone\n------END NATS USER JWT------\n\n"+
-		"-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n", seed)
-	f.write("keys/agent.creds", credentials, 0o600)
+	token, err := jwt.NewUserClaims(own).Encode(f.signer)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	credentials, err := jwt.FormatUserConfig(token, seed)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.write("keys/agent.creds", string(credentials), 0o600)
 	f.write("keys/signer.pub", public+"\n", 0o644)
 }
 

@@ -180,7 +180,7 @@ func TestCommandsFailClearly(t *testing.T) {
 		"missing config":      {append(run, "--config", f.path("none.yaml")), 2, "none.yaml"},
 		"bad host":            {[]string{"run", "--host", "Web 1"}, 2, "host"},
 		"bad bus":             {[]string{"run", "--bus", "http://x"}, 2, "bus.urls[0]"},
-		"no credentials":      {[]string{"run", "--host", host, "--data", f.path("d1"), "--credentials", f.path("none")}, 5, "host add web1"},
+		"no credentials":      {[]string{"run", "--host", host, "--data", f.path("d1"), "--credentials", f.path("none")}, 5, "host token web1"},
 		"open credentials":    {[]string{"run", "--host", host, "--data", f.path("d2"), "--credentials", f.path("open/agent.creds")}, 5, "chmod 600"},
 		"no signer":           {[]string{"run", "--host", host, "--data", f.path("d3"), "--credentials", f.path("unsigned/agent.creds")}, 5, "signer.pub"},
 		"unknown flag":        {[]string{"run", "--nonsense"}, 2, "--nonsense"},

@@ -19,6 +19,8 @@ const Supervise = "supervise"
 
 type grammar struct {
 	Run        runCommand        `cmd:"" help:"Run the agent."`
+	Enroll     enrollCommand     `cmd:"" help:"Make this host known to its coordinator, with a token from there."`
+	Rotate     rotateCommand     `cmd:"" help:"Change all keys of this host; running jobs go on."`
 	Doctor     doctorCommand     `cmd:"" help:"Check borg, paths, credentials and the bus, with a fix for what is wrong."`
 	Status     statusCommand     `cmd:"" help:"Show what the running agent does, and what it has not told yet."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`

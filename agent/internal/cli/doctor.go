@@ -1,23 +1,18 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/nats-io/nats.go"
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/daemon"
 	"github.com/borgfleet/borgfleet/agent/internal/probe"
-	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -25,8 +20,6 @@ import (
 const (
 	littleSpace = 1 << 30   // borg's cache may not fit: a warning
 	noSpace     = 100 << 20 // nothing fits: a failure
-	busWait     = 5 * time.Second
-	maxSkew     = bus.OrderLifetime / 2
 )
 
 type doctorCommand struct {
@@ -93,12 +86,22 @@ func printChecks(s *session, checks []check) error {
 }
 
 func examine(ctx context.Context, c config.Config, running daemon.Status, notRunning error) []check {
-	checks := []check{
-		checkAgent(running, notRunning), checkBorg(ctx, c), checkData(c.Data), checkSpace(c.Data),
-		checkCredentials(c), checkSigner(c), checkBus(ctx, c, running, notRunning),
+	checks := append([]check{checkAgent(running, notRunning)}, checkHost(ctx, c)...)
+	if notRunning != nil {
+		return append(checks, tryBus(c)...)
 	}
-	if notRunning == nil && !running.Bus.HelloAt.IsZero() {
+	checks = append(checks, checkSession(c, running)...)
+	if !running.Bus.HelloAt.IsZero() {
 		checks = append(checks, checkClock(running.Bus.ClockSkew))
+	}
+	return checks
+}
+
+// checkHost looks at what is on this host, whether an agent runs or not.
+func checkHost(ctx context.Context, c config.Config) []check {
+	checks := []check{
+		checkBorg(ctx, c), checkData(c.Data), checkSpace(c.Data),
+		checkCredentials(c), checkSigner(c), checkSealKey(c),
 	}
 	return append(checks, checkPaths(c)...)
 }
@@ -159,75 +162,6 @@ func checkSpace(dir string) check {
 		result.State = "failed"
 	}
 	return result
-}
-
-func checkCredentials(c config.Config) check {
-	if err := daemon.CheckCredentials(c.Bus.CredentialsFile, c.Host); err != nil {
-		return failed("credentials", err)
-	}
-	return ok("credentials", "%s can be read, by its owner only", c.Bus.CredentialsFile)
-}
-
-func checkSigner(c config.Config) check {
-	if _, err := daemon.Signer(c.Bus.SignerFile, c.Host); err != nil {
-		return failed("signer", err)
-	}
-	return ok("signer", "%s holds the coordinator's signing key", c.Bus.SignerFile)
-}
-
-// checkBus asks the running agent, or tries to connect.
-func checkBus(ctx context.Context, c config.Config, running daemon.Status, notRunning error) check {
-	if notRunning == nil {
-		if !running.Bus.Connected || running.Bus.Error != "" {
-			return unreachable(c, cmp.Or(running.Bus.Error, "not connected yet"), running.Bus.Refused)
-		}
-		return ok("bus", "the agent is connected to %s", running.Bus.URL)
-	}
-	if daemon.CheckCredentials(c.Bus.CredentialsFile, c.Host) != nil {
-		return check{Name: "bus", State: "failed", Message: "not tried, since there are no usable credentials"}
-	}
-	if err := tryBus(ctx, c); err != nil {
-		return unreachable(c, err.Error(), errors.Is(err, nats.ErrAuthorization))
-	}
-	return ok("bus", "%s can be reached with these credentials", strings.Join(c.Bus.URLs, ", "))
-}
-
-func unreachable(c config.Config, why string, refused bool) check {
-	fix := "see that the coordinator runs, that bus.urls is its address, and that no firewall is between"
-	if refused {
-		fix = "the coordinator does not know these credentials: get them again with \"borgfleet host add " + c.Host + "\""
-	}
-	return check{Name: "bus", State: "failed", Message: strings.Join(c.Bus.URLs, ", ") + ": " + why, Fix: fix}
-}
-
-func tryBus(ctx context.Context, c config.Config) error {
-	tls, err := daemon.Trust(c.Bus.CAFile)
-	if err != nil {
-		return err
-	}
-	options := bus.ConnectOptions{Name: c.Host, Credentials: c.Bus.CredentialsFile, TLS: tls}.Options()
-	options = append(options, nats.RetryOnFailedConnect(false), nats.MaxReconnects(0), nats.Timeout(busWait))
-	var last error
-	for _, url := range c.Bus.URLs {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		conn, err := nats.Connect(url, options...)
-		if err == nil {
-			conn.Close()
-			return nil
-		}
-		last = err
-	}
-	return last
-}
-
-func checkClock(skew time.Duration) check {
-	if skew.Abs() <= maxSkew {
-		return ok("clock", "%s from the coordinator's", skew)
-	}
-	return check{Name: "clock", State: "failed", Message: fmt.Sprintf("%s from the coordinator's; orders are refused above %s", skew, bus.OrderLifetime),
-		Fix: "set both clocks, for example with systemd-timesyncd or chrony"}
 }
 
 func checkPaths(c config.Config) []check {

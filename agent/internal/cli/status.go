@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/agent/internal/daemon"
+	"github.com/borgfleet/borgfleet/agent/internal/uplink"
 )
 
 type statusCommand struct {
@@ -45,13 +46,16 @@ func printStatus(out io.Writer, status daemon.Status, now time.Time) error {
 	switch {
 	case !status.Bus.Connected:
 		row("bus", "not connected for %s: %s", ago(status.Bus.Since, now), cmp.Or(status.Bus.Error, "trying"))
+		if status.Bus.Hint != "" {
+			row("", "%s", status.Bus.Hint)
+		}
 	case status.Bus.Error != "":
 		row("bus", "connected to %s, but the coordinator does not answer: %s", status.Bus.URL, status.Bus.Error)
 	case status.Bus.HelloAt.IsZero():
 		row("bus", "connected to %s; the coordinator has not answered yet", status.Bus.URL)
 	default:
 		row("bus", "connected to %s for %s, coordinator heard %s ago", status.Bus.URL, ago(status.Bus.Since, now), ago(status.Bus.HelloAt, now))
-		row("clock", "%s from the coordinator's", status.Bus.ClockSkew)
+		row("clock", "%s", uplink.DescribeSkew(status.Bus.ClockSkew))
 	}
 	row("journal", "%d events not stored by the coordinator yet", status.JournalDepth)
 	if err := table.Flush(); err != nil {

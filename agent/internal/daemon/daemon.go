@@ -2,7 +2,7 @@
 // again. It is the one place where the order of both can be read:
 //
 //	data directory -> journal (its lock makes the agent the only one here)
-//	  -> keys and ids -> engine over job directories -> worker -> uplink
+//	  -> identity -> engine over job directories -> worker -> uplink
 //	  -> control socket
 //
 // They run side by side until one fails or the context ends; the journal is
@@ -22,6 +22,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/control"
+	"github.com/borgfleet/borgfleet/agent/internal/identity"
 	"github.com/borgfleet/borgfleet/agent/internal/journal"
 	"github.com/borgfleet/borgfleet/agent/internal/policy"
 	"github.com/borgfleet/borgfleet/agent/internal/probe"
@@ -54,7 +55,9 @@ type actor struct {
 // daemon holds the parts that status looks into.
 type daemon struct {
 	Options
-	identity  identity
+	signer    string         // the coordinator's public signing key
+	hostID    string         // BORG_HOST_ID
+	seal      *identity.Ring // keys that secrets are sealed to
 	startedAt time.Time
 	borg      *probe.Borg
 	journal   *journal.Journal
@@ -74,7 +77,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	d := &daemon{Options: o, startedAt: time.Now().UTC(), journal: store, borg: probe.NewBorg(o.Config.Borg.Binary)}
-	if d.identity, err = loadIdentity(o.Config); err != nil {
+	if err := d.load(); err != nil {
 		return err
 	}
 	if err := d.build(); err != nil {
@@ -87,7 +90,26 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	o.Logger.Info("agent started", "host", o.Config.Host, "version", build.Current().Version,
 		"data", o.Config.Data, "bus", o.Config.Bus.URLs)
-	return runAll(ctx, o.Logger, []actor{{"worker", d.worker.Run}, {"uplink", d.uplink.Run}, {"control", socket.Run}})
+	renewal := identity.Renewal{
+		Host: o.Config.Host, Credentials: o.Config.Bus.CredentialsFile, Data: o.Config.Data, Bus: d.uplink, Logger: o.Logger}
+	return runAll(ctx, o.Logger, []actor{
+		{"worker", d.worker.Run}, {"uplink", d.uplink.Run}, {"renewal", renewal.Run}, {"control", socket.Run}})
+}
+
+// load reads who this host is.
+func (d *daemon) load() (err error) {
+	c := d.Config
+	if err = identity.CheckCredentials(c.Bus.CredentialsFile, c.Host); err != nil {
+		return err
+	}
+	if d.signer, err = identity.Signer(c.Bus.SignerFile, c.Host); err != nil {
+		return err
+	}
+	if d.seal, err = identity.OpenRing(c.Data, d.Logger); err != nil {
+		return err
+	}
+	d.hostID, err = identity.HostID(c.Data, c.Host)
+	return err
 }
 
 // build makes worker and uplink.
@@ -101,22 +123,22 @@ func (d *daemon) build() error {
 		Root: filepath.Join(c.Data, "jobs"), Supervisor: d.Supervisor, Standby: true, Logger: d.Logger})
 	d.runs = runs
 	d.worker = worker.New(worker.Options{
-		Host: c.Host, Signer: d.identity.signer, SealKey: d.identity.sealKey, Slots: c.Slots,
+		Host: c.Host, Signer: d.signer, Secrets: d.seal, Slots: c.Slots,
 		Journal: d.journal, Runs: runs, Policy: policy.Rules(c.Policy), Borg: d.borg, Logger: d.Logger,
 		Engine: engine.New(engine.Options{
 			Environment: borg.Environment{
-				Binary: c.Borg.Binary, BaseDir: filepath.Join(c.Data, "borg"), HostID: d.identity.hostID,
+				Binary: c.Borg.Binary, BaseDir: filepath.Join(c.Data, "borg"), HostID: d.hostID,
 				RSH: c.Borg.RSH, LockWait: c.Borg.LockWait, UploadLimit: upload,
 			},
 			Nice: c.Borg.Nice, IOClass: c.Borg.IONice, Executor: runs, Logger: d.Logger,
 		}),
 	})
-	tls, err := Trust(c.Bus.CAFile)
+	tls, err := identity.Trust(c.Bus.CAFile)
 	if err != nil {
 		return err
 	}
 	d.uplink = uplink.New(uplink.Options{
-		Host: c.Host, URLs: c.Bus.URLs, Credentials: c.Bus.CredentialsFile, TLS: tls,
+		Host: c.Host, URLs: c.Bus.URLs, Credentials: c.Bus.CredentialsFile, TLS: tls, Explain: identity.Explain,
 		Journal: d.journal, Handler: d.worker, Identity: d.hello,
 		Changes: d.worker.Changes(), Progress: d.worker.Progress(), Logger: d.Logger,
 	})
@@ -134,7 +156,7 @@ func (d *daemon) hello() bus.Hello {
 	version, failure := d.borg.Version(ctx)
 	return bus.Hello{
 		AgentVersion: build.Current().Version, BorgVersion: version.Text, BorgFailure: failure,
-		OS: probe.OS(), SealKey: d.identity.sealPublic, StartedAt: d.startedAt, Slots: d.Config.Slots,
+		OS: probe.OS(), SealKey: d.seal.Public(), StartedAt: d.startedAt, Slots: d.Config.Slots,
 		FreeBytes: probe.FreeBytes(filepath.Join(d.Config.Data, "borg")),
 	}
 }

@@ -17,8 +17,23 @@ import (
 // minFollowUp is the first wait for a verdict that was not ready yet; it doubles.
 const minFollowUp = 150 * time.Millisecond
 
-// maxSkew is the difference of clocks from which orders may soon be refused.
-const maxSkew = bus.OrderLifetime / 2
+// MaxSkew is the difference of clocks from which orders may be refused: they
+// live for a short time, by the coordinator's clock.
+const MaxSkew = bus.OrderLifetime / 2
+
+// DescribeSkew says how far this host's clock is from the coordinator's, and
+// what that means.
+func DescribeSkew(skew time.Duration) string {
+	which, means := "ahead of", "orders look expired here and are refused"
+	if skew < 0 {
+		which, means = "behind", "what this host tells has wrong times, and orders that expired are still taken"
+	}
+	text := fmt.Sprintf("this host's clock is %s %s the coordinator's", skew.Abs().Round(time.Millisecond), which)
+	if skew.Abs() > MaxSkew {
+		text += ": " + means
+	}
+	return text
+}
 
 // greeter is the state of the hello loop.
 type greeter struct {
@@ -88,7 +103,7 @@ func (g *greeter) next(ctx context.Context) time.Duration {
 		if g.failures == 0 && ctx.Err() == nil {
 			g.logger.Warn("say hello; trying again", "err", err)
 		}
-		g.setStatus(func(s *Status) { s.Error = err.Error() })
+		g.setStatus(func(s *Status) { s.Error, s.Hint = err.Error(), "" })
 		g.failures++
 		return backoff(g.failures, time.Second, g.timing.Idle)
 	}
@@ -159,12 +174,11 @@ func (g *greeter) greeted(sent, coordinators time.Time) {
 	if !coordinators.IsZero() {
 		skew = sent.Add(now.Sub(sent) / 2).Sub(coordinators).Round(time.Millisecond)
 	}
-	if skewed := skew.Abs() > maxSkew; skewed != g.skewed {
+	if skewed := skew.Abs() > MaxSkew; skewed != g.skewed {
 		g.skewed = skewed
-		g.logger.Warn("clocks of host and coordinator compared; orders are refused when they differ too much",
-			"difference", skew, "allowed", bus.OrderLifetime)
+		g.logger.Warn("clocks compared: "+DescribeSkew(skew), "difference", skew)
 	}
-	g.setStatus(func(s *Status) { s.HelloAt, s.ClockSkew, s.Error = now, skew, "" })
+	g.setStatus(func(s *Status) { s.HelloAt, s.ClockSkew, s.Error, s.Hint = now, skew, "", "" })
 }
 
 // attempts returns the journal's records as a hello tells them.

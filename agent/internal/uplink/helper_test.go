@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
+	"github.com/borgfleet/borgfleet/agent/internal/identity"
 	"github.com/borgfleet/borgfleet/agent/internal/journal"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
 	"github.com/borgfleet/borgfleet/shared/bus"
@@ -124,7 +125,7 @@ func newFixture(t *testing.T, timing uplink.Timing) *fixture {
 		t.Fatal(err)
 	}
 	f.uplink = uplink.New(uplink.Options{
-		Host: host, URLs: []string{f.server.ClientURL()}, Journal: store, Handler: f.handler,
+		Host: host, URLs: []string{f.server.ClientURL()}, Explain: identity.Explain, Journal: store, Handler: f.handler,
 		Identity: func() bus.Hello { return bus.Hello{AgentVersion: "test", Slots: 2} },
 		Changes:  f.changes, Progress: f.progress, Logger: hclog.NewNullLogger(), Timing: timing,
 	})

@@ -10,8 +10,8 @@ package uplink
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +21,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // Journal is what the uplink reads of the agent's memory. Its methods are safe
@@ -51,13 +52,15 @@ type Options struct {
 	URLs        []string
 	Credentials string      // path of a .creds file; empty: none
 	TLS         *tls.Config // nil: see bus.ConnectOptions
-	Journal     Journal
-	Handler     Handler
-	Identity    func() bus.Hello    // what a hello says apart from the journal; called for each
-	Changes     <-chan struct{}     // one is sent after every change of the journal
-	Progress    <-chan bus.Progress // live progress, dropped while disconnected
-	Logger      hclog.Logger
-	Timing      Timing // zero fields take the protocol's values
+	// Explain says in a sentence why there is no connection to an address.
+	Explain  func(err error, address string) *job.Failure
+	Journal  Journal
+	Handler  Handler
+	Identity func() bus.Hello    // what a hello says apart from the journal; called for each
+	Changes  <-chan struct{}     // one is sent after every change of the journal
+	Progress <-chan bus.Progress // live progress, dropped while disconnected
+	Logger   hclog.Logger
+	Timing   Timing // zero fields take the protocol's values
 }
 
 // Timing are the waits of the protocol, which tests shorten.
@@ -90,9 +93,10 @@ type Uplink struct {
 	timing    Timing
 	logger    hclog.Logger
 	ledger    *ledger
-	publish   chan struct{} // wakes the publisher
-	hello     chan struct{} // wakes the hello loop
-	connected chan struct{} // the same, after a connect
+	publish   chan struct{}             // wakes the publisher
+	hello     chan struct{}             // wakes the hello loop
+	connected chan struct{}             // the same, after a connect
+	conn      atomic.Pointer[nats.Conn] // nil before Run
 	status    atomic.Pointer[Status]
 }
 
@@ -104,7 +108,9 @@ type Status struct {
 	HelloAt   time.Time     `json:"hello_at,omitzero"`
 	ClockSkew time.Duration `json:"clock_skew_ns"`   // this host's clock minus the coordinator's, at the last hello
 	Error     string        `json:"error,omitempty"` // why it is not connected, or the last hello was not answered
-	Refused   bool          `json:"refused"`         // the bus does not accept the credentials
+	Hint      string        `json:"hint,omitempty"`  // what to do about the error
+	// CertificateExpires is the end of the bus's certificate, while connected with TLS.
+	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 }
 
 // New returns an Uplink; [Uplink.Run] connects it.
@@ -140,6 +146,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	u.conn.Store(conn)
 	defer conn.Close()
 	orders, cancels := make(chan *nats.Msg, 64), make(chan *nats.Msg, 64)
 	if _, err := conn.ChanSubscribe(bus.OrderSubject(u.options.Host), orders); err != nil {
@@ -161,12 +168,14 @@ func (u *Uplink) Run(ctx context.Context) error {
 func (u *Uplink) connect() (*nats.Conn, error) {
 	var conn *nats.Conn
 	known := make(chan struct{}) // closed when conn is set, which the handler may come before
-	c, err := bus.Connect(u.options.URLs, bus.ConnectOptions{
+	options := bus.ConnectOptions{
 		Name: u.options.Host, Credentials: u.options.Credentials, TLS: u.options.TLS,
 		OnConnect:    func() { <-known; u.onConnect(conn) },
 		OnDisconnect: u.onDisconnect, OnFailure: u.onFailure,
 		OnError: func(err error) { u.logger.Error("bus", "err", err); u.onFailure(err) },
-	})
+	}
+	// The first address is the one that is known to work.
+	c, err := nats.Connect(strings.Join(u.options.URLs, ","), append(options.Options(), nats.DontRandomize())...)
 	conn = c
 	close(known)
 	if err != nil {
@@ -180,33 +189,57 @@ func (u *Uplink) onDisconnect(err error) {
 		return // closed by ourselves
 	}
 	u.logger.Warn("disconnected from the bus", "err", err)
-	u.setStatus(func(s *Status) { *s = Status{Since: time.Now().UTC(), Error: err.Error()} })
+	u.setStatus(func(s *Status) { *s = Status{Since: time.Now().UTC()} })
+	u.note(err)
 }
 
-// onFailure notes why there is no connection. It is logged once for each time
-// without one: the next tries fail alike.
+// onFailure notes why there is no connection. It is logged when it is another
+// reason than before: the next tries fail alike.
 func (u *Uplink) onFailure(err error) {
 	if err == nil || u.Status().Connected {
 		return
 	}
-	if u.Status().Error == "" {
-		u.logger.Warn("cannot connect to the bus; trying again", "err", err)
+	if u.note(err) {
+		u.logger.Warn("cannot connect to the bus; trying again", "err", u.Status().Error, "hint", u.Status().Hint)
 	}
-	refused := errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthRevoked) || errors.Is(err, nats.ErrAuthExpired)
-	u.setStatus(func(s *Status) { s.Error, s.Refused = err.Error(), refused })
+}
+
+// note puts the reason into the status, and reports whether it is another one.
+func (u *Uplink) note(err error) bool {
+	before := u.Status().Error
+	why := u.options.Explain(err, strings.Join(u.options.URLs, ", "))
+	u.setStatus(func(s *Status) { s.Error, s.Hint = why.Message, why.Hint })
+	return why.Message != before
 }
 
 func (u *Uplink) onConnect(conn *nats.Conn) {
 	url := conn.ConnectedUrlRedacted()
 	u.logger.Info("connected to the bus", "url", url)
+	var expires time.Time
+	if state, err := conn.TLSConnectionState(); err == nil && len(state.PeerCertificates) > 0 { // an error: no TLS
+		expires = state.PeerCertificates[0].NotAfter.UTC()
+	}
 	u.setStatus(func(s *Status) {
 		if !s.Connected {
 			s.Since = time.Now().UTC()
 		}
-		s.Connected, s.URL, s.Error, s.Refused = true, url, "", false
+		s.Connected, s.URL, s.Error, s.Hint, s.CertificateExpires = true, url, "", "", expires
 	})
 	wake(u.connected)
 	wake(u.publish)
+}
+
+// Request sends a request over the session, and returns the answer.
+func (u *Uplink) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	conn := u.conn.Load()
+	if conn == nil || !conn.IsConnected() {
+		return nil, nats.ErrDisconnected
+	}
+	msg, err := conn.RequestWithContext(ctx, subject, data)
+	if err != nil {
+		return nil, err
+	}
+	return msg.Data, nil
 }
 
 // forward passes live progress on, and journal changes to the publisher.

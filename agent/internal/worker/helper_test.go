@@ -193,7 +193,7 @@ func (f *fixture) start() *fixture {
 	}
 	f.journal = store
 	f.worker = worker.New(worker.Options{
-		Host: host, Signer: public, SealKey: f.seal, Slots: f.slots, Journal: store, Engine: f.engine, Runs: f.runs,
+		Host: host, Signer: public, Secrets: f.ring(), Slots: f.slots, Journal: store, Engine: f.engine, Runs: f.runs,
 		Policy: f.rules, Borg: f.borg, Logger: hclog.NewNullLogger(),
 	})
 	ctx, cancel := context.WithCancel(f.t.Context())
@@ -210,6 +210,20 @@ func (f *fixture) start() *fixture {
 	})
 	f.t.Cleanup(f.stop)
 	return f
+}
+
+// ring is the host's seal key as the worker uses it.
+func (f *fixture) ring() *secret.Ring {
+	f.t.Helper()
+	seed, err := f.seal.Seed()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ring, err := secret.ParseRing(seed)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return ring
 }
 
 // order returns a good order for a new job.

@@ -59,7 +59,7 @@ func (w *Worker) turnAway(cause error) (bus.OrderReply, error) {
 	failure := job.Fail(job.RefusedByHost, "host %s: %s", w.options.Host, cause)
 	switch {
 	case errors.Is(cause, bus.ErrSignature):
-		_ = failure.WithHint("the agent's signer.pub must be this coordinator's; copy it from the coordinator's data directory again")
+		_ = failure.WithHint("the agent's signer.pub must be this coordinator's; enrol the host again")
 	case errors.Is(cause, bus.ErrStale):
 		_ = failure.WithHint("set the clocks of host and coordinator; borgfleet-agent doctor shows the difference")
 	}
@@ -86,10 +86,10 @@ func (w *Worker) passphrase(order bus.Order) (secret.Value, *job.Failure) {
 		return secret.Value{}, nil
 	}
 	purpose := secret.Purpose{Host: w.options.Host, Repository: order.Repository.Name}
-	value, err := secret.Open(*order.Passphrase, purpose, w.options.SealKey)
+	value, err := w.options.Secrets.Open(*order.Passphrase, purpose)
 	if err != nil {
 		return secret.Value{}, job.Fail(job.RefusedByHost, "passphrase of repository %s: %s", order.Repository.Name, err).
-			WithHint("the host's seal key may have been replaced; submit the job again")
+			WithHint("the host's seal key may have been replaced: submit the job again, or enter a passphrase in the hosts' custody anew")
 	}
 	return value, nil
 }
@@ -159,6 +159,10 @@ func (w *Worker) build(order bus.Order, version borg.Version) (engine.Attempt, *
 		return engine.Attempt{}, job.AsFailure(err)
 	}
 	passphrase, failure := w.passphrase(order)
+	if restore, ok := spec.(job.RestoreSpec); ok && failure == nil {
+		restore.Target, failure = w.options.Policy.Target(restore.Target) // where links lead now; the engine follows none
+		spec = restore
+	}
 	return engine.Attempt{
 		Job: order.Job, Number: order.Attempt, Host: w.options.Host, Passphrase: passphrase,
 		Task: borg.Task{

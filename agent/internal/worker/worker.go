@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/nats-io/nkeys"
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/shared/borg"
@@ -19,6 +18,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/process"
+	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 // Intake is the journal's side towards the coordinator. All changes are on disk
@@ -76,6 +76,9 @@ type Runs interface {
 type Policy interface {
 	// Check returns nil or why the order is refused.
 	Check(order bus.Order) *job.Failure
+	// Target returns the directory that a restore to target writes to, without
+	// symbolic links, or why it is refused.
+	Target(target string) (string, *job.Failure)
 }
 
 // Borg tells which borg there is.
@@ -85,11 +88,17 @@ type Borg interface {
 	Version(ctx context.Context) (borg.Version, *job.Failure)
 }
 
+// Secrets opens what was sealed to this host. It is safe for concurrent use.
+type Secrets interface {
+	// Open returns the secret, or secret.ErrNotOurs.
+	Open(sealed secret.Sealed, purpose secret.Purpose) (secret.Value, error)
+}
+
 // Options are what a Worker needs.
 type Options struct {
 	Host    string
-	Signer  string        // coordinator's public signing key
-	SealKey nkeys.KeyPair // this host's curve key
+	Signer  string // coordinator's public signing key
+	Secrets Secrets
 	Slots   int
 	Journal Journal
 	Engine  Engine
