@@ -80,7 +80,7 @@ func wantsPage(r *http.Request) bool {
 // lie on this server.
 func loginFor(r *http.Request) string {
 	next := r.URL.RequestURI()
-	if next == "/" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.HasPrefix(next, `/\`) {
+	if next == "/" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") {
 		return loginPath
 	}
 	return loginPath + "?next=" + url.QueryEscape(next)

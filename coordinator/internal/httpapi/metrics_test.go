@@ -11,10 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -181,5 +183,31 @@ func TestMetricsOverARealConnection(t *testing.T) {
 	data, err := io.ReadAll(response.Body)
 	if err != nil || !bytes.Contains(data, []byte("borgfleet_build_info{")) {
 		t.Errorf("%v, %d bytes", err, len(data))
+	}
+}
+
+func TestMetricsOfBusAndCertificate(t *testing.T) {
+	b := newBackend()
+	metrics := httpapi.NewMetrics(httpapi.MetricsOptions{
+		Snapshot: b, Feed: b.feed, Logger: hclog.NewNullLogger(),
+		Refusals: func() map[string]uint64 { return map[string]uint64{"publish": 3, "authentication": 0} },
+		Expiry:   func() time.Time { return time.Unix(1700000000, 0) },
+	})
+	s := serve(t, func(o *httpapi.Options) { o.Metrics = metrics })
+	text := scrape(t, s)
+	for _, line := range []string{
+		`borgfleet_bus_refusals_total{kind="publish"} 3`, `borgfleet_bus_refusals_total{kind="authentication"} 0`,
+		`borgfleet_certificate_expiry_timestamp_seconds 1.7e+09`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("no %s", line)
+		}
+	}
+	problems, err := testutil.GatherAndLint(metrics.Gatherer())
+	if err != nil || len(problems) != 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	if text := scrape(t, serve(t, nil)); strings.Contains(text, "refusals") || strings.Contains(text, "certificate") {
+		t.Error("what is not known is told")
 	}
 }
