@@ -280,10 +280,10 @@ func (r attentionRow) What() template.HTML {
 		who += " → "
 	}
 	who += template.HTML(html.EscapeString(r.Repository)) //nolint:gosec // escaped
-	if who != "" {
-		who += ": "
+	if who == "" {
+		return sentence(r.Message)
 	}
-	return who + prose(r.Message)
+	return who + ": " + prose(r.Message)
 }
 
 func bold(text string) template.HTML {

@@ -128,14 +128,10 @@
     words.setAttribute("aria-live", ok ? "off" : "polite"); // only a loss is announced
     if (words.textContent !== text) words.textContent = text;
   }
-  // A stream that is refused because nobody is signed in any more is not coming
-  // back: the page goes where its reader can sign in.
-  async function check() {
-    try {
-      const answer = await fetch(body.dataset.live, { method: "HEAD", redirect: "manual", cache: "no-store" });
-      if (answer.type === "opaqueredirect" || answer.status === 401) location.replace(body.dataset.live);
-    } catch { /* the coordinator is away */ }
-  }
+  // To whom is not signed in any more, the stream does not come back.
+  const check = () => fetch(body.dataset.live, { method: "HEAD", redirect: "manual" }).then((answer) => {
+    if (answer.type === "opaqueredirect" || answer.status === 401) location.replace(body.dataset.live);
+  }, () => {});
   function lost() {
     stop();
     check();
@@ -184,6 +180,8 @@
   // asks nobody whether to send the form again.
   if (body.dataset.once) history.replaceState(null, "", body.dataset.once);
 
+  const current = document.querySelector("header nav [aria-current]");
+  if (current) current.scrollIntoView({ block: "nearest", inline: "nearest" });
   tell(document);
   document.getElementById("zone").textContent = "Times are " + zone + ".";
   setInterval(() => tell(document, 'time[data-form="ago"], time[data-form="span"]'), 1000);
