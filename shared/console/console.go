@@ -156,7 +156,7 @@ func codeOf(code job.Code) int {
 	switch code {
 	case job.InvalidRequest, job.InvalidSpec, job.UnknownKind, job.TooLarge:
 		return ExitUsage
-	case job.NotAllowed, job.PermissionDenied, job.Unavailable, job.HostUnreachable:
+	case job.NotAuthenticated, job.NotAllowed, job.PermissionDenied, job.Unavailable, job.HostUnreachable:
 		return ExitUnreachable
 	default:
 		return ExitFailed

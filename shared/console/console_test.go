@@ -74,6 +74,7 @@ func TestErrorsAreOneLineWithTheirExitCode(t *testing.T) {
 		"hint":        {hinted{}, 1, "do-it: nobody there (knock)\n"},
 		"bad request": {job.Invalid("x", "bad").WithHint("good"), 2, "do-it: x: bad (good)\n"},
 		"not allowed": {job.Fail(job.NotAllowed, "no"), 5, "do-it: no\n"},
+		"not known":   {job.Fail(job.NotAuthenticated, "who?"), 5, "do-it: who?\n"},
 		"not there":   {job.Fail(job.UnknownHost, "no host"), 1, "do-it: no host\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
