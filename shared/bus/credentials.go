@@ -49,39 +49,50 @@ func userCredentials(path string) nats.Option {
 // checkToken returns what is wrong with a JWT as such; whether its issuer is
 // one to be believed is the server's business.
 func checkToken(token string) error {
-	signed, signature, ok := cutLast(token, ".")
-	_, body, more := strings.Cut(signed, ".")
-	if !ok || !more {
-		return fmt.Errorf("it has no JWT of three parts")
-	}
-	data, err := base64.RawURLEncoding.DecodeString(body)
+	claims, err := readClaims(token)
 	if err != nil {
-		return fmt.Errorf("decode JWT: %w", err)
-	}
-	var claims struct {
-		Issuer string `json:"iss"`
-	}
-	if err := json.Unmarshal(data, &claims); err != nil {
-		return fmt.Errorf("decode JWT: %w", err)
+		return err
 	}
 	issuer, err := nkeys.FromPublicKey(claims.Issuer)
 	if err != nil {
 		return fmt.Errorf("issuer of JWT: %w", err)
 	}
-	sum, err := base64.RawURLEncoding.DecodeString(signature)
+	end := strings.LastIndex(token, ".")
+	signature, err := base64.RawURLEncoding.DecodeString(token[end+1:])
 	if err != nil {
 		return fmt.Errorf("decode JWT: %w", err)
 	}
-	if err := issuer.Verify([]byte(signed), sum); err != nil {
+	if err := issuer.Verify([]byte(token[:end]), signature); err != nil {
 		return fmt.Errorf("signature of JWT: %w", err)
 	}
 	return nil
 }
 
-func cutLast(text, separator string) (before, after string, found bool) {
-	i := strings.LastIndex(text, separator)
-	if i < 0 {
-		return text, "", false
+// TokenSubject returns the public key that a JWT was made for. The signature is
+// not checked: this is for a JWT that a server has accepted.
+func TokenSubject(token string) (string, error) {
+	claims, err := readClaims(token)
+	return claims.Subject, err
+}
+
+// claims is the part of a JWT that matters here.
+type claims struct {
+	Issuer  string `json:"iss"`
+	Subject string `json:"sub"`
+}
+
+func readClaims(token string) (claims, error) {
+	var read claims
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return read, fmt.Errorf("a JWT has three parts, not %d", len(parts))
 	}
-	return text[:i], text[i+len(separator):], true
+	data, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err == nil {
+		err = json.Unmarshal(data, &read)
+	}
+	if err != nil {
+		return read, fmt.Errorf("decode JWT: %w", err)
+	}
+	return read, nil
 }

@@ -15,8 +15,8 @@ type notice struct {
 		ID string `json:"id"`
 	} `json:"server"`
 	Client struct {
-		ID   uint64 `json:"id"`
-		User string `json:"user"` // public key, proven at connect; unlike the name, which a client chooses
+		ID  uint64 `json:"id"`
+		JWT string `json:"jwt"` // proven at connect; unlike name and user, which a client can choose
 	} `json:"client"`
 	Reason string `json:"reason"` // of a disconnect
 }
@@ -74,7 +74,12 @@ func (r *Receiver) takeNotice(message *nats.Msg, clients clients) {
 		r.logger.Warn("presence notice dropped: malformed", "err", err)
 		return
 	}
-	host, known := r.HostByKey(notice.Client.User)
+	publicKey, err := bus.TokenSubject(notice.Client.JWT)
+	if err != nil {
+		r.logger.Warn("presence notice dropped: it names no identity", "err", err)
+		return
+	}
+	host, known := r.HostByKey(publicKey)
 	client := clientID{notice.Server.ID, notice.Client.ID}
 	switch {
 	case message.Subject != bus.Connected(r.Account):

@@ -80,7 +80,6 @@ type accounts struct {
 	keys     *keyring
 	resolver *server.MemAccResolver
 	revoked  map[string]revocations // by account
-	enroller string                 // public key in the sentinel
 }
 
 func newAccounts(keys *keyring, revoked map[string]revocations) (*accounts, error) {
@@ -168,24 +167,6 @@ func (a *accounts) share(name string, claims *jwt.AccountClaims) {
 			claims.Imports.Add(&jwt.Import{Name: subject, Account: fleet, Subject: jwt.Subject(subject), Type: jwt.Stream})
 		}
 	}
-}
-
-// sentinel returns the JWT that the server takes for who comes without
-// credentials. It stands for nobody: whoever has it needs no key.
-func (a *accounts) sentinel() (string, error) {
-	pair, err := nkeys.CreateUser()
-	if err != nil {
-		return "", fmt.Errorf("make key of those who enrol: %w", err)
-	}
-	a.enroller = public(pair)
-	claims := jwt.NewUserClaims(a.enroller)
-	claims.Name, claims.IssuerAccount = enrolRole, public(a.keys.accounts[agentsAccount])
-	claims.SetScoped(true)
-	token, err := claims.Encode(a.keys.roles[enrolRole])
-	if err != nil {
-		return "", fmt.Errorf("sign credentials of those who enrol: %w", err)
-	}
-	return token, nil
 }
 
 // scope turns a role into the template that the server applies to every user

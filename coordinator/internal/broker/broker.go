@@ -38,6 +38,7 @@ type Broker struct {
 	accounts *accounts      // nil with an external cluster
 	agents   issuer         // mints agents
 	account  string         // public key of the account AGENTS
+	enroller string         // public key of those who come without credentials; empty with an external cluster
 	url      string
 
 	operators map[string]bus.Role // by public scoped signing key

@@ -57,7 +57,7 @@ func (b *Broker) startEmbedded(ctx context.Context, options Options) error {
 			return fmt.Errorf("connect %s to the embedded bus: %w", name, err)
 		}
 	}
-	return b.boundEnrollers()
+	return b.watch()
 }
 
 // listeners sets where the server listens.
@@ -113,9 +113,11 @@ func (b *Broker) configure(settings *server.Options, options Options) error {
 	if err != nil {
 		return err
 	}
-	if settings.DefaultSentinel, err = b.accounts.sentinel(); err != nil {
+	sentinel, err := b.issuer(enrolRole).mint(enrolRole)
+	if err != nil {
 		return err
 	}
+	settings.DefaultSentinel, b.enroller = sentinel.token, sentinel.public // its template says that no key is needed
 	settings.ServerName = "borgfleet"
 	settings.NoSigs = true
 	settings.TrustedOperators = []*jwt.OperatorClaims{operator}

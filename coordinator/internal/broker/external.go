@@ -74,7 +74,7 @@ func (b *Broker) connectExternal(ctx context.Context, options Options) (err erro
 		}
 	}
 	b.url = strings.Join(external.URLs, ",")
-	return b.keepOff()
+	return b.watch()
 }
 
 // dial connects and waits until the connection stands.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -32,32 +31,6 @@ type clientsAnswer struct {
 			ID uint64 `json:"cid"`
 		} `json:"connections"`
 	} `json:"data"`
-}
-
-// keepOff disconnects agents of an external cluster that were revoked, whenever
-// they connect.
-func (b *Broker) keepOff() error {
-	if b.System() == nil {
-		return nil
-	}
-	_, err := b.System().Subscribe(bus.Connected(b.account), func(message *nats.Msg) {
-		var notice clientNotice
-		if err := json.Unmarshal(message.Data, &notice); err != nil {
-			b.logger.Warn("notice of a client dropped: malformed", "err", err)
-			return
-		}
-		if !b.isRevoked(agentsAccount, notice.Client.User) {
-			return
-		}
-		b.logger.Warn("an agent that was revoked has connected; it is disconnected", "public_key", notice.Client.User)
-		if err := b.kick(notice.Server.ID, notice.Client.ID); err != nil {
-			b.logger.Error("disconnect an agent that was revoked", "public_key", notice.Client.User, "err", err)
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("watch for revoked agents: %w", err)
-	}
-	return nil
 }
 
 // cutOff disconnects an agent from an external cluster.
@@ -108,10 +81,12 @@ func (b *Broker) kickAll(data []byte) error {
 	return nil
 }
 
+// kick asks a server to disconnect a client.
 func (b *Broker) kick(server string, client uint64) error {
 	request, err := json.Marshal(map[string]uint64{"cid": client})
 	if err != nil {
 		return err
 	}
-	return b.System().Publish("$SYS.REQ.SERVER."+server+".KICK", request)
+	// Without a reply subject the server would do nothing. The answer is of no use.
+	return b.System().PublishRequest("$SYS.REQ.SERVER."+server+".KICK", b.System().NewInbox(), request)
 }

@@ -1,7 +1,14 @@
 package broker_test
 
 import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 	"github.com/borgfleet/borgfleet/shared/bus"
@@ -192,6 +200,55 @@ func streamLength(t *testing.T, b *broker.Broker) uint64 {
 		t.Fatal(err)
 	}
 	return stream.CachedInfo().State.Msgs
+}
+
+// TestAnIdentityThatIsOnlyClaimed has a client that proves to be host A's agent
+// and names B's key beside that. The server would report it under B's key.
+func TestAnIdentityThatIsOnlyClaimed(t *testing.T) {
+	b := start(t, broker.Options{})
+	credentials, _ := hostKeys(t, b, "a")
+	_, victim := hostKeys(t, b, "b")
+	token, err := nkeys.ParseDecoratedJWT(credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := nkeys.ParseDecoratedUserNKey(credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, err := net.Dial("tcp", strings.TrimPrefix(b.URL(), "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(connection)
+	line, err := reader.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info struct {
+		Nonce string `json:"nonce"`
+	}
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(line, "INFO ")), &info); err != nil {
+		t.Fatal(err)
+	}
+	signature, err := pair.Sign([]byte(info.Nonce))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello, err := json.Marshal(map[string]any{"jwt": token, "sig": base64.RawURLEncoding.EncodeToString(signature), "nkey": victim})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(connection, "CONNECT %s\r\n", hello); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, reader); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("it is still connected")
+	}
 }
 
 func TestARefusalIsLoggedOnceAndCountedAlways(t *testing.T) {

@@ -2,7 +2,6 @@ package broker_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"path/filepath"
 	"strings"
@@ -165,84 +164,6 @@ func TestAFullStreamRefusesEventsUntilStoredOnesAreRemoved(t *testing.T) {
 	}
 	if got := sequences(t, read(t, b, 3, 1)); got != "4" {
 		t.Errorf("left in the stream: %s", got)
-	}
-}
-
-func TestAnExternalCluster(t *testing.T) {
-	cluster := start(t, broker.Options{})
-	lent, err := cluster.Lend(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "bus")
-	b := start(t, broker.Options{Dir: dir, External: lent})
-	if err := b.Healthy(); err != nil {
-		t.Errorf("healthy: %v", err)
-	}
-	if b.System() == nil || b.AgentsAccount() != cluster.AgentsAccount() || b.URL() != cluster.URL() {
-		t.Errorf("system %v, account %s, URL %s", b.System(), b.AgentsAccount(), b.URL())
-	}
-	web1, _ := agent(t, b, "web1")
-	if ack := publish(t, web1, "web1", job.NewID(time.Now()), 1); ack.Sequence != 1 {
-		t.Errorf("confirmation %+v", ack)
-	}
-	if got := sequences(t, read(t, b, 0, 1)); got != "1" {
-		t.Errorf("read %s", got)
-	}
-	signer, err := b.Signer().PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := b.MintOperator("alice", bus.Viewer); err == nil {
-		t.Error("an operator was minted without the key for it")
-	}
-	b.Close()
-	lent.SystemCredentialsFile = ""
-	b = start(t, broker.Options{Dir: dir, External: lent})
-	if again, err := b.Signer().PublicKey(); err != nil || again != signer {
-		t.Errorf("signer is %s (%v), before it was %s", again, err, signer)
-	}
-	if b.System() != nil {
-		t.Error("a system connection without credentials for it")
-	}
-}
-
-func TestAnExternalClusterThatCannotBeUsed(t *testing.T) {
-	cluster := start(t, broker.Options{})
-	lend := func(change func(*broker.External)) *broker.External {
-		lent, err := cluster.Lend(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		change(lent)
-		return lent
-	}
-	other := start(t, broker.Options{})
-	foreign, err := other.Lend(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, test := range map[string]struct {
-		external *broker.External
-		message  string
-	}{
-		"not there":           {lend(func(e *broker.External) { e.URLs = []string{"nats://127.0.0.1:1"} }), "no connection"},
-		"foreign credentials": {lend(func(e *broker.External) { e.CredentialsFile = foreign.CredentialsFile }), "no connection (stream)"},
-		"no credentials":      {lend(func(e *broker.External) { e.AgentsCredentialsFile = "/nowhere.creds" }), "/nowhere.creds"},
-		"no signing key":      {lend(func(e *broker.External) { e.SigningKeyFile = "/nowhere.nk" }), "/nowhere.nk"},
-		"credentials as key":  {lend(func(e *broker.External) { e.SigningKeyFile = e.CredentialsFile }), "signing key"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			defer cancel()
-			b, err := broker.Start(ctx, broker.Options{Dir: t.TempDir(), External: test.external, Logger: logger(t)})
-			if err == nil {
-				b.Close()
-			}
-			if err == nil || !strings.Contains(err.Error(), test.message) {
-				t.Errorf("start: %v, want %q", err, test.message)
-			}
-		})
 	}
 }
 
