@@ -27,7 +27,7 @@ func (r *Registry) UpdateFacts(_ context.Context, name string, facts fleet.Facts
 		return unknownHost(name)
 	}
 	newKey := before.SealKey != sealKey
-	if newKey && before.SealKey != "" {
+	if staged := before.Staged; newKey && before.SealKey != "" && (staged == nil || staged.SealKey != sealKey) {
 		r.logger.Warn("host has a new seal key; secrets are sealed to it from now on", "host", name)
 	}
 	if newKey || !sameSetup(before.Facts, facts) || r.flushDue() {
