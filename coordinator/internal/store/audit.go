@@ -25,45 +25,50 @@ type auditAppend struct{ entry fleet.AuditEntry }
 func (c auditAppend) apply(tx *transaction) error {
 	bucket := tx.bucket(bucketAudit)
 	var before fleet.AuditEntry
-	if key, _ := bucket.Cursor().Last(); key != nil {
-		var err error
-		if before, _, err = get[fleet.AuditEntry](tx.tx, bucketAudit, string(key)); err != nil {
-			return err
-		}
+	if key, value := bucket.Cursor().Last(); key != nil {
+		// Not to be read means tampered with. That is for VerifyAudit to say, and
+		// no reason to stop the backups.
+		_ = json.Unmarshal(value, &before)
 	}
 	next, err := bucket.NextSequence()
 	if err != nil {
 		return fmt.Errorf("number audit entry: %w", err)
 	}
+	if c.entry, err = asStored(c.entry); err != nil {
+		return err
+	}
 	c.entry.Number = next
-	if c.entry, err = chained(before.Hash, c.entry); err != nil {
+	if c.entry.Hash, err = auditHash(before.Hash, c.entry); err != nil {
 		return err
 	}
 	return tx.put(bucketAudit, string(numberBytes(next)), c.entry)
 }
 
-// chained returns the entry with its hash: the hex SHA-256 of the hash before
-// (empty for the first entry), a line end, and the entry as JSON with an empty
-// hash. A field that is added to entries later must be left out of the JSON
-// when it is empty, so that the entries before it keep their hashes.
-func chained(before string, entry fleet.AuditEntry) (fleet.AuditEntry, error) {
+// asStored returns the entry as reading it will give it, which is what has to
+// be hashed: bytes that are no text do not survive being stored.
+func asStored(entry fleet.AuditEntry) (stored fleet.AuditEntry, err error) {
+	text, err := json.Marshal(entry)
+	if err != nil {
+		return stored, fmt.Errorf("encode audit entry: %w", err)
+	}
+	if err := json.Unmarshal(text, &stored); err != nil {
+		return stored, fmt.Errorf("decode audit entry: %w", err)
+	}
+	return stored, nil
+}
+
+// auditHash returns the hex SHA-256 of the hash before (empty for the first
+// entry), a line end, and the entry as JSON with an empty hash. A field that is
+// added to entries later must be left out of the JSON when it is empty, so that
+// the entries before it keep their hashes.
+func auditHash(before string, entry fleet.AuditEntry) (string, error) {
 	entry.Hash = ""
 	text, err := json.Marshal(entry)
 	if err != nil {
-		return entry, fmt.Errorf("encode audit entry: %w", err)
-	}
-	// What is hashed must be what reading gives: bytes that are no text do not
-	// survive being stored.
-	entry = fleet.AuditEntry{}
-	if err := json.Unmarshal(text, &entry); err != nil {
-		return entry, fmt.Errorf("decode audit entry: %w", err)
-	}
-	if text, err = json.Marshal(entry); err != nil {
-		return entry, fmt.Errorf("encode audit entry: %w", err)
+		return "", fmt.Errorf("encode audit entry: %w", err)
 	}
 	sum := sha256.Sum256(append([]byte(before+"\n"), text...))
-	entry.Hash = hex.EncodeToString(sum[:])
-	return entry, nil
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // chainAudit gives a hash to the entries that were made before there was a
@@ -75,7 +80,7 @@ func chainAudit(tx *bbolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		if entry, err = chained(before, entry); err != nil {
+		if entry.Hash, err = auditHash(before, entry); err != nil {
 			return err
 		}
 		if err := work.put(bucketAudit, string(key), entry); err != nil {
@@ -209,15 +214,16 @@ func (w *auditWalk) visit(raw rawEntry) {
 	at := number(raw.key)
 	var entry fleet.AuditEntry
 	err := json.Unmarshal(raw.value, &entry)
-	want, _ := chained(w.head, entry)
-	stored, _ := json.Marshal(want)
+	want := entry
+	want.Hash, _ = auditHash(w.head, entry) // what was decoded can be encoded
+	written, _ := json.Marshal(want)
 	switch {
 	case w.message != "": // the first fault is enough
 	case at != w.last+1 && at > w.last:
 		w.broken(at, "audit entry %d follows on entry %d: what was between them is gone", at, w.last)
 	case at != w.last+1, err != nil, entry.Number != at:
 		w.broken(max(at, w.last+1), "audit entry %d is not one that was written here", max(at, w.last+1))
-	case !bytes.Equal(stored, raw.value):
+	case !bytes.Equal(written, raw.value):
 		w.broken(at, "audit entry %d was changed, or the one before it was exchanged", at)
 	}
 	w.entries, w.last, w.head = w.entries+1, max(at, w.last), entry.Hash

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +175,7 @@ func TestAuditChainSurvivesReopening(t *testing.T) {
 
 func TestVerifyAuditFindsTampering(t *testing.T) {
 	const entries = 1200 // more than one chunk
+	good := read(t, auditFile(t, entries))
 	put := func(bucket *bbolt.Bucket, n uint64, value string) error {
 		return bucket.Put(auditKey(n), []byte(value))
 	}
@@ -213,7 +215,10 @@ func TestVerifyAuditFindsTampering(t *testing.T) {
 		"exchanged for copy": {func(b *bbolt.Bucket) error { return put(b, 7, string(b.Get(auditKey(6)))) }, 7, entries},
 	} {
 		t.Run(name, func(t *testing.T) {
-			file := auditFile(t, entries)
+			file := path(t)
+			if err := os.WriteFile(file, good, 0o600); err != nil {
+				t.Fatal(err)
+			}
 			tamper(t, file, func(tx *bbolt.Tx) error { return test.change(tx.Bucket([]byte("audit"))) })
 			proof := verify(t, openAt(t, file))
 			if proof.Intact || proof.BrokenAt != test.brokenAt || proof.Entries != test.entries || proof.Message == "" {
@@ -224,17 +229,24 @@ func TestVerifyAuditFindsTampering(t *testing.T) {
 }
 
 // TestTamperedAuditIsNotRepaired appends to an audit whose newest entry was
-// exchanged.
+// exchanged: that still works, and the fault is still found.
 func TestTamperedAuditIsNotRepaired(t *testing.T) {
-	file := auditFile(t, 3)
-	tamper(t, file, func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket([]byte("audit"))
-		return bucket.Put(auditKey(3), []byte(strings.Replace(string(bucket.Get(auditKey(3))), "web2", "web9", 1)))
-	})
-	s := openAt(t, file)
-	appendEntries(t, s, 2)
-	if proof := verify(t, s); proof.Intact || proof.BrokenAt != 3 || proof.Entries != 5 {
-		t.Errorf("%+v", proof)
+	for name, exchange := range map[string]func(string) string{
+		"edited":   func(text string) string { return strings.Replace(text, "web2", "web9", 1) },
+		"not JSON": func(string) string { return "{" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := auditFile(t, 3)
+			tamper(t, file, func(tx *bbolt.Tx) error {
+				bucket := tx.Bucket([]byte("audit"))
+				return bucket.Put(auditKey(3), []byte(exchange(string(bucket.Get(auditKey(3))))))
+			})
+			s := openAt(t, file)
+			appendEntries(t, s, 2)
+			if proof := verify(t, s); proof.Intact || proof.BrokenAt != 3 || proof.Entries != 5 {
+				t.Errorf("%+v", proof)
+			}
+		})
 	}
 }
 
