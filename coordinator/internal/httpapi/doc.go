@@ -7,5 +7,7 @@
 // becomes an RFC 9457 problem document with the same code and hint.
 //
 // [API] is also the guard of the whole server: it wraps the mux that it is
-// given, so the pages that share this mux have the same protection.
+// given, so the pages that share this mux have the same protection. The guard
+// finds out who asks, once for each request, and puts that into the request's
+// context (fleet.ActorOf); what somebody may do is decided by the services.
 package httpapi
