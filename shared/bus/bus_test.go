@@ -131,3 +131,19 @@ func TestEventIDNamesOneEvent(t *testing.T) {
 		}
 	}
 }
+
+func TestFromOperator(t *testing.T) {
+	for reply, want := range map[string]bool{
+		"_R_.abc":    true,
+		"_R_.a.b":    true,
+		"_R_":        false,
+		"_R_x.abc":   false,
+		"_INBOX.abc": false,
+		"_R_.*":      false,
+		"":           false,
+	} {
+		if got := bus.FromOperator(reply); got != want {
+			t.Errorf("%q: %t", reply, got)
+		}
+	}
+}

@@ -40,6 +40,34 @@ func TestWhoAsksIsKnownByCredentials(t *testing.T) {
 	}
 }
 
+// TestWhatProvesAnIdentityIsSeenByNoOtherOperator: whoever had the JWT of
+// another could ask in his name.
+func TestWhatProvesAnIdentityIsSeenByNoOtherOperator(t *testing.T) {
+	operator, _, b := serveOn(t, &coordinator{})
+	watcher := connect(t, b, "eve", bus.Admin)
+	all := make(chan *nats.Msg, 64)
+	for _, subject := range []string{"borgfleet.v1.>", "_INBOX.>"} {
+		if _, err := watcher.ChanSubscribe(subject, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := watcher.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	request(t, operator, bus.JobsSubmit, submitBackup, new(json.RawMessage))
+	request(t, operator, "$SRV.INFO.borgfleet", "", new(json.RawMessage))
+	for _, what := range []string{"the request", "its answer", "the service's description"} {
+		select {
+		case message := <-all:
+			if text := fmt.Sprint(message.Header) + string(message.Data); strings.Contains(text, "Request-Info") || strings.Contains(text, "eyJ") {
+				t.Errorf("%s on %s: %s", what, message.Subject, text)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s was not seen", what)
+		}
+	}
+}
+
 func TestAClaimToBeSomebodyElseIsIgnored(t *testing.T) {
 	c := &coordinator{}
 	operator, _, _ := serveOn(t, c)
