@@ -89,7 +89,8 @@ func Enrol(ctx context.Context, e Enrolment) (Enrolled, error) {
 
 // Finish forgets what a repetition would need.
 func (e Enrolled) Finish() error {
-	if err := os.RemoveAll(filepath.Dir(e.enrolment.pending())); err != nil {
+	waiting := filepath.Dir(e.enrolment.pending())
+	if err := errors.Join(os.RemoveAll(waiting), os.RemoveAll(rotating(e.enrolment.Data))); err != nil { // of the identity before, too
 		return fmt.Errorf("remove keys that waited: %w", err)
 	}
 	return nil

@@ -40,29 +40,50 @@ func (r Rotation) Rotate(ctx context.Context) (string, error) {
 	if _, err := ReadCredentials(r.Credentials, r.Host); err != nil {
 		return "", err
 	}
-	pending := filepath.Join(r.Data, "rotate")
-	keys, err := pendingKeys(pending)
+	keys, token, err := r.prepare(ctx)
+	if failure, ok := errors.AsType[*job.Failure](err); ok && failure.Code == job.Conflict {
+		// Keys that waited have been ended meanwhile: others may do.
+		if err = r.forget(); err == nil {
+			keys, token, err = r.prepare(ctx)
+		}
+	}
 	if err != nil {
 		return "", err
 	}
-	if err := keys.addSealKey(r.Data); err != nil { // before anything is sealed to it
-		return "", err
-	}
-	request := bus.RenewRequest{PublicKey: keys.Public, SealKey: keys.SealKey, SSHKey: keys.SSHPublic}
-	token, err := r.stage(ctx, request)
-	if err != nil {
-		return "", err
-	}
-	if err := r.take(ctx, token, keys, request); err != nil {
+	if err := r.take(ctx, token, keys); err != nil {
 		return "", err
 	}
 	if err := keys.installSSH(r.Data); err != nil {
 		return "", err
 	}
-	if err := os.RemoveAll(pending); err != nil {
-		return "", fmt.Errorf("remove keys that waited: %w", err)
+	return keys.Public, r.forget()
+}
+
+// rotating is where the keys of a rotation wait.
+func rotating(data string) string { return filepath.Join(data, "rotate") }
+
+func (r Rotation) forget() error {
+	if err := os.RemoveAll(rotating(r.Data)); err != nil {
+		return fmt.Errorf("remove keys that waited: %w", err)
 	}
-	return keys.Public, nil
+	return nil
+}
+
+// prepare makes new keys, or takes those that wait, and makes them known.
+func (r Rotation) prepare(ctx context.Context) (Keys, string, error) {
+	keys, err := pendingKeys(rotating(r.Data))
+	if err != nil {
+		return Keys{}, "", err
+	}
+	if err := keys.addSealKey(r.Data); err != nil { // before anything is sealed to it
+		return Keys{}, "", err
+	}
+	token, err := r.stage(ctx, keys.request())
+	return keys, token, err
+}
+
+func (k Keys) request() bus.RenewRequest {
+	return bus.RenewRequest{PublicKey: k.Public, SealKey: k.SealKey, SSHKey: k.SSHPublic}
 }
 
 // stage makes the new identity known, over the present one.
@@ -84,7 +105,7 @@ func (r Rotation) stage(ctx context.Context, request bus.RenewRequest) (string, 
 }
 
 // take tries the new identity, makes it this host's, and confirms it.
-func (r Rotation) take(ctx context.Context, token string, keys Keys, request bus.RenewRequest) error {
+func (r Rotation) take(ctx context.Context, token string, keys Keys) error {
 	fresh := r.Credentials + ".new"
 	if err := WriteFile(fresh, formatCredentials(token, keys.bus), 0o600); err != nil {
 		return err
@@ -100,6 +121,7 @@ func (r Rotation) take(ctx context.Context, token string, keys Keys, request bus
 	if err := syncDir(filepath.Dir(r.Credentials)); err != nil {
 		return err
 	}
+	request := keys.request()
 	request.Confirm = true
 	_, err = r.ask(ctx, conn, request)
 	return err
@@ -107,7 +129,12 @@ func (r Rotation) take(ctx context.Context, token string, keys Keys, request bus
 
 // connect connects beside the running agent, to the first address that answers.
 func (r Rotation) connect(credentials string) (*nats.Conn, error) {
-	return Connect(r.URLs, bus.ConnectOptions{Name: r.Host, Credentials: credentials, TLS: r.TLS})
+	return Connect(r.URLs, r.Options(credentials))
+}
+
+// Options are those of a connection with the given credentials.
+func (r Rotation) Options(credentials string) bus.ConnectOptions {
+	return bus.ConnectOptions{Name: r.Host, Credentials: credentials, TLS: r.TLS}
 }
 
 func (r Rotation) ask(ctx context.Context, conn *nats.Conn, request bus.RenewRequest) (bus.RenewReply, error) {
