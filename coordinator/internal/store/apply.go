@@ -172,7 +172,22 @@ func (c tokenSpend) apply(tx *transaction) error {
 		return fmt.Errorf("enrolment token %s, spent already, %w", token.ID, ErrChanged)
 	}
 	token.SpentAt, token.SpentBy = &c.at, c.publicKey
-	return tx.put(bucketEnrolmentTokens, c.hash, token)
+	return errors.Join(tx.deleteTokens(token.Host), tx.put(bucketEnrolmentTokens, c.hash, token))
+}
+
+// deleteTokens removes every enrolment token of a host: who holds an earlier
+// one, used or not, must not get the identity of whoever came later.
+func (tx *transaction) deleteTokens(host string) error {
+	for _, key := range keysWithPrefix(tx.bucket(bucketEnrolmentTokens), nil) {
+		token, _, err := get[EnrolmentToken](tx.tx, bucketEnrolmentTokens, string(key))
+		if err == nil && token.Host == host {
+			err = tx.delete(bucketEnrolmentTokens, key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type recordRequire struct{ bucket, key string }
@@ -197,7 +212,7 @@ func (c hostDelete) apply(tx *transaction) error {
 			}
 		}
 	}
-	return errors.Join(tx.delete(bucketHosts, []byte(c.name)), tx.delete(bucketRuns, []byte(c.name)))
+	return errors.Join(tx.deleteTokens(c.name), tx.delete(bucketHosts, []byte(c.name)), tx.delete(bucketRuns, []byte(c.name)))
 }
 
 type repositoryDelete struct{ name string }

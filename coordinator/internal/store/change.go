@@ -38,8 +38,8 @@ func SetHostFacts(name string, facts fleet.Facts, sealKey string) Change {
 	return factsSet{name: name, facts: facts, sealKey: sealKey}
 }
 
-// DeleteHost removes a host with the outcomes of its last backups and the
-// passphrases that were sealed to it; its jobs and its backups' summaries stay
+// DeleteHost removes a host with the outcomes of its last backups, the
+// passphrases that were sealed to it and its enrolment tokens; its jobs and its backups' summaries stay
 // with their repositories. [ErrMissing] if there is no such host.
 func DeleteHost(name string) Change { return hostDelete{name: name} }
 

@@ -149,9 +149,10 @@ func DeleteEnrolmentToken(id string) Change {
 	return tokenDelete{bucket: bucketEnrolmentTokens, id: id}
 }
 
-// SpendEnrolmentToken marks the token as used by an agent. [ErrMissing] if it
-// is not there, [ErrChanged] if it was spent already, whoever did. Whether its
-// time is over is for the caller to judge.
+// SpendEnrolmentToken marks the token as used by an agent, and removes all
+// others of the same host. [ErrMissing] if it is not there, [ErrChanged] if it
+// was spent already, whoever did. Whether its time is over is for the caller to
+// judge.
 func SpendEnrolmentToken(hash, publicKey string, at time.Time) Change {
 	return tokenSpend{hash: hash, publicKey: publicKey, at: at}
 }

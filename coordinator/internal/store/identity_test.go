@@ -138,6 +138,21 @@ func TestEnrolmentTokenIsSpentOnce(t *testing.T) {
 	lost[store.EnrolmentToken](t)(s.EnrolmentTokenByHash("HASH"))
 }
 
+// An agent that asks again with a used token gets its answer again; so no token
+// may outlive the identity that it gave.
+func TestEnrolmentTokensGoWithTheIdentity(t *testing.T) {
+	s := open(t)
+	token := func(id, host string) store.EnrolmentToken {
+		return store.EnrolmentToken{EnrolmentToken: fleet.EnrolmentToken{ID: id, Host: host, CreatedAt: start}, Hash: "HASH" + id}
+	}
+	apply(t, s, store.PutHost(fleet.Host{Name: "web1"}), store.CreateEnrolmentToken(token("1", "web1")),
+		store.CreateEnrolmentToken(token("2", "web1")), store.CreateEnrolmentToken(token("3", "db")))
+	apply(t, s, store.SpendEnrolmentToken("HASH2", "UKEY", start))
+	lost[store.EnrolmentToken](t)(s.EnrolmentTokenByHash("HASH1"))
+	apply(t, s, store.DeleteHost("web1"))
+	same(t, s.EnrolmentTokens, token("3", "db"))
+}
+
 func TestCredentialsAndRevocations(t *testing.T) {
 	s := open(t)
 	second := fleet.NATSCredentials{Name: "alice", PublicKey: "UA", CreatedAt: start.Add(time.Hour)}
