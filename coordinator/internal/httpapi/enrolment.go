@@ -57,8 +57,8 @@ func (a *API) registerEnrolment() {
 		description: "Run the command on the host: its agent makes its keys there, spends the token, and connects. The token and the command are in this answer and nowhere else.",
 		request:     NewEnrolmentToken{Host: "web1", Expires: 3600},
 		answer: IssuedEnrolmentToken{
-			EnrolmentToken: exampleEnrolment(), Token: "bfe_8XKQ...", URL: "tls://backup.example.net:4222",
-			Command: "borgfleet-agent enroll --url tls://backup.example.net:4222 --token bfe_8XKQ...",
+			EnrolmentToken: exampleEnrolment(), Token: "bfe1_8XKQ...", URL: "tls://backup.example.net:4222",
+			Command: "borgfleet-agent enroll --token bfe1_8XKQ...",
 		},
 		failures: []job.Failure{{Code: job.Conflict, Message: `host "web1" has an identity`, Hint: "set replace to give it a new one"}},
 	}
