@@ -20,8 +20,8 @@ import (
 
 // Globals are the flags that every command has.
 type Globals struct {
-	URL  string `help:"Coordinator to speak to. Default: the one of --data." env:"BORGFLEET_URL" placeholder:"URL" group:"global"`
-	Data string `help:"Its data directory. Default: ${default_data}." type:"path" placeholder:"DIR" group:"global"`
+	URL  string `help:"Coordinator to speak to. Default: the one of --data, else where you are logged in." env:"BORGFLEET_URL" placeholder:"URL" group:"global"`
+	Data string `help:"Its data directory, on this machine. Default: ${default_data}." env:"BORGFLEET_DATA" type:"path" placeholder:"DIR" group:"global"`
 	JSON bool   `help:"Print JSON, for scripts." name:"json" group:"global"`
 
 	Token string `kong:"-"` // from BORGFLEET_TOKEN only: not a flag, since arguments are public
@@ -33,10 +33,18 @@ type grammar struct {
 	Status  statusCommand   `cmd:"" help:"What needs attention, what runs, what waits." group:"daily"`
 	Backup  backupCommand   `cmd:"" help:"Back up paths of a host now, and watch." group:"daily"`
 	Job     jobCommands     `cmd:"" help:"Jobs: list, show, watch, log, cancel, retry, submit." group:"daily"`
-	Archive archiveCommands `cmd:"" help:"Archives in a repository: list, show." group:"daily"`
+	Archive archiveCommands `cmd:"" help:"Archives in a repository: list, show, restore." group:"daily"`
 
-	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, remove." group:"fleet"`
-	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, remove." group:"fleet"`
+	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, token, remove." group:"fleet"`
+	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, seal, key-export, remove." group:"fleet"`
+
+	Login     loginCommand  `cmd:"" help:"Sign in at a coordinator elsewhere." group:"people"`
+	Logout    logoutCommand `cmd:"" help:"Sign out there." group:"people"`
+	Whoami    whoamiCommand `cmd:"" help:"Who you are to the coordinator." group:"people"`
+	User      userCommands  `cmd:"" help:"People who may sign in: list, add, role, link, remove." group:"people"`
+	Tokens    tokenCommands `cmd:"" name:"token" help:"API tokens for programs: list, add, remove." group:"people"`
+	NATSCreds natsCreds     `cmd:"" name:"nats-creds" help:"Credentials for the plain NATS client." group:"people"`
+	Audit     auditCommands `cmd:"" help:"Who did what: list, verify." group:"people"`
 
 	Serve      serveCommand      `cmd:"" help:"Run the coordinator." group:"program"`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish." group:"program"`
@@ -48,6 +56,7 @@ func groups() []kong.Group {
 	return []kong.Group{
 		{Key: "daily", Title: "Every day:"},
 		{Key: "fleet", Title: "What there is:"},
+		{Key: "people", Title: "Who may do what:"},
 		{Key: "program", Title: "The program:"},
 		{Key: "global", Title: "Flags of every command:"},
 	}
@@ -93,7 +102,7 @@ func arrange(parser *kong.Kong) {
 		}
 	}
 	parser.Model.HelpFlag.Help = "Show help."
-	parser.Model.HelpFlag.Group = &groups()[3]
+	parser.Model.HelpFlag.Group = &groups()[4]
 }
 
 func translate(err error) error {

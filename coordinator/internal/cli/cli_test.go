@@ -105,7 +105,7 @@ func TestMistakes(t *testing.T) {
 }
 
 func TestNoCoordinatorOnTheDataDirectory(t *testing.T) {
-	t.Setenv("BORGFLEET_URL", "")
+	isolate(t)
 	var out, errs bytes.Buffer
 	code := cli.Main(context.Background(), []string{"--data", t.TempDir(), "status"}, console.Streams{Out: &out, Err: &errs})
 	if code != console.ExitUnreachable || !strings.Contains(errs.String(), "no coordinator runs") {
@@ -121,12 +121,12 @@ func TestAnswers(t *testing.T) {
 	}{
 		"status": {"status", []string{
 			"1 of 2 backups needs attention\n1 of 2 hosts online", "  failed: backup of web1 failed\n    hint: make room\n    job: " + string(backupID),
-			"31.4 GB, 212 MB new", "web1  online", "db1   never connected",
+			"31.4 GB, 212 MB new", "web1  online", "db1   not enrolled",
 		}},
 		"host list":       {"host list", []string{"web1  online", "212 MB", "1.2.4"}},
 		"host show":       {"host show web1", []string{"free space", "81.9 GB", "web1-1 (212 MB new)"}},
-		"host add":        {"host add web1", []string{"Added host web1", "--credentials /data/agents/web1/agent.creds"}},
-		"host remove":     {"host remove web1", []string{"web1"}},
+		"host add":        {"host add web1", []string{"Added host web1", "borgfleet host token web1"}},
+		"host remove":     {"host remove web1 --yes", []string{"web1", "cut off"}},
 		"repo list":       {"repo list", []string{"main        /srv/borg/main  repokey-blake2"}},
 		"repo show":       {"repo show main", []string{"location", "/srv/borg/main", "last check"}},
 		"repo add":        {"repo add main --location /srv/borg/main --generate-passphrase", []string{"correct horse", "repo init main"}},
@@ -175,8 +175,8 @@ func TestRequests(t *testing.T) {
 	for _, step := range []struct{ stdin, args, want string }{
 		{"", "job list --host web1 --repo main --limit 3 --cursor " + string(listID), "GET /jobs?cursor=" + string(listID) + "&host=web1&limit=3&repository=main"},
 		{`{"host":"web1","kind":"info","repository":"main"}`, "job submit - --idempotency-key k", `POST /jobs {"host":"web1","kind":"info","repository":"main","idempotency_key":"k"}`},
-		{"", "repo add main --location /srv --passphrase-file " + file, `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"a b c"}`},
-		{"d e f\n", "repo add main --location /srv --passphrase-file -", `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"d e f"}`},
+		{"", "repo add main --location /srv --passphrase-file " + file, `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"a b c","custody":"coordinator"}`},
+		{"d e f\n", "repo add main --location /srv --passphrase-file -", `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"d e f","custody":"coordinator"}`},
 		{"", "host add web1 --label room=attic", `POST /hosts {"name":"web1","labels":{"room":"attic"}}`},
 	} {
 		if r := c.run(t, step.stdin, strings.Fields(step.args)...); r.code != 0 {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -35,8 +37,23 @@ type coordinator struct {
 	asked   []string       // "METHOD /path?query body"
 }
 
+// isolate keeps the test from the login and the coordinator of whoever runs it.
+func isolate(t *testing.T) {
+	t.Helper()
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
+	for _, name := range []string{"BORGFLEET_URL", "BORGFLEET_DATA", "BORGFLEET_TOKEN"} {
+		t.Setenv(name, "") // puts it back in the end
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func newCoordinator(t *testing.T) *coordinator {
 	t.Helper()
+	isolate(t)
 	c := &coordinator{answers: map[string]any{}}
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
@@ -166,7 +183,7 @@ func full(t *testing.T) *coordinator {
 			Attention: []fleet.Attention{{Kind: "failed", Host: "web1", Job: backupID, Message: "backup of web1 failed", Hint: "make room"}},
 		},
 		"GET /hosts": map[string]any{"hosts": []fleet.HostView{host}}, "GET /hosts/web1": host,
-		"POST /hosts":        client.AddedHost{HostView: host, CredentialsDir: "/data/agents/web1"},
+		"POST /hosts":        host,
 		"DELETE /hosts/web1": nil,
 		"GET /hosts/nope":    job.Fail(job.UnknownHost, "there is no host \"nope\"").WithHint("borgfleet host list shows all"),
 		"GET /repositories":  map[string]any{"repositories": []fleet.RepositoryView{repository}}, "GET /repositories/main": repository,

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -13,8 +12,9 @@ import (
 type hostCommands struct {
 	List   hostList   `cmd:"" help:"List hosts."`
 	Show   hostShow   `cmd:"" help:"Show one host."`
-	Add    hostAdd    `cmd:"" help:"Add a host, and write the credentials for its agent."`
-	Remove hostRemove `cmd:"" help:"Remove a host that has no open jobs."`
+	Add    hostAdd    `cmd:"" help:"Make a host known by name, before its agent enrols."`
+	Token  hostToken  `cmd:"" help:"Let a host in: a one-time token, and the command to run there."`
+	Remove hostRemove `cmd:"" help:"Remove a host, and cut its agent off at once."`
 }
 
 type hostList struct{}
@@ -31,7 +31,7 @@ func (hostList) Run(s *session) error {
 	}
 	return s.show(hosts, func() {
 		if len(hosts) == 0 {
-			s.printf("No hosts yet. Add one with: borgfleet host add NAME\n")
+			s.printf("No hosts yet. Let one in with: borgfleet host token NAME\n")
 			return
 		}
 		s.printHosts(hosts, time.Now())
@@ -65,6 +65,8 @@ func presence(h fleet.HostView, now time.Time) string {
 	switch {
 	case h.Online:
 		return "online"
+	case h.PublicKey == "":
+		return "not enrolled"
 	case h.Since.IsZero():
 		return "never connected"
 	default:
@@ -130,17 +132,49 @@ func (c hostAdd) Run(s *session) error {
 		return err
 	}
 	return s.show(added, func() {
-		bus := "BUS"
-		if endpoints, err := readEndpoints(filepath.Dir(filepath.Dir(added.CredentialsDir))); err == nil {
-			bus = endpoints.Bus
-		}
-		s.printf("Added host %s. Its agent's credentials are in %s.\nStart its agent, on this machine:\n", c.Name, added.CredentialsDir)
-		s.printf("  borgfleet-agent run --host %s --bus %s --credentials %s\n", c.Name, bus, filepath.Join(added.CredentialsDir, "agent.creds"))
+		s.printf("Added host %s. Let its agent in with: borgfleet host token %s\n", c.Name, c.Name)
 	})
+}
+
+type hostToken struct {
+	Name    string `arg:"" help:"The host's name, new or known: a-z, 0-9 and -."`
+	Expires days   `help:"How long the token may be used, for example 15m or 2d. Default: ${default}." default:"1h" placeholder:"TIME"`
+	Replace bool   `help:"Let it replace the identity of a host that has one, for example after a new installation."`
+}
+
+// Help is the end of the command's help.
+func (hostToken) Help() string {
+	return `The token is one word. It holds the coordinator's address, the fingerprint of its certificate's authority and a secret that works once.`
+}
+
+// Run runs the command.
+func (c hostToken) Run(s *session) error {
+	if err := job.CheckHostName("name", c.Name); err != nil {
+		return err
+	}
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	made, err := api.EnrolmentToken(s.ctx, fleet.NewEnrolmentToken{Host: c.Name, Lifetime: time.Duration(c.Expires), Replace: c.Replace})
+	if err != nil {
+		return err
+	}
+	if s.globals.JSON {
+		return s.PrintJSON(struct {
+			fleet.EnrolmentToken
+			Token   string `json:"token"`
+			URL     string `json:"url"`
+			Command string `json:"command"`
+		}{made.EnrolmentToken, string(made.Token.Reveal()), made.URL, made.Command})
+	}
+	s.printf("Run this on %s, as root, before %s; it works once:\n\n  %s\n", c.Name, made.ExpiresAt.Local().Format(time.DateTime), made.Command)
+	return nil
 }
 
 type hostRemove struct {
 	Name string `arg:"" help:"The host's name."`
+	Yes  bool   `help:"Do not ask whether you are sure." short:"y"`
 }
 
 // Run runs the command.
@@ -149,8 +183,18 @@ func (c hostRemove) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	if !c.Yes {
+		err := s.confirm(
+			fmt.Sprintf("Remove host %s? Its agent is cut off at once, its jobs that are not over end. [y/N] ", c.Name),
+			"this cuts the host's agent off and ends its jobs (add --yes if you are sure)")
+		if err != nil {
+			return err
+		}
+	}
 	if err := api.RemoveHost(s.ctx, c.Name); err != nil {
 		return err
 	}
-	return s.show(map[string]string{"removed": c.Name}, func() { s.printf("Host %s is removed. Its archives stay where they are.\n", c.Name) })
+	return s.show(map[string]string{"removed": c.Name}, func() {
+		s.printf("Host %s is removed, and its agent cut off. Its archives stay where they are.\n", c.Name)
+	})
 }

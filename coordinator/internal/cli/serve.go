@@ -12,11 +12,12 @@ import (
 )
 
 type serveCommand struct {
-	Config    string `help:"Configuration file. Default: ${default_config}, if there." placeholder:"FILE"`
-	HTTP      string `help:"Listen address of the status page and API." name:"http" placeholder:"HOST:PORT"`
-	Bus       string `help:"Listen address of the bus." placeholder:"HOST:PORT"`
-	LogLevel  string `help:"trace, debug, info, warn or error." placeholder:"LEVEL"`
-	LogFormat string `help:"text or json." placeholder:"FORMAT"`
+	Config    string   `help:"Configuration file. Default: ${default_config}, if there." placeholder:"FILE"`
+	HTTP      string   `help:"Listen address of the status page and API." name:"http" placeholder:"HOST:PORT"`
+	Bus       string   `help:"Listen address of the bus." placeholder:"HOST:PORT"`
+	Names     []string `help:"Names and addresses under which this machine is reached; they stand in its certificate." name:"tls-names" placeholder:"NAME"`
+	LogLevel  string   `help:"trace, debug, info, warn or error." placeholder:"LEVEL"`
+	LogFormat string   `help:"text or json." placeholder:"FORMAT"`
 }
 
 // Run implements the serve command: the configuration, overridden by flags,
@@ -28,6 +29,9 @@ func (c *serveCommand) Run(s *session) error {
 	}
 	override(&loaded.HTTP.Listen, c.HTTP)
 	override(&loaded.Bus.Listen, c.Bus)
+	if len(c.Names) > 0 {
+		loaded.TLS.Names = c.Names
+	}
 	override(&loaded.Log.Level, c.LogLevel)
 	override(&loaded.Log.Format, c.LogFormat)
 	override(&loaded.Data, s.globals.Data)
@@ -38,7 +42,7 @@ func (c *serveCommand) Run(s *session) error {
 		Name: "borgfleet", Level: hclog.LevelFromString(loaded.Log.Level),
 		JSONFormat: loaded.Log.Format == "json", Output: s.Err,
 	})
-	err = daemon.Run(s.ctx, loaded, logger)
+	err = daemon.Run(s.ctx, loaded, s.Out, logger)
 	if err != nil && errors.Is(err, os.ErrPermission) {
 		return console.Exit{Code: console.ExitUnreachable, Err: err}
 	}

@@ -40,6 +40,9 @@ func (s *session) printStatus(status fleet.Status) {
 			}
 		}
 	}
+	if len(status.KeysNotExported) > 0 {
+		s.printf("\nKeys never exported (borgfleet repo key-export --help): %s\n", strings.Join(status.KeysNotExported, ", "))
+	}
 	for _, part := range []struct {
 		title string
 		jobs  []job.Job

@@ -2,8 +2,8 @@
 // down again. It is the one place that knows every part, and where the order
 // of construction and teardown can be read:
 //
-//	data directory (locked) → store → vault → broker → registry → dispatch
-//	→ agentlink, busapi, httpapi, web, metrics
+//	data directory (locked) → store → authority → broker → vault → registry
+//	→ dispatch → access → enrol → gate → agentlink, busapi, httpapi, web, metrics
 //
 // Everything that is closed is closed in the reverse order, after the actors
 // have returned: the store last, so that nothing is written to a closed one.
@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -20,14 +21,20 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/access"
 	"github.com/borgfleet/borgfleet/coordinator/internal/agentlink"
+	"github.com/borgfleet/borgfleet/coordinator/internal/authority"
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 	"github.com/borgfleet/borgfleet/coordinator/internal/busapi"
 	"github.com/borgfleet/borgfleet/coordinator/internal/config"
 	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
+	"github.com/borgfleet/borgfleet/coordinator/internal/enrol"
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/gate"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
@@ -43,15 +50,22 @@ const (
 	storeFile       = "borgfleet.db"
 	keyFile         = "secrets.key"
 	busDir          = "bus"
+	tlsDir          = "tls"
+	caFile          = "ca.pem"
 	logsDir         = "logs"
 	operatorFile    = "operator.creds"
 	startupPatience = 30 * time.Second
 )
 
-// Run runs the coordinator until ctx ends or a part fails. Faults that an
-// operator can mend are *job.Failure, and nothing is left behind by them.
-func Run(ctx context.Context, c config.Config, logger hclog.Logger) error {
-	d := &daemon{config: c, logger: logger, feed: feed.New()}
+// expiryNotice is how long before its end a certificate needs attention: its
+// renewal, by itself or by whoever gave it, is late then.
+const expiryNotice = 14 * 24 * time.Hour
+
+// Run runs the coordinator until ctx ends or a part fails. What a person must
+// see once, and no log must keep, is written to out. Faults that an operator
+// can mend are *job.Failure, and nothing is left behind by them.
+func Run(ctx context.Context, c config.Config, out io.Writer, logger hclog.Logger) error {
+	d := &daemon{config: c, out: out, logger: logger, feed: feed.New()}
 	defer d.teardown()
 	if err := d.build(ctx); err != nil {
 		return err
@@ -63,18 +77,24 @@ func Run(ctx context.Context, c config.Config, logger hclog.Logger) error {
 // are built.
 type daemon struct {
 	config config.Config
+	out    io.Writer
 	logger hclog.Logger
 	feed   *feed.Feed
 
-	listener net.Listener
-	store    *store.Store
-	broker   *broker.Broker
-	registry *registry.Registry
-	dispatch *dispatch.Service
-	receiver *agentlink.Receiver
-	busAPI   *busapi.Service
-	metrics  *httpapi.Metrics
-	server   *http.Server
+	store     *store.Store
+	authority *authority.Authority
+	listener  net.Listener
+	broker    *broker.Broker
+	vault     *vault.Vault
+	registry  *registry.Registry
+	dispatch  *dispatch.Service
+	access    *access.Service
+	enrol     *enrol.Service
+	gate      *gate.Gate
+	receiver  *agentlink.Receiver
+	busAPI    *busapi.Service
+	metrics   *httpapi.Metrics
+	server    *http.Server
 
 	closers []func()
 }
@@ -92,7 +112,7 @@ func (d *daemon) teardown() {
 
 func (d *daemon) build(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.openData, d.listen, d.startBroker, d.buildService, d.buildEdges, d.announce,
+		d.openData, d.openAuthority, d.listen, d.startBroker, d.buildService, d.buildAccess, d.buildEdges, d.announce,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -131,6 +151,15 @@ func dataFailure(dir string, err error) error {
 	return job.Fail(code, "the data directory %s cannot be used: %s", dir, err).WithHint("%s", hint)
 }
 
+// openAuthority makes or reads what the server proves itself with.
+func (d *daemon) openAuthority(context.Context) (err error) {
+	c := d.config.TLS
+	d.authority, err = authority.Open(authority.Options{
+		Dir: d.path(tlsDir), Names: d.config.Names(), CertificateFile: c.CertificateFile, KeyFile: c.KeyFile, CAFile: c.CAFile, Logger: d.logger,
+	})
+	return err
+}
+
 // listen takes the HTTP port before anything else is started, since a port in
 // use is the most common fault.
 func (d *daemon) listen(context.Context) error {
@@ -139,15 +168,17 @@ func (d *daemon) listen(context.Context) error {
 		return job.Fail(job.Conflict, "cannot listen on http.listen %s: %s", d.config.HTTP.Listen, errors.Unwrap(err)).
 			WithHint("is a coordinator running already? --http gives another address")
 	}
-	d.listener = listener
-	d.onTeardown(func() { _ = listener.Close() }) // closed by the server already, if that ran
+	d.listener = authority.Listener(listener, d.authority.ServerConfig())
+	d.onTeardown(func() { _ = d.listener.Close() }) // closed by the server already, if that ran
 	return nil
 }
 
 func (d *daemon) startBroker(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startupPatience)
 	defer cancel()
-	options := broker.Options{Dir: d.path(busDir), Listen: d.config.Bus.Listen, Logger: d.logger}
+	options := broker.Options{
+		Dir: d.path(busDir), Listen: d.config.Bus.Listen, Websocket: d.config.Bus.Websocket, TLS: d.authority.ServerConfig(), Logger: d.logger,
+	}
 	if e := d.config.Bus.External; len(e.URLs) > 0 {
 		options.External = &broker.External{
 			URLs: e.URLs, CredentialsFile: e.CredentialsFile, APICredentialsFile: e.APICredentialsFile,
@@ -173,13 +204,12 @@ func (d *daemon) buildService(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for stored secrets: %w", err)
 	}
-	sealed, err := vault.Open(d.path(keyFile), !hasSecrets)
-	if err != nil {
+	if d.vault, err = vault.Open(d.path(keyFile), !hasSecrets); err != nil {
 		return err
 	}
 	presence := dispatch.NewPresence(time.Now)
 	d.registry, err = registry.New(registry.Options{
-		Store: d.store, Keyring: registry.NewKeyring(d.store, sealed), Revoker: d.broker, Presence: presence, Feed: d.feed,
+		Store: d.store, Keyring: registry.NewKeyring(d.store, d.vault), Revoker: d.broker, Presence: presence, Feed: d.feed,
 		Removed: func(host string) { d.dispatch.HostRemoved(host) }, Logger: d.logger,
 	})
 	if err != nil {
@@ -192,10 +222,45 @@ func (d *daemon) buildService(context.Context) error {
 	})
 	d.dispatch, err = dispatch.New(dispatch.Options{
 		Store: d.store, Link: agentlink.New(d.broker.Agents(), d.broker.Signer()), Registry: d.registry, Presence: presence,
-		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Logger: d.logger,
+		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Attention: d.attention, Logger: d.logger,
 		Limits:  dispatch.Limits{Running: d.config.Limits.Running, PerHost: d.config.Limits.PerHost},
 		History: dispatch.History{Keep: time.Duration(d.config.History.Keep), Jobs: d.config.History.Jobs},
 	})
+	return err
+}
+
+// attention is what needs a person and is nobody else's business.
+func (d *daemon) attention() []fleet.Attention {
+	expires := d.authority.Expires()
+	if time.Until(expires) > expiryNotice {
+		return nil
+	}
+	return []fleet.Attention{{
+		Kind: "certificate", Since: expires.Add(-expiryNotice), Message: "the coordinator's certificate ends on " + expires.Format(time.DateOnly),
+		Hint: "it was not renewed in time: see the log, or give another one (tls.certificate_file in coordinator.yaml)",
+	}}
+}
+
+// buildAccess builds who is who, and who may do what; and ends what a crash
+// left undone.
+func (d *daemon) buildAccess(context.Context) (err error) {
+	d.access, err = access.New(access.Options{Store: d.store, Bus: d.broker, LocalTokenFile: d.path(LocalTokenFile), Logger: d.logger})
+	if err != nil {
+		return err
+	}
+	d.onTeardown(d.access.Flush)
+	if err := errors.Join(d.registry.FinishRevocations(), d.access.FinishRevocations()); err != nil {
+		d.logger.Error("end identities that were removed; it is tried again at the next start", "err", err)
+	}
+	signer, err := d.broker.Signer().PublicKey()
+	if err != nil {
+		return fmt.Errorf("public key of the signer: %w", err)
+	}
+	d.enrol, err = enrol.New(enrol.Options{
+		Store: d.store, Registry: d.registry, Minter: d.broker, Vault: d.vault, Agents: d.broker.Agents(), Signer: signer,
+		URLs: d.config.AgentURLs(d.broker.URL()), CA: d.authority.CA(), Fingerprint: d.authority.Fingerprint(), Logger: d.logger,
+	})
+	d.gate = gate.New(d.access)
 	return err
 }
 
@@ -206,21 +271,41 @@ func (d *daemon) buildEdges(context.Context) error {
 		Sessions: d.dispatch, Ingest: d.dispatch, HostByKey: d.registry.HostByKey, Logger: d.logger,
 	})
 	d.busAPI = busapi.New(busapi.Options{
-		Connection: d.broker.API(), Identities: d.broker, Jobs: d.dispatch, Overview: d.dispatch, Inventory: d.registry, Feed: d.feed, Logger: d.logger,
+		Connection: d.broker.API(), Identities: d.broker, Jobs: d.gate.Jobs(d.dispatch), Overview: d.dispatch, Inventory: d.registry,
+		Feed: d.feed, Logger: d.logger,
 	})
-	d.metrics = httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: d.dispatch, Feed: d.feed, Logger: d.logger})
+	d.metrics = httpapi.NewMetrics(httpapi.MetricsOptions{
+		Snapshot: d.dispatch, Feed: d.feed, Logger: d.logger, Refusals: d.broker.Refusals, Expiry: d.authority.Expires,
+	})
 	mux := http.NewServeMux()
+	if err := d.addPages(mux); err != nil {
+		return err
+	}
+	return d.addAPI(mux)
+}
+
+func (d *daemon) addPages(mux *http.ServeMux) error {
+	hosts, jobs, audit := d.gate.Hosts(d.registry), d.gate.Jobs(d.dispatch), d.gate.Audit(d.store)
 	pages, err := web.New(web.Options{
-		Status: d.dispatch, Jobs: d.dispatch, Actions: d.dispatch, Hosts: d.registry, Repositories: d.registry, Feed: d.feed,
-		Logger: d.logger, Version: build.Version, DataDir: d.config.Data, BusURL: d.broker.URL(),
+		Status: d.dispatch, Jobs: d.dispatch, Actions: jobs, Hosts: hosts, Repositories: d.registry,
+		Enroller: d.gate.Enrolment(d.enrol), Remover: hosts, Sessions: d.access, Users: d.gate.People(d.access),
+		Tokens: d.gate.Tokens(d.access), Credentials: d.gate.Credentials(d.access), Audit: audit, Feed: d.feed,
+		Logger: d.logger, Version: build.Version, DataDir: d.config.Data,
 	})
 	if err != nil {
 		return err
 	}
 	mux.Handle("/", pages)
+	return nil
+}
+
+func (d *daemon) addAPI(mux *http.ServeMux) error {
 	api, err := httpapi.New(httpapi.Options{
-		Mux: mux, Jobs: d.dispatch, Logs: d.dispatch, Statuses: d.dispatch, Hosts: d.registry, Repositories: d.registry,
-		Feed: d.feed, Metrics: d.metrics, Names: d.config.HTTP.Names(), Logger: d.logger,
+		Mux: mux, Jobs: d.gate.Jobs(d.dispatch), Logs: d.dispatch, Statuses: d.dispatch, Hosts: d.gate.Hosts(d.registry),
+		Repositories: d.gate.Repositories(d.registry), Feed: d.feed, Metrics: d.metrics,
+		Authenticator: d.access, Logins: d.access, People: d.gate.People(d.access), Tokens: d.gate.Tokens(d.access),
+		Credentials: d.gate.Credentials(d.access), Enrolment: d.gate.Enrolment(d.enrol), Audit: d.gate.Audit(d.store),
+		URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,
 		Ready: []httpapi.Check{
 			{Name: "bus", Check: func(context.Context) error { return d.broker.Healthy() }},
 			{Name: "store", Check: func(context.Context) error { return d.store.Healthy() }},
@@ -234,15 +319,29 @@ func (d *daemon) buildEdges(context.Context) error {
 }
 
 // announce says where the coordinator listens: in its log, and in a file for
-// the command line.
-func (d *daemon) announce(context.Context) error {
-	endpoints := Endpoints{HTTP: "http://" + d.listener.Addr().String(), Bus: d.broker.URL()}
+// the command line. Whoever sets it up gets a link.
+func (d *daemon) announce(ctx context.Context) error {
+	endpoints := Endpoints{HTTP: d.localURL(), Bus: d.localBus()}
+	if ca := d.authority.CA(); ca != nil {
+		endpoints.CAFile = d.path(caFile)
+		if err := renameio.WriteFile(endpoints.CAFile, ca, 0o644); err != nil { // not secret: clients need it
+			return fmt.Errorf("write %s: %w", endpoints.CAFile, err)
+		}
+	}
 	path := d.path(EndpointsFile)
 	if err := endpoints.write(path); err != nil {
 		return err
 	}
 	d.onTeardown(func() { _ = os.Remove(path) }) // a stale one only misleads
-	d.logger.Info("borgfleet runs", "version", build.Version, "page", endpoints.HTTP, "bus", endpoints.Bus, "data", d.config.Data)
-	d.logger.Info("every listener is bound to loopback only: hosts elsewhere cannot connect yet")
-	return nil
+	d.logger.Info("borgfleet runs", "version", build.Version, "page", d.pageURL(), "bus", d.config.AgentURLs(d.broker.URL()), "data", d.config.Data)
+	if d.authority.CA() != nil {
+		d.logger.Info("certificates are from an authority of this coordinator", "ca_file", endpoints.CAFile, "ca_fingerprint", fmt.Sprintf("%x", d.authority.Fingerprint()))
+	}
+	token, needed, err := d.access.SetupLink(ctx)
+	if err != nil || !needed {
+		return err
+	}
+	// Not to the log: the link is a secret until it is used.
+	_, err = fmt.Fprintf(d.out, "The first administrator chooses a name and a password here, once, within a day:\n  %s/setup/%s\n", d.pageURL(), token.Reveal())
+	return err
 }

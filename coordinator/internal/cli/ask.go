@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/borgfleet/borgfleet/shared/console"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// terminal returns the terminal that a person types at, if there is one.
+func (s *session) terminal() (*os.File, bool) {
+	file, ok := s.In.(*os.File)
+	return file, ok && term.IsTerminal(int(file.Fd()))
+}
+
+// confirm asks a person at a terminal; without one, hint is the error.
+func (s *session) confirm(question, hint string) error {
+	if _, ok := s.terminal(); !ok {
+		return console.Usage("%s", hint)
+	}
+	_, _ = io.WriteString(s.Err, question)
+	var answer string
+	if _, err := fmt.Fscanln(s.In, &answer); err != nil || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
+		return errors.New("nothing was changed")
+	}
+	return nil
+}
+
+// passphrase reads from a file, from standard input, or asks twice at the
+// terminal.
+func (s *session) passphrase(file string) (secret.Value, error) {
+	if file != "" {
+		return s.secret(file, "", "passphrase")
+	}
+	terminal, ok := s.terminal()
+	if !ok {
+		return secret.Value{}, console.Usage("a passphrase is needed (use --passphrase-file FILE, --passphrase-file - for standard input, or --generate-passphrase)")
+	}
+	first, err := s.prompt(terminal, "Passphrase: ")
+	if err != nil {
+		return secret.Value{}, err
+	}
+	second, err := s.prompt(terminal, "Again: ")
+	if err != nil {
+		return secret.Value{}, err
+	}
+	if !first.Equal(second) {
+		return secret.Value{}, errors.New("the two passphrases differ: nothing was changed")
+	}
+	return first, nil
+}
+
+func (s *session) prompt(terminal *os.File, text string) (secret.Value, error) {
+	_, _ = io.WriteString(s.Err, text)
+	typed, err := term.ReadPassword(int(terminal.Fd()))
+	fmt.Fprintln(s.Err)
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("read what was typed: %w", err)
+	}
+	if len(typed) == 0 {
+		return secret.Value{}, errors.New("nothing was typed: nothing was changed")
+	}
+	return secret.New(typed), nil
+}
+
+// days is a time span that also takes days, as in 90d.
+type days time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *days) UnmarshalText(text []byte) error {
+	if count, ok := strings.CutSuffix(string(text), "d"); ok {
+		n, err := strconv.Atoi(count)
+		if err != nil || n < 0 || n > 36500 {
+			return job.Invalid("time", "%q is not a number of days", text)
+		}
+		*d = days(time.Duration(n) * 24 * time.Hour)
+		return nil
+	}
+	span, err := time.ParseDuration(string(text))
+	if err != nil || span < 0 {
+		return job.Invalid("time", "%q is not a time span, such as 15m, 12h or 90d", text)
+	}
+	*d = days(span)
+	return nil
+}

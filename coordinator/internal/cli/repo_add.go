@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/client"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/console"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+// fresh is what a new repository is made of, wherever one is made.
+type fresh struct {
+	Encryption         job.Encryption `help:"Borg's encryption mode: ${encryption_list}. Default: ${default}." default:"repokey-blake2" enum:"${encryptions}" placeholder:"MODE"`
+	PassphraseFile     string         `help:"Take the passphrase from this file; - is standard input. Default: ask." placeholder:"FILE"`
+	GeneratePassphrase bool           `help:"Make a strong passphrase, and print it this once."`
+	Custody            fleet.Custody  `help:"Who can read the passphrase: coordinator, or only the hosts that it is sealed to here. Default: ${default}." default:"coordinator" enum:"coordinator,hosts" placeholder:"WHO"`
+}
+
+// repository returns the request for a new repository. With custody hosts, the
+// passphrase is sealed here, to the given hosts, and made here if one is to be
+// made: it is then returned, too.
+func (f fresh) repository(s *session, name, location string) (fleet.NewRepository, error) {
+	request := fleet.NewRepository{Name: name, Location: location, Encryption: f.Encryption, Custody: f.Custody}
+	if err := (job.Repository{Name: name, Location: location, Encryption: f.Encryption}).Validate(); err != nil {
+		return request, err
+	}
+	if f.GeneratePassphrase && f.PassphraseFile != "" {
+		return request, console.Usage("--generate-passphrase and --passphrase-file exclude each other")
+	}
+	if !f.Encryption.NeedsPassphrase() {
+		return request, nil
+	}
+	if f.GeneratePassphrase {
+		request.Generate = true
+		return request, nil
+	}
+	passphrase, err := s.passphrase(f.PassphraseFile)
+	request.Passphrase = passphrase
+	return request, err
+}
+
+// add adds the repository, and returns the passphrase if one was made.
+func (f fresh) add(s *session, api *client.Client, request fleet.NewRepository, hosts []string) (fleet.RepositoryView, secret.Value, error) {
+	if f.Custody != fleet.CustodyHosts {
+		added, err := api.AddRepository(s.ctx, request)
+		return added.RepositoryView, added.Passphrase, err
+	}
+	made := secret.Value{}
+	if request.Generate {
+		made = secret.FromString(rand.Text() + rand.Text())
+		request.Passphrase, request.Generate = made, false
+	}
+	sealed, err := s.seal(api, request.Passphrase, request.Name, hosts)
+	if err != nil {
+		return fleet.RepositoryView{}, secret.Value{}, err
+	}
+	request.Passphrase, request.Sealed = secret.Value{}, sealed
+	added, err := api.AddRepository(s.ctx, request)
+	return added.RepositoryView, made, err
+}
+
+// seal seals a passphrase to each host's own key, so that nobody between here
+// and there can read it.
+func (s *session) seal(api *client.Client, passphrase secret.Value, repository string, hosts []string) (map[string]fleet.SealedPassphrase, error) {
+	sealed := map[string]fleet.SealedPassphrase{}
+	for _, name := range hosts {
+		host, err := api.Host(s.ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if host.SealKey == "" {
+			return nil, job.Fail(job.Conflict, "host %s has no key to seal to yet", name).WithHint("enrol it first: borgfleet host token %s", name)
+		}
+		box, err := secret.Seal(passphrase, secret.Purpose{Host: name, Repository: repository}, host.SealKey)
+		if err != nil {
+			return nil, fmt.Errorf("seal passphrase to host %s: %w", name, err)
+		}
+		sealed[name] = fleet.SealedPassphrase{Sealed: box, SealKey: host.SealKey}
+	}
+	return sealed, nil
+}
+
+type repoAdd struct {
+	Name     string `arg:"" help:"The new repository's name."`
+	Location string `required:"" help:"Absolute path on the host, or ssh://user@host:port/path." placeholder:"LOCATION"`
+	fresh
+	For []string `help:"With custody hosts: seal the passphrase to these hosts." placeholder:"HOST"`
+}
+
+// Run implements repo add. The passphrase is never an argument.
+func (c repoAdd) Run(s *session) error {
+	if (c.Custody == fleet.CustodyHosts) != (len(c.For) > 0) {
+		return console.Usage("--custody hosts and --for HOST,… belong together")
+	}
+	request, err := c.repository(s, c.Name, c.Location)
+	if err != nil {
+		return err
+	}
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	added, made, err := c.add(s, api, request, c.For)
+	if err != nil {
+		return err
+	}
+	if s.globals.JSON {
+		return s.PrintJSON(struct {
+			fleet.RepositoryView
+			Generated string `json:"generated_passphrase,omitempty"`
+		}{added, string(made.Reveal())})
+	}
+	s.printf("Added repository %s. Create it on disk with: borgfleet repo init %s --host HOST\n", c.Name, c.Name)
+	s.printGenerated(made)
+	return nil
+}
+
+func (s *session) printGenerated(passphrase secret.Value) {
+	if !passphrase.Empty() {
+		s.printf("Its passphrase, shown this once; keep it where this machine's loss does not reach it:\n%s\n", passphrase.Reveal())
+	}
+}
+
+type repoSeal struct {
+	Name           string   `arg:"" help:"The repository's name."`
+	Host           []string `required:"" help:"The hosts that shall be able to read it." placeholder:"HOST"`
+	PassphraseFile string   `help:"Take the passphrase from this file; - is standard input. Default: ask." placeholder:"FILE"`
+}
+
+// Help is the end of the command's help.
+func (repoSeal) Help() string {
+	return `For repositories whose passphrase only hosts can read (repo add --custody hosts): the passphrase is typed in here, sealed here to each host's key, and stored so that the coordinator cannot read it.`
+}
+
+// Run runs the command.
+func (c repoSeal) Run(s *session) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	passphrase, err := s.passphrase(c.PassphraseFile)
+	if err != nil {
+		return err
+	}
+	sealed, err := s.seal(api, passphrase, c.Name, c.Host)
+	if err != nil {
+		return err
+	}
+	view, err := api.SealPassphrase(s.ctx, c.Name, sealed)
+	if err != nil {
+		return err
+	}
+	return s.show(view, func() {
+		slices.Sort(view.SealedFor)
+		s.printf("The passphrase of %s can be read by: %s\n", c.Name, strings.Join(view.SealedFor, ", "))
+	})
+}
