@@ -56,22 +56,22 @@ func (w *watcher) take(message *nats.Msg) {
 	identity, err := bus.TokenSubject(notice.Client.JWT)
 	switch {
 	case err != nil || identity != notice.Client.User:
-		w.kick(notice, "it gives itself for another")
+		w.kick(notice, w.broker.logger.Warn, "it gives itself for another")
 	case identity == w.broker.enroller:
 		w.enrollers = append(w.enrollers, notice)
 		if len(w.enrollers) > maxEnrollers {
-			w.kick(w.enrollers[0], "too many without credentials are connected")
+			w.kick(w.enrollers[0], w.broker.logger.Debug, "too many without credentials are connected")
 			w.enrollers = w.enrollers[1:]
 		}
 	case w.broker.server == nil && w.broker.isRevoked(agentsAccount, identity):
-		w.kick(notice, "it was revoked")
+		w.kick(notice, w.broker.logger.Warn, "it was revoked")
 	}
 }
 
-func (w *watcher) kick(notice connectNotice, why string) {
-	logger := w.broker.logger.With("user", notice.Client.User, "reason", why)
-	logger.Info("disconnecting a client")
+// kick disconnects a client, and logs why at a level that suits the reason.
+func (w *watcher) kick(notice connectNotice, log func(string, ...any), why string) {
+	log("disconnecting a client", "user", notice.Client.User, "reason", why)
 	if err := w.broker.kick(notice.Server.ID, notice.Client.ID); err != nil {
-		logger.Error("disconnecting a client", "err", err)
+		w.broker.logger.Error("disconnect a client", "user", notice.Client.User, "err", err)
 	}
 }
