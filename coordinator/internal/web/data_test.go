@@ -183,3 +183,67 @@ func richLog() fleet.JobLog {
 		line(2, 69_151, job.LevelWarning, "/home/anna/.gvfs: stat: [Errno 13] Permission denied"),
 	}}
 }
+
+// hostile is a world whose every text tries to break out of its place.
+func hostile() *world {
+	const evil = `"><script>alert(1)</script><img src=x onerror=alert(2)>'` + "\x1b[31m\u202e`"
+	w := rich()
+	w.status.Summary = evil
+	w.status.KeysNotExported = []string{evil}
+	w.status.Attention = append(w.status.Attention, fleet.Attention{Kind: evil, Host: evil, Repository: evil, Message: evil, Hint: evil})
+	for i := range w.jobs {
+		j := &w.jobs[i]
+		j.SubmittedBy, j.Reason, j.Plan = evil, evil, evil
+		if j.Progress != nil {
+			j.Progress.Path = evil
+		}
+		if j.Failure != nil {
+			j.Failure = &job.Failure{Code: evil, Message: evil, Hint: evil}
+		}
+		if j.Result != nil {
+			r := *j.Result
+			r.Archive, r.ArchiveID, r.Warnings, r.Kept, r.Pruned = evil, evil, []string{evil}, []string{evil}, []string{evil}
+			r.Archives = []job.Archive{{Name: evil, Hostname: evil}}
+			j.Result = &r
+		}
+		if j.Kind == job.Backup {
+			j.Spec = job.BackupSpec{Paths: []string{evil}, Exclude: []string{evil}, Comment: evil, Archive: evil, Compression: evil}
+		}
+	}
+	for i := range w.hosts {
+		w.hosts[i].Labels = map[string]string{evil: evil}
+		w.hosts[i].PublicKey, w.hosts[i].SealKey, w.hosts[i].SSHKey = evil, evil, evil
+		facts := *w.hosts[i].Facts
+		facts.OS, facts.BorgVersion, facts.AgentVersion, facts.BorgFailure = evil, evil, evil, job.Fail(evil, evil)
+		w.hosts[i].Facts = &facts
+		w.hosts[i].LastBackup.Archive, w.hosts[i].LastBackup.Repository = evil, evil
+	}
+	for i := range w.repositories {
+		w.repositories[i].Location, w.repositories[i].Busy = evil, evil
+		w.repositories[i].Custody, w.repositories[i].SealedFor = fleet.CustodyHosts, []string{evil}
+	}
+	w.spoil(evil)
+	log := w.logs[runningBackup]
+	for i := range log.Lines {
+		log.Lines[i].Text = evil
+	}
+	return w
+}
+
+// spoil makes all that is known of people hostile.
+func (p *people) spoil(evil string) {
+	for i := range p.users {
+		p.users[i].CreatedBy = evil
+	}
+	for i := range p.tokens {
+		p.tokens[i].Name, p.tokens[i].CreatedBy = evil, evil
+	}
+	for i := range p.creds {
+		p.creds[i].PublicKey, p.creds[i].CreatedBy = evil, evil
+	}
+	for i := range p.entries {
+		e := &p.entries[i]
+		e.By, e.From, e.Action, e.Object, e.Outcome, e.Detail, e.Hash = evil, evil, evil, evil, evil, evil, evil
+	}
+	p.proof.Message, p.proof.Head = evil, evil
+}

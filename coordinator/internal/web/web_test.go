@@ -134,65 +134,6 @@ func TestFirstStepsAreTickedOff(t *testing.T) {
 	}
 }
 
-// hostile is a world whose every text tries to break out of its place.
-func hostile() *world {
-	const evil = `"><script>alert(1)</script><img src=x onerror=alert(2)>'` + "\x1b[31m\u202e`"
-	w := rich()
-	w.status.Summary = evil
-	w.status.KeysNotExported = []string{evil}
-	w.status.Attention = append(w.status.Attention, fleet.Attention{Kind: evil, Host: evil, Repository: evil, Message: evil, Hint: evil})
-	for i := range w.jobs {
-		j := &w.jobs[i]
-		j.SubmittedBy, j.Reason, j.Plan = evil, evil, evil
-		if j.Progress != nil {
-			j.Progress.Path = evil
-		}
-		if j.Failure != nil {
-			j.Failure = &job.Failure{Code: evil, Message: evil, Hint: evil}
-		}
-		if j.Result != nil {
-			r := *j.Result
-			r.Archive, r.ArchiveID, r.Warnings, r.Kept, r.Pruned = evil, evil, []string{evil}, []string{evil}, []string{evil}
-			r.Archives = []job.Archive{{Name: evil, Hostname: evil}}
-			j.Result = &r
-		}
-		if j.Kind == job.Backup {
-			j.Spec = job.BackupSpec{Paths: []string{evil}, Exclude: []string{evil}, Comment: evil, Archive: evil, Compression: evil}
-		}
-	}
-	for i := range w.hosts {
-		w.hosts[i].Labels = map[string]string{evil: evil}
-		w.hosts[i].PublicKey, w.hosts[i].SealKey, w.hosts[i].SSHKey = evil, evil, evil
-		facts := *w.hosts[i].Facts
-		facts.OS, facts.BorgVersion, facts.AgentVersion, facts.BorgFailure = evil, evil, evil, job.Fail(evil, evil)
-		w.hosts[i].Facts = &facts
-		w.hosts[i].LastBackup.Archive, w.hosts[i].LastBackup.Repository = evil, evil
-	}
-	for i := range w.repositories {
-		w.repositories[i].Location, w.repositories[i].Busy = evil, evil
-		w.repositories[i].Custody, w.repositories[i].SealedFor = fleet.CustodyHosts, []string{evil}
-	}
-	for i := range w.users {
-		w.users[i].CreatedBy = evil
-	}
-	for i := range w.tokens {
-		w.tokens[i].Name, w.tokens[i].CreatedBy = evil, evil
-	}
-	for i := range w.creds {
-		w.creds[i].PublicKey, w.creds[i].CreatedBy = evil, evil
-	}
-	for i := range w.entries {
-		e := &w.entries[i]
-		e.By, e.From, e.Action, e.Object, e.Outcome, e.Detail, e.Hash = evil, evil, evil, evil, evil, evil, evil
-	}
-	w.proof.Message, w.proof.Head = evil, evil
-	log := w.logs[runningBackup]
-	for i := range log.Lines {
-		log.Lines[i].Text = evil
-	}
-	return w
-}
-
 func TestHostileTextStaysText(t *testing.T) {
 	list := append(addresses(), "/jobs?host=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "/%22%3E%3Cscript%3Ealert(1)", "/hosts?q=%22%3E%3Cimg&after=%22%3E%3Cimg")
 	for _, address := range list {

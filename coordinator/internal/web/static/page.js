@@ -159,7 +159,7 @@
     watchdog = setTimeout(lost, 30000);
   }
   function hear(message) {
-    if (message.reload || (message.build !== body.dataset.build && !typed() && !body.dataset.once)) {
+    if (message.reload || (message.build !== body.dataset.build && !typed() && !body.dataset.reload)) {
       stop();
       location.replace(body.dataset.live); // also where this page came as the answer to a form
       return;
@@ -178,7 +178,7 @@
 
   // --- A secret is in one answer only; a reload shows the page without it, and
   // asks nobody whether to send the form again.
-  if (body.dataset.once) history.replaceState(null, "", body.dataset.once);
+  if (body.dataset.reload) history.replaceState(null, "", body.dataset.reload);
 
   const current = document.querySelector("header nav [aria-current]");
   if (current) current.scrollIntoView({ block: "nearest", inline: "nearest" });
