@@ -34,7 +34,7 @@ const (
 
 // TestMain lets the test binary be the agent, when it is called like it.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && slices.Contains([]string{"run", "supervise", "status", "doctor", "version", "completion"}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{"run", "enroll", "rotate", "supervise", "status", "doctor", "version", "completion"}, os.Args[1]) {
 		main()
 		return
 	}
@@ -61,6 +61,7 @@ type fleet struct {
 	t      *testing.T
 	root   string
 	url    string
+	server *server.Server
 	conn   *nats.Conn
 	signer nkeys.KeyPair
 	agent  *exec.Cmd
@@ -86,7 +87,7 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatal("the server does not start")
 	}
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	f.url = s.ClientURL()
+	f.server, f.url = s, s.ClientURL()
 	if f.conn, err = nats.Connect(f.url, nats.CustomInboxPrefix(bus.PrivateInbox(bus.AgentsConnection))); err != nil {
 		t.Fatal(err)
 	}
