@@ -45,11 +45,6 @@ func (c commands) borgfleet(words ...string) string {
 // HostToken lets a host in: it prints the command to run there.
 func (c commands) HostToken(name string) string { return c.borgfleet("host", "token", name) }
 
-// ReplaceHost is HostToken for a host that has an identity already.
-func (c commands) ReplaceHost(name string) string {
-	return c.borgfleet("host", "token", name, "--replace")
-}
-
 // RemoveHost ends a host.
 func (c commands) RemoveHost(name string) string { return c.borgfleet("host", "remove", name) }
 

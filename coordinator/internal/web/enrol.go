@@ -55,7 +55,13 @@ type enrolPage struct {
 func (p *enrolPage) WaitURL() string { return waitURL(p.Waits, p.Since) }
 
 // AnewURL is the form for another command for the same host.
-func (p *enrolPage) AnewURL() string { return withQuery("/hosts/new", "host", p.Waits) }
+func (p *enrolPage) AnewURL() string {
+	replace := ""
+	if p.Host != nil && p.Host.PublicKey != "" {
+		replace = "1"
+	}
+	return withQuery("/hosts/new", "host", p.Waits, "replace", replace)
+}
 
 // Until is when the token expires.
 func (p *enrolPage) Until() time.Time { return p.Since.Add(enrolLifetime) }
