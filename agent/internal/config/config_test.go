@@ -140,3 +140,24 @@ func TestUploadLimit(t *testing.T) {
 		})
 	}
 }
+
+func TestBusAddresses(t *testing.T) {
+	for name, test := range map[string]struct {
+		urls []string
+		ok   bool
+	}{
+		"TLS":          {[]string{"tls://a:4222", "nats://b:4222"}, true},
+		"websocket":    {[]string{"wss://a:443", "ws://b"}, true},
+		"both kinds":   {[]string{"tls://a:4222", "wss://b:443"}, false},
+		"none":         {nil, false},
+		"another kind": {[]string{"https://a"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config.Default()
+			c.Host, c.Bus.URLs = "web1", test.urls
+			if _, err := c.Complete(); (err == nil) != test.ok || (err != nil && !strings.Contains(err.Error(), "bus.urls")) {
+				t.Errorf("error %v; want ok %v", err, test.ok)
+			}
+		})
+	}
+}

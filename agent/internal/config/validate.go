@@ -54,6 +54,9 @@ func (b Bus) validate(f *faults) {
 		f.need(known, fmt.Sprintf("bus.urls[%d]", i), "%q is not a bus address, such as tls://backup.example.net:4222", text)
 		f.need(!known || u.User == nil, fmt.Sprintf("bus.urls[%d]", i), "holds a user or password; credentials belong into bus.credentials_file")
 	}
+	web := func(address string) bool { return strings.HasPrefix(address, "ws") }
+	f.need(!slices.ContainsFunc(b.URLs, web) || !slices.ContainsFunc(b.URLs, func(u string) bool { return !web(u) }),
+		"bus.urls", "mixes websockets (ws, wss) with plain connections (nats, tls); use one kind")
 	f.need(b.CredentialsFile != "", "bus.credentials_file", "is empty")
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
@@ -278,4 +279,39 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAClockThatIsWrongIsSaid(t *testing.T) {
+	for name, test := range map[string]struct {
+		skew time.Duration
+		want []string
+	}{
+		"right":  {20 * time.Millisecond, []string{"20ms ahead of"}},
+		"ahead":  {time.Hour, []string{"1h0m0s ahead of", "orders look expired here and are refused"}},
+		"behind": {-time.Hour, []string{"1h0m0s behind", "wrong times"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := uplink.DescribeSkew(test.skew)
+			for _, want := range test.want {
+				if !strings.Contains(text, want) || strings.Contains(text, ":") != (len(test.want) > 1) {
+					t.Errorf("%q does not say %q", text, want)
+				}
+			}
+		})
+	}
+	f := newFixture(t, quick)
+	if _, err := f.conn.Subscribe(bus.HelloSubject(host), func(msg *nats.Msg) {
+		data, err := json.Marshal(bus.HelloReply{At: time.Now().Add(time.Hour)})
+		if err == nil {
+			err = msg.Respond(data)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the difference shows in the status", func() bool {
+		return (f.uplink.Status().ClockSkew + time.Hour).Abs() < time.Minute
+	})
 }
