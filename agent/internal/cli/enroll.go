@@ -23,8 +23,8 @@ type enrollCommand struct {
 	Token      string `help:"What \"borgfleet host token\" printed; - reads it from standard input." required:"" placeholder:"TOKEN"`
 	Config     string `help:"Configuration file to make or change. Default: ${default_config}." type:"path" placeholder:"FILE"`
 	Data       string `help:"State directory. Default: ${default_data}." type:"path" placeholder:"DIR"`
-	Foreground bool   `help:"Go on as the agent, in the foreground." name:"run" xor:"then"`
-	NoService  bool   `help:"Leave systemd alone." xor:"then"`
+	Foreground bool   `help:"Go on as the agent, in the foreground." name:"run"`
+	NoService  bool   `help:"Leave systemd alone."`
 }
 
 // Run enrols this host, says whether all is well, and starts the agent.

@@ -109,6 +109,7 @@ type Status struct {
 	ClockSkew time.Duration `json:"clock_skew_ns"`   // this host's clock minus the coordinator's, at the last hello
 	Error     string        `json:"error,omitempty"` // why it is not connected, or the last hello was not answered
 	Hint      string        `json:"hint,omitempty"`  // what to do about the error
+	Refused   bool          `json:"refused"`         // the bus does not accept the credentials
 	// CertificateExpires is the end of the bus's certificate, while connected with TLS.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 }
@@ -208,7 +209,7 @@ func (u *Uplink) onFailure(err error) {
 func (u *Uplink) note(err error) bool {
 	before := u.Status().Error
 	why := u.options.Explain(err, strings.Join(u.options.URLs, ", "))
-	u.setStatus(func(s *Status) { s.Error, s.Hint = why.Message, why.Hint })
+	u.setStatus(func(s *Status) { s.Error, s.Hint, s.Refused = why.Message, why.Hint, why.Code == job.NotAuthenticated })
 	return why.Message != before
 }
 
@@ -223,7 +224,8 @@ func (u *Uplink) onConnect(conn *nats.Conn) {
 		if !s.Connected {
 			s.Since = time.Now().UTC()
 		}
-		s.Connected, s.URL, s.Error, s.Hint, s.CertificateExpires = true, url, "", "", expires
+		s.Connected, s.URL, s.CertificateExpires = true, url, expires
+		s.Error, s.Hint, s.Refused = "", "", false
 	})
 	wake(u.connected)
 	wake(u.publish)

@@ -260,9 +260,12 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 	if !strict.ReadyForConnections(patient) {
 		t.Fatal("the server does not start")
 	}
-	for name, test := range map[string]struct{ url, want string }{
-		"nobody listens":       {"nats://" + closed.Addr().String(), "nothing usable answers"},
-		"credentials not good": {strict.ClientURL(), "does not accept the credentials"},
+	for name, test := range map[string]struct {
+		url, want string
+		refused   bool
+	}{
+		"nobody listens":       {"nats://" + closed.Addr().String(), "nothing usable answers", false},
+		"credentials not good": {strict.ClientURL(), "does not accept the credentials", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := uplink.New(uplink.Options{Host: host, URLs: []string{test.url}, Explain: identity.Explain, Logger: hclog.NewNullLogger()})
@@ -270,7 +273,7 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 			done := make(chan error)
 			go func() { done <- u.Run(ctx) }()
 			eventually(t, "a reason", func() bool { return u.Status().Error != "" })
-			if s := u.Status(); s.Connected || !strings.Contains(s.Error, test.want) || s.Hint == "" {
+			if s := u.Status(); s.Connected || !strings.Contains(s.Error, test.want) || s.Hint == "" || s.Refused != test.refused {
 				t.Errorf("status %+v", s)
 			}
 			cancel()
