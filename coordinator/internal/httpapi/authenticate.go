@@ -70,17 +70,16 @@ func isPage(r *http.Request) bool {
 	return !strings.HasPrefix(r.URL.Path, "/api/") && r.URL.Path != "/metrics"
 }
 
-// wantsPage reports whether a person waits for a page to read.
+// wantsPage reports whether a person waits for a page.
 func wantsPage(r *http.Request) bool {
-	read := r.Method == http.MethodGet || r.Method == http.MethodHead
-	return read && isPage(r) && strings.Contains(r.Header.Get("Accept"), "text/html")
+	return isPage(r) && strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// loginFor is the login page that leads back to what was asked for, which must
-// lie on this server.
+// loginFor is the login page that leads back to what was to be read, which must
+// lie on this server. What was to be changed is not repeated.
 func loginFor(r *http.Request) string {
 	next := r.URL.RequestURI()
-	if next == "/" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || next == "/" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") {
 		return loginPath
 	}
 	return loginPath + "?next=" + url.QueryEscape(next)

@@ -105,6 +105,10 @@ func TestSessionOfThePage(t *testing.T) {
 	}
 	r = browse("/hosts")
 	r.Method = "POST"
+	if answer := s.do(r); answer.Code != http.StatusSeeOther || answer.Header().Get("Location") != "/login" {
+		t.Errorf("a form that is sent after the session: %d to %s", answer.Code, answer.Header().Get("Location"))
+	}
+	r.Header.Del("Accept")
 	checkProblem(t, s.do(r), http.StatusUnauthorized, job.NotAuthenticated)
 }
 

@@ -60,7 +60,7 @@ func (p *enrolPage) AnewURL() string {
 	if p.Host != nil && p.Host.PublicKey != "" {
 		replace = "1"
 	}
-	return withQuery("/hosts/new", "host", p.Waits, "replace", replace)
+	return withQuery("/enrol", "host", p.Waits, "replace", replace)
 }
 
 // Until is when the token expires.
@@ -92,10 +92,10 @@ func (p *enrolPage) title() string {
 
 // waitURL is the page that waits for a host whose token was made at since.
 func waitURL(host string, since time.Time) string {
-	return withQuery("/hosts/new", "wait", host, "since", strconv.FormatInt(since.UnixMilli(), 10))
+	return withQuery("/enrol", "wait", host, "since", strconv.FormatInt(since.UnixMilli(), 10))
 }
 
-// enrol builds the page at /hosts/new.
+// enrol builds the page at /enrol.
 func (s *site) enrol(ctx context.Context, query url.Values, c commands) (*view, error) {
 	if err := needAdmin(ctx); err != nil {
 		return nil, err
@@ -146,7 +146,7 @@ func (s *site) submitEnrol(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	form := &enrolForm{Host: strings.TrimSpace(r.PostForm.Get("host")), Replace: r.PostForm.Get("replace") != ""}
-	if !s.firstTime(w, r, withQuery("/hosts/new", "host", form.Host)) {
+	if !s.firstTime(w, r, withQuery("/enrol", "host", form.Host)) {
 		return
 	}
 	c := s.commandsFor(r)

@@ -119,7 +119,7 @@ func TestSetUp(t *testing.T) {
 		t.Errorf("cookie %q, want a session of alice", cookie)
 	}
 	for _, got := range []*httptest.ResponseRecorder{w.get(t, "/setup/secret-1"), w.post(t, "/setup/secret-1", form)} {
-		wantPage(t, "spent", got, http.StatusNotFound, "This link no longer works", "borgfleet user link", "Restart the coordinator", `href="/login"`)
+		wantPage(t, "spent", got, http.StatusNotFound, "This link no longer works", "borgfleet user link", "borgfleet user add NAME --role admin", `href="/login"`)
 	}
 	w.link, w.linkFor = "secret-2", "bob"
 	wantPage(t, "invited", w.get(t, "/setup/secret-2"), http.StatusOK, "Welcome, bob", `value="bob"`, "readonly")
@@ -139,7 +139,7 @@ func TestNobodySeesNothing(t *testing.T) {
 	if got := w.get(t, "/live?path=/"); got.Code != http.StatusUnauthorized {
 		t.Errorf("live: status %d, want 401", got.Code)
 	}
-	for _, address := range []string{"/hosts/new", "/hosts/web1/backup", "/people/users", "/jobs/" + string(failedBackup) + "/retry", "/hosts/web1/remove"} {
+	for _, address := range []string{"/enrol", "/hosts/web1/backup", "/people/users", "/jobs/" + string(failedBackup) + "/retry", "/hosts/web1/remove"} {
 		wantPage(t, address, w.post(t, address, url.Values{"confirm": {"web1"}}), http.StatusUnauthorized, "You are not signed in", `href="/login"`)
 	}
 	if len(w.did) > 0 || len(w.submitted) > 0 {
@@ -169,7 +169,7 @@ func TestPagesHideWhatWouldBeRefused(t *testing.T) {
 				t.Errorf("%s: an operator is offered %s", address, form)
 			}
 		}
-		for _, only := range []string{`href="/people"`, `href="/audit"`, `href="/hosts/new"`, `/remove"`, `value="init"`} {
+		for _, only := range []string{`href="/people"`, `href="/audit"`, `href="/enrol"`, `/remove"`, `value="init"`} {
 			if strings.Contains(page, only) && address != "/jobs" && !strings.HasPrefix(address, "/jobs?") {
 				t.Errorf("%s: an operator is offered %s", address, only)
 			}
@@ -185,7 +185,7 @@ func TestPagesHideWhatWouldBeRefused(t *testing.T) {
 func TestAdminPagesRefuseOthers(t *testing.T) {
 	for _, role := range []bus.Role{bus.Viewer, bus.Operator} {
 		w := rich().as(role)
-		for _, address := range []string{"/people", "/people/users/bob", "/audit", "/audit?verify=1", "/hosts/new", "/hosts/new?wait=web1&since=0", "/hosts/web1/remove", "/people/tokens/T1/remove"} {
+		for _, address := range []string{"/people", "/people/users/bob", "/audit", "/audit?verify=1", "/enrol", "/enrol?wait=web1&since=0", "/hosts/web1/remove", "/people/tokens/T1/remove"} {
 			wantPage(t, address, w.get(t, address), http.StatusForbidden, "Not allowed", "needs the role admin")
 			if got := w.get(t, "/live?path="+url.QueryEscape(address)); strings.Contains(got.Body.String(), "fragments\":{\"") {
 				t.Errorf("%s: the stream tells a %s what the page does not", address, role)
@@ -199,7 +199,7 @@ func TestAdminPagesRefuseOthers(t *testing.T) {
 	w := rich()
 	w.refuse = job.Fail(job.NotAllowed, "only an admin may do that").WithHint("you are an operator")
 	for address, form := range map[string]url.Values{
-		"/hosts/web1/backup": {"repository": {"nas"}, "paths": {"/etc"}}, "/hosts/new": {"host": {"web7"}}, "/people/users": {"name": {"dan"}},
+		"/hosts/web1/backup": {"repository": {"nas"}, "paths": {"/etc"}}, "/enrol": {"host": {"web7"}}, "/people/users": {"name": {"dan"}},
 		"/people/users/bob/role": {"role": {"admin"}}, "/hosts/web1/remove": {"confirm": {"web1"}}, "/jobs/" + string(failedBackup) + "/retry": nil,
 	} {
 		wantPage(t, address, w.post(t, address, form), http.StatusForbidden, "nly an admin may do that", "ou are an operator")
@@ -208,13 +208,13 @@ func TestAdminPagesRefuseOthers(t *testing.T) {
 
 func TestAddHost(t *testing.T) {
 	w := rich()
-	form := url.Values{"key": {keyOf(t, w.get(t, "/hosts/new").Body.String(), "/hosts/new")}, "host": {" web7 "}, "replace": {"1"}}
+	form := url.Values{"key": {keyOf(t, w.get(t, "/enrol").Body.String(), "/enrol")}, "host": {" web7 "}, "replace": {"1"}}
 	handler := w.handler(t)
-	first := send(handler, "/hosts/new", form)
-	waits := "/hosts/new?since=" + "1795356442000" + "&amp;wait=web7"
+	first := send(handler, "/enrol", form)
+	waits := "/enrol?since=" + "1795356442000" + "&amp;wait=web7"
 	wantShownOnce(t, "command", first, enrolLine, waits)
 	wantPage(t, "command", first, http.StatusOK, "Waiting for web7", "until <time", `data-live="`+waits+`"`, "<noscript>")
-	wantRedirect(t, "sent again", send(handler, "/hosts/new", form), strings.ReplaceAll(waits, "&amp;", "&"))
+	wantRedirect(t, "sent again", send(handler, "/enrol", form), strings.ReplaceAll(waits, "&amp;", "&"))
 	if diff := cmp.Diff([]string{"token for web7 1h0m0s replace"}, w.did); diff != "" {
 		t.Errorf("did (-want +got):\n%s", diff)
 	}
@@ -223,9 +223,9 @@ func TestAddHost(t *testing.T) {
 	if strings.Contains(reloaded.Body.String(), enrolLine) {
 		t.Error("a reload shows the token once more")
 	}
-	bad := w.post(t, "/hosts/new", url.Values{"host": {"Web"}, "replace": {"1"}})
+	bad := w.post(t, "/enrol", url.Values{"host": {"Web"}, "replace": {"1"}})
 	wantPage(t, "bad name", bad, http.StatusBadRequest, "cannot be a name", `value="Web"`, " checked", `class="fault"`)
-	wantPage(t, "bad address", w.get(t, "/hosts/new?wait=web7&since=now"), http.StatusBadRequest, "not a time")
+	wantPage(t, "bad address", w.get(t, "/enrol?wait=web7&since=now"), http.StatusBadRequest, "not a time")
 }
 
 // keyOf is the key of the form that is sent to an address.
@@ -249,7 +249,7 @@ func send(handler http.Handler, address string, form url.Values) *httptest.Respo
 
 func TestWaitForHost(t *testing.T) {
 	w := rich()
-	messages := w.listen(t, "/hosts/new?wait=web7&since=1795356442000")
+	messages := w.listen(t, "/enrol?wait=web7&since=1795356442000")
 	until(t, messages, "the wait", func(m message) bool { return strings.Contains(m.Fragments["enrol-head"], "Waiting for web7") })
 	fresh := host("web7", "", 0)
 	fresh.EnrolledAt, fresh.Online, fresh.Facts.SeenAt = pointer(noon.Add(time.Second)), false, noon
@@ -274,14 +274,14 @@ func TestWaitForHost(t *testing.T) {
 func TestWaitForReplacement(t *testing.T) {
 	w := rich()
 	w.hosts[0].EnrolledAt = pointer(noon.AddDate(0, -1, 0))
-	address := "/hosts/new?wait=db1&since=1795356442000"
+	address := "/enrol?wait=db1&since=1795356442000"
 	wantPage(t, "old agent", w.get(t, address), http.StatusOK, "Waiting for db1")
 	w.hosts[0].EnrolledAt = pointer(noon)
 	wantPage(t, "new identity", w.get(t, address), http.StatusOK, "db1 is enrolled")
 	w.hosts[0].Facts.SeenAt = noon.Add(time.Second)
 	wantPage(t, "new agent", w.get(t, address), http.StatusOK, "db1 is connected")
 	w.now = noon.Add(2 * time.Hour)
-	wantPage(t, "expired", w.get(t, "/hosts/new?wait=web7&since=1795356442000"), http.StatusOK, "has expired", `href="/hosts/new?host=web7"`)
+	wantPage(t, "expired", w.get(t, "/enrol?wait=web7&since=1795356442000"), http.StatusOK, "has expired", `href="/enrol?host=web7"`)
 }
 
 func TestPeople(t *testing.T) {

@@ -150,9 +150,9 @@ type firstSteps struct {
 // NewHost is the page that lets the host in.
 func (f *firstSteps) NewHost() string {
 	if f.HasHost {
-		return withQuery("/hosts/new", "host", f.Host)
+		return withQuery("/enrol", "host", f.Host)
 	}
-	return "/hosts/new"
+	return "/enrol"
 }
 
 func (s *site) firstSteps(ctx context.Context, status fleet.Status, c commands) (*firstSteps, error) {

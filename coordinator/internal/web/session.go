@@ -75,6 +75,9 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 	}
 	page := &loginPage{Name: strings.TrimSpace(r.PostForm.Get("name")), Next: localPath(r.PostForm.Get("next"))}
 	actor, err := s.Sessions.Login(r.Context(), fromOf(r), page.Name, secret.FromString(r.PostForm.Get("password")))
+	if s.CountLogin != nil {
+		s.CountLogin(err)
+	}
 	if err == nil {
 		user, _ := fleet.UserOf(actor.Name)
 		err = s.Sessions.StartSession(w, r, user)

@@ -81,7 +81,7 @@ func (s *site) route(u *url.URL, c commands) (builder, bool) {
 		return func(ctx context.Context) (*view, error) { return s.overview(ctx, c) }, true
 	case section == "hosts" && !deep:
 		return func(ctx context.Context) (*view, error) { return s.hosts(ctx, query, c) }, true
-	case clean == "/hosts/new":
+	case clean == "/enrol":
 		return func(ctx context.Context) (*view, error) { return s.enrol(ctx, query, c) }, true
 	case section == "hosts":
 		return func(ctx context.Context) (*view, error) { return s.host(ctx, name, c, nil) }, true

@@ -68,10 +68,11 @@ type Options struct {
 	Feed         *feed.Feed
 	Logger       hclog.Logger
 
-	Now      func() time.Time // nil means time.Now
-	Version  string           // shown at the foot of each page
-	DataDir  string           // of the coordinator; default /var/lib/borgfleet
-	OIDCName string           // what the other way to sign in is called; it begins at /login/oidc
+	Now        func() time.Time // nil means time.Now
+	Version    string           // shown at the foot of each page
+	DataDir    string           // of the coordinator; default /var/lib/borgfleet
+	CountLogin func(error)      // told how each attempt to sign in ended; nil: nobody counts
+	OIDCName   string           // what the other way to sign in is called; it begins at /login/oidc
 }
 
 // defaultDataDir is the data directory that the command line looks into by
@@ -124,7 +125,7 @@ func (s *site) inside() http.Handler {
 	mux.HandleFunc("POST /logout", s.logout)
 	mux.HandleFunc("POST /jobs/{id}/cancel", s.cancel)
 	mux.HandleFunc("POST /jobs/{id}/retry", s.retry)
-	mux.HandleFunc("POST /hosts/new", s.submitEnrol)
+	mux.HandleFunc("POST /enrol", s.submitEnrol)
 	mux.HandleFunc("POST /hosts/{host}/backup", s.submitBackup)
 	mux.HandleFunc("POST /repositories/{repository}/run", s.submitCare)
 	mux.HandleFunc("POST /people/users", s.addUser)

@@ -20,7 +20,7 @@ import (
 func addresses() []string {
 	list := []string{
 		"/", "/hosts", "/hosts?show=offline&q=lap", "/hosts/web1", "/hosts/laptop-anna", "/repositories", "/repositories/web1-main",
-		"/repositories/nas", "/hosts/new", "/hosts/new?wait=web7&since=1795355000000", "/hosts/web1/remove", "/people", "/people/users/bob",
+		"/repositories/nas", "/enrol", "/enrol?wait=web7&since=1795355000000", "/hosts/web1/remove", "/people", "/people/users/bob",
 		"/people/users/bob/remove", "/people/tokens/T1/remove", "/people/credentials/eve/revoke", "/audit", "/audit?by=operator:alice&verify=1", "/jobs", "/jobs?host=web1&kind=backup&state=running&within=7d", "/jobs?state=nonsense", "/nowhere",
 	}
 	for _, j := range rich().jobs {
@@ -100,8 +100,8 @@ func TestPagesTell(t *testing.T) {
 
 func TestEmptyPagesSayWhatToDo(t *testing.T) {
 	for address, want := range map[string][]string{
-		"/":             {"No hosts yet", "borgfleet --data /srv/borgfleet host token web1", `href="/hosts/new"`, "borgfleet --data /srv/borgfleet repo add main", "borgfleet backup --host web1 --repo main /etc"},
-		"/hosts":        {"No hosts yet", "borgfleet --data /srv/borgfleet host token web1", `href="/hosts/new"`},
+		"/":             {"No hosts yet", "borgfleet --data /srv/borgfleet host token web1", `href="/enrol"`, "borgfleet --data /srv/borgfleet repo add main", "borgfleet backup --host web1 --repo main /etc"},
+		"/hosts":        {"No hosts yet", "borgfleet --data /srv/borgfleet host token web1", `href="/enrol"`},
 		"/repositories": {"No repositories yet", "borgfleet repo add"},
 		"/jobs":         {"No job yet", "borgfleet backup --host"},
 	} {
@@ -119,10 +119,10 @@ func TestFirstStepsAreTickedOff(t *testing.T) {
 	w := empty()
 	w.hosts = []fleet.HostView{{Host: fleet.Host{Name: "mail"}}}
 	page := w.get(t, "/").Body.String()
-	if strings.Count(page, ">done</span>") != 0 || !strings.Contains(page, "--repo main") || !strings.Contains(page, "--host mail") || !strings.Contains(page, `href="/hosts/new?host=mail"`) {
+	if strings.Count(page, ">done</span>") != 0 || !strings.Contains(page, "--repo main") || !strings.Contains(page, "--host mail") || !strings.Contains(page, `href="/enrol?host=mail"`) {
 		t.Error("one host that is not enrolled: want its name in all steps, and none done")
 	}
-	if page := w.get(t, "/hosts/mail").Body.String(); !strings.Contains(page, "never seen") || !strings.Contains(page, "host token mail") || !strings.Contains(page, `href="/hosts/new?host=mail"`) {
+	if page := w.get(t, "/hosts/mail").Body.String(); !strings.Contains(page, "never seen") || !strings.Contains(page, "host token mail") || !strings.Contains(page, `href="/enrol?host=mail"`) {
 		t.Error("the page of a host that was never seen must say how it is let in")
 	}
 	w.hosts[0].Online = true
