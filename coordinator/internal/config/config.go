@@ -5,7 +5,6 @@ package config
 
 import (
 	"fmt"
-	"net/url"
 	"regexp"
 	"strconv"
 	"time"
@@ -35,16 +34,6 @@ type HTTP struct {
 	URL    string `yaml:"url"`    // how people reach it; empty: from Listen
 }
 
-// Names returns the host names, besides loopback ones, under which people reach
-// the page.
-func (h HTTP) Names() []string {
-	parsed, err := url.Parse(h.URL)
-	if err != nil || parsed.Hostname() == "" {
-		return nil
-	}
-	return []string{parsed.Hostname()}
-}
-
 // Bus is the NATS server that agents and operators connect to.
 type Bus struct {
 	Listen    string   `yaml:"listen"`    // of the embedded server
@@ -56,12 +45,14 @@ type Bus struct {
 // External is a NATS cluster of your own, used instead of the embedded server
 // when URLs are given.
 type External struct {
-	URLs                  []string `yaml:"urls"`
-	CredentialsFile       string   `yaml:"credentials_file"`        // a user of the account FLEET that may use JetStream
-	APICredentialsFile    string   `yaml:"api_credentials_file"`    // optional: a user of FLEET without that right, to serve operators
-	AgentsCredentialsFile string   `yaml:"agents_credentials_file"` // a user of the account AGENTS
-	SystemCredentialsFile string   `yaml:"system_credentials_file"` // optional: presence at once
-	SigningKeyFile        string   `yaml:"signing_key_file"`        // scoped signing key that mints agents
+	URLs                  []string            `yaml:"urls"`
+	CredentialsFile       string              `yaml:"credentials_file"`        // a user of the account FLEET that may use JetStream
+	APICredentialsFile    string              `yaml:"api_credentials_file"`    // optional: a user of FLEET without that right, to serve operators
+	AgentsCredentialsFile string              `yaml:"agents_credentials_file"` // a user of the account AGENTS
+	SystemCredentialsFile string              `yaml:"system_credentials_file"` // optional: presence at once
+	SigningKeyFile        string              `yaml:"signing_key_file"`        // scoped signing key that mints agents
+	OperatorKeys          map[bus.Role]string `yaml:"operator_keys"`           // public scoped signing keys of operators, by role
+	CAFile                string              `yaml:"ca_file"`                 // PEM, who signed the cluster's certificates; empty: an authority that every system trusts
 }
 
 // TLS says under which names the coordinator is reached, and whose certificate

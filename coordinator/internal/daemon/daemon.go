@@ -11,6 +11,10 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +88,7 @@ type daemon struct {
 	store     *store.Store
 	authority *authority.Authority
 	listener  net.Listener
+	busCA     []byte // PEM, of whoever signed the bus's certificate; nil: whom every system trusts
 	broker    *broker.Broker
 	vault     *vault.Vault
 	registry  *registry.Registry
@@ -179,12 +184,12 @@ func (d *daemon) startBroker(ctx context.Context) error {
 	options := broker.Options{
 		Dir: d.path(busDir), Listen: d.config.Bus.Listen, Websocket: d.config.Bus.Websocket, TLS: d.authority.ServerConfig(), Logger: d.logger,
 	}
-	if e := d.config.Bus.External; len(e.URLs) > 0 {
-		options.External = &broker.External{
-			URLs: e.URLs, CredentialsFile: e.CredentialsFile, APICredentialsFile: e.APICredentialsFile,
-			AgentsCredentialsFile: e.AgentsCredentialsFile, SystemCredentialsFile: e.SystemCredentialsFile,
-			SigningKeyFile: e.SigningKeyFile,
-		}
+	var err error
+	if d.busCA, err = d.readBusCA(); err != nil {
+		return err
+	}
+	if len(d.config.Bus.External.URLs) > 0 {
+		options.External = d.external()
 	}
 	started, err := broker.Start(ctx, options)
 	if err != nil {
@@ -196,6 +201,50 @@ func (d *daemon) startBroker(ctx context.Context) error {
 		return nil
 	}
 	return started.WriteOperatorCredentials(d.path(operatorFile), "local", bus.Admin)
+}
+
+func (d *daemon) external() *broker.External {
+	e := d.config.Bus.External
+	external := &broker.External{
+		URLs: e.URLs, CredentialsFile: e.CredentialsFile, APICredentialsFile: e.APICredentialsFile,
+		AgentsCredentialsFile: e.AgentsCredentialsFile, SystemCredentialsFile: e.SystemCredentialsFile,
+		SigningKeyFile: e.SigningKeyFile, OperatorKeys: e.OperatorKeys,
+	}
+	if d.busCA != nil {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(d.busCA) // it has one: readBusCA looked
+		external.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return external
+}
+
+// readBusCA returns the authority (PEM) of the bus's certificate: our own, or
+// that of an external cluster; nil when everybody's system trusts it.
+func (d *daemon) readBusCA() ([]byte, error) {
+	path := d.config.Bus.External.CAFile
+	switch {
+	case len(d.config.Bus.External.URLs) == 0:
+		return d.authority.CA(), nil
+	case path == "":
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read bus.external.ca_file: %w", err)
+	}
+	if block, _ := pem.Decode(data); block == nil || block.Type != "CERTIFICATE" || !x509.NewCertPool().AppendCertsFromPEM(data) {
+		return nil, job.Invalid("bus.external.ca_file", "%s holds no certificate", path).WithHint("it must be a PEM file, beginning with -----BEGIN CERTIFICATE-----")
+	}
+	return data, nil
+}
+
+// busFingerprint is the SHA-256 of the bus's authority; zero when there is none.
+func (d *daemon) busFingerprint() [sha256.Size]byte {
+	block, _ := pem.Decode(d.busCA)
+	if block == nil {
+		return [sha256.Size]byte{}
+	}
+	return sha256.Sum256(block.Bytes)
 }
 
 // buildService builds what owns the state.
@@ -258,7 +307,7 @@ func (d *daemon) buildAccess(context.Context) (err error) {
 	}
 	d.enrol, err = enrol.New(enrol.Options{
 		Store: d.store, Registry: d.registry, Minter: d.broker, Vault: d.vault, Agents: d.broker.Agents(), Signer: signer,
-		URLs: d.config.AgentURLs(d.broker.URL()), CA: d.authority.CA(), Fingerprint: d.authority.Fingerprint(), Logger: d.logger,
+		URLs: d.config.AgentURLs(d.broker.URL()), CA: d.busCA, Fingerprint: d.busFingerprint(), Logger: d.logger,
 	})
 	d.gate = gate.New(d.access)
 	return err
@@ -290,7 +339,8 @@ func (d *daemon) addPages(mux *http.ServeMux) error {
 		Status: d.dispatch, Jobs: d.dispatch, Actions: jobs, Hosts: hosts, Repositories: d.registry,
 		Enroller: d.gate.Enrolment(d.enrol), Remover: hosts, Sessions: d.access, Users: d.gate.People(d.access),
 		Tokens: d.gate.Tokens(d.access), Credentials: d.gate.Credentials(d.access), Audit: audit, Feed: d.feed,
-		Logger: d.logger, Version: build.Version, DataDir: d.config.Data,
+		CountLogin: d.metrics.CountLogin,
+		Logger:     d.logger, Version: build.Version, DataDir: d.config.Data,
 	})
 	if err != nil {
 		return err
@@ -318,10 +368,10 @@ func (d *daemon) addAPI(mux *http.ServeMux) error {
 	return nil
 }
 
-// announce says where the coordinator listens: in its log, and in a file for
-// the command line. Whoever sets it up gets a link.
+// announce says where the coordinator listens: in its log, and in files for
+// the command line and other clients on this machine.
 func (d *daemon) announce(ctx context.Context) error {
-	endpoints := Endpoints{HTTP: d.localURL(), Bus: d.localBus()}
+	endpoints := Endpoints{HTTP: d.localURL(), Bus: d.config.AgentURLs(d.broker.URL())[0]}
 	if ca := d.authority.CA(); ca != nil {
 		endpoints.CAFile = d.path(caFile)
 		if err := renameio.WriteFile(endpoints.CAFile, ca, 0o644); err != nil { // not secret: clients need it
@@ -337,11 +387,16 @@ func (d *daemon) announce(ctx context.Context) error {
 	if d.authority.CA() != nil {
 		d.logger.Info("certificates are from an authority of this coordinator", "ca_file", endpoints.CAFile, "ca_fingerprint", fmt.Sprintf("%x", d.authority.Fingerprint()))
 	}
+	return d.printSetupLink(ctx)
+}
+
+// printSetupLink prints where the first administrator signs up, while there is
+// none. It is no matter for the log: the link is a secret until it is used.
+func (d *daemon) printSetupLink(ctx context.Context) error {
 	token, needed, err := d.access.SetupLink(ctx)
 	if err != nil || !needed {
 		return err
 	}
-	// Not to the log: the link is a secret until it is used.
 	_, err = fmt.Fprintf(d.out, "The first administrator chooses a name and a password here, once, within a day:\n  %s/setup/%s\n", d.pageURL(), token.Reveal())
 	return err
 }

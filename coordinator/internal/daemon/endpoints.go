@@ -54,23 +54,17 @@ func loopback(listener string) (address string, isLoopback bool) {
 }
 
 // localURL is where the command line on this machine finds the API: plain only
-// over loopback.
+// over loopback. A given certificate need not name the address.
 func (d *daemon) localURL() string {
 	address, isLoopback := loopback(d.listener.Addr().String())
-	if isLoopback {
+	switch {
+	case isLoopback:
 		return "http://" + address
+	case d.config.TLS.CertificateFile != "" && d.config.HTTP.URL != "":
+		return strings.TrimRight(d.config.HTTP.URL, "/")
+	default:
+		return "https://" + address
 	}
-	return "https://" + address
-}
-
-// localBus is where clients on this machine find the bus.
-func (d *daemon) localBus() string {
-	scheme, listener, ok := strings.Cut(d.broker.URL(), "://")
-	if !ok {
-		return d.broker.URL()
-	}
-	address, _ := loopback(listener)
-	return scheme + "://" + address
 }
 
 // pageURL is where people open the pages: as configured; else on this machine
