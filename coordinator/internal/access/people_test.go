@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"errors"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -221,18 +222,18 @@ func TestLoginTokens(t *testing.T) {
 		CreatedAt: start, CreatedBy: "operator:alice", ExpiresAt: start.Add(90 * 24 * time.Hour),
 	}, record)
 	w.wantActor(t, "with the token", request(text(token)), "operator:alice", bus.Operator)
-	if err := w.EndToken(t.Context(), alice, token); err != nil {
+	if err := w.EndSession(httptest.NewRecorder(), request(text(token))); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err = w.Authenticate(request(text(token)))
 	wantFailure(t, err, job.NotAuthenticated)
-	wantFailure(t, w.EndToken(t.Context(), alice, token), job.InvalidRequest)
+	wantFailure(t, w.EndSession(httptest.NewRecorder(), request(text(token))), job.InvalidRequest)
 
 	_, ci, err := w.AddToken(t.Context(), root, fleet.NewAPIToken{Name: "ci", Role: bus.Viewer, Lifetime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantFailure(t, w.EndToken(t.Context(), fleet.Actor{Name: "token:ci"}, ci), job.InvalidRequest)
+	wantFailure(t, w.EndSession(httptest.NewRecorder(), request(text(ci))), job.InvalidRequest)
 	for _, actor := range []string{"token:ci", fleet.Local, "operator:nobody", ""} {
 		_, _, err := w.LoginToken(t.Context(), fleet.Actor{Name: actor, Role: bus.Admin}, "")
 		wantFailure(t, err, job.NotFound)

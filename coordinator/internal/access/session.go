@@ -146,9 +146,12 @@ func (s *Service) seen(session store.Session) error {
 	return nil
 }
 
-// EndSession signs out: it ends the session that the request came with, if
-// there is one.
+// EndSession signs out: it ends the token of a login, or the session, that the
+// request came with, if there is one.
 func (s *Service) EndSession(w http.ResponseWriter, r *http.Request) error {
+	if token, ok := bearer(r); ok {
+		return s.endToken(origin(r), token)
+	}
 	setCookie(w, r, "", -time.Second)
 	token, ok := sessionToken(r)
 	if !ok {

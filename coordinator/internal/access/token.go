@@ -152,16 +152,18 @@ func (s *Service) RemoveToken(_ context.Context, by fleet.Actor, id string) erro
 	return failure(s.apply(store.DeleteAPIToken(id), s.audit(by, "token.remove", "token/"+id, "")), "token "+id)
 }
 
-// EndToken ends a token that login made, given the token itself.
-func (s *Service) EndToken(_ context.Context, by fleet.Actor, token secret.Value) error {
+// endToken ends a token that a login made. Others stay until they are removed
+// by their id.
+func (s *Service) endToken(from, token string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	record, found, err := s.store.APITokenByHash(hashOf(string(token.Reveal())))
+	record, found, err := s.store.APITokenByHash(hashOf(token))
 	if err != nil {
 		return fmt.Errorf("read token: %w", err)
 	}
 	if !found || record.User == "" {
 		return job.Fail(job.InvalidRequest, "this is no token that login made").WithHint("borgfleet token remove ends any token")
 	}
+	by := fleet.Actor{Name: fleet.Person(record.User), From: from}
 	return failure(s.apply(store.DeleteAPIToken(record.ID), s.audit(by, "logout", "token/"+record.ID, record.Name)), "token "+record.ID)
 }
