@@ -110,17 +110,23 @@ func (s *Service) SetRole(_ context.Context, by fleet.Actor, name string, role b
 	if err := s.checkOtherAdmins(user); err != nil {
 		return fleet.User{}, err
 	}
-	changes, err := s.revoke(by, func(c fleet.NATSCredentials) bool { return c.Name == name && !role.Includes(c.Role) })
+	changes, err := s.changeRole(by, user, role, "")
 	if err != nil {
 		return fleet.User{}, err
 	}
-	change := s.audit(by, "user.role", "user/"+name, fmt.Sprintf("%s, was %s", role, user.Role))
 	user.Role = role
-	if err := s.apply(append(changes, store.PutUser(user), change)...); err != nil {
+	if err := s.apply(append(changes, store.PutUser(user))...); err != nil {
 		return fleet.User{}, failure(err, "user "+name)
 	}
 	s.logger.Info("role changed", "user", name, "role", role, "by", by.Name)
 	return user.User, s.FinishRevocations()
+}
+
+// changeRole makes what goes along with another role of a user: its audit entry,
+// and the end of credentials for the bus that are worth more.
+func (s *Service) changeRole(by fleet.Actor, user store.User, role bus.Role, how string) ([]store.Change, error) {
+	changes, err := s.revoke(by, func(c fleet.NATSCredentials) bool { return c.Name == user.Name && !role.Includes(c.Role) })
+	return append(changes, s.audit(by, "user.role", "user/"+user.Name, fmt.Sprintf("%s, was %s%s", role, user.Role, how))), err
 }
 
 // RemoveUser removes a user, at once, with all that acts in that name: sessions,
