@@ -1,10 +1,16 @@
 package e2e_test
 
 import (
-	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -107,7 +113,7 @@ func busError(t *testing.T, connection *nats.Conn, body string) (problem, nats.H
 
 func httpError(t *testing.T, c *harness.Coordinator, body string) problem {
 	t.Helper()
-	response, err := http.Post(c.HTTP+"/api/v1/jobs", "application/json", bytes.NewReader([]byte(body)))
+	response, err := c.Request(http.MethodPost, "/api/v1/jobs", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +143,7 @@ func TestBadQueriesAreRefused(t *testing.T) {
 		"/api/v1/repositories/norepo":             http.StatusNotFound,
 		"/api/v1/nothing":                         http.StatusNotFound,
 	} {
-		response, err := http.Get(c.HTTP + path)
+		response, err := c.Request(http.MethodGet, path, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +241,9 @@ func TestServeRefusesToStartBadly(t *testing.T) {
 		"bus port in use":      {[]string{"--data", fresh(), "--http", "127.0.0.1:0", "--bus", taken.Addr().String()}, 1, taken.Addr().String()},
 		"data in use":          {append([]string{"--data", c.Data}, free...), 1, "in use"},
 		"data is a file":       {append([]string{"--data", plain}, free...), 1, plain},
-		"not loopback":         {[]string{"--data", fresh(), "--http", "0.0.0.0:0"}, 2, "loopback"},
+		"expired certificate":  {append([]string{"--data", fresh(), "--config", certificate(t, -time.Hour)}, free...), 1, "expired"},
+		"key without a file":   {[]string{"--data", fresh(), "--config", settings(t, "tls: {certificate_file: /x.pem}\n")}, 2, "tls.key_file"},
+		"no such address":      {[]string{"--data", fresh(), "--http", "nowhere"}, 2, "http.listen"},
 		"unknown flag":         {[]string{"--colour"}, 2, "--colour"},
 		"configuration absent": {[]string{"--config", plain + ".yaml"}, 2, plain + ".yaml"},
 	} {
@@ -251,6 +259,45 @@ func TestServeRefusesToStartBadly(t *testing.T) {
 	if err := c.Get("/api/v1/status", &struct{}{}); err != nil {
 		t.Errorf("the running coordinator suffered: %v", err)
 	}
+}
+
+// settings is a configuration file of the coordinator.
+func settings(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "coordinator.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// certificate is a configuration file with a certificate that is good for the
+// given time from now on.
+func certificate(t *testing.T, life time.Duration) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "backup.example.net"}, DNSNames: []string{"backup.example.net"},
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(life), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, block := range map[string]*pem.Block{"server.pem": {Type: "CERTIFICATE", Bytes: der}, "server.key": {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return settings(t, fmt.Sprintf("tls: {certificate_file: %s/server.pem, key_file: %s/server.key, ca_file: %s/server.pem}\n", dir, dir, dir))
 }
 
 // A data directory of somebody else's is refused. Root may write everywhere,
@@ -310,7 +357,7 @@ func TestCommandLineExitCodes(t *testing.T) {
 		"no passphrase":    {"repo add x --location /srv/x --url " + nowhere, 2, "--passphrase-file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			result := harness.Run(t, []string{"BORGFLEET_URL="}, binary, strings.Fields(test.args)...)
+			result := harness.Run(t, []string{"BORGFLEET_URL=", "BORGFLEET_DATA="}, binary, strings.Fields(test.args)...)
 			if result.Code != test.code || !strings.Contains(result.Stderr, test.says) {
 				t.Errorf("exit code %d, want %d: %s", result.Code, test.code, result.Stderr)
 			}

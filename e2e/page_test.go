@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -107,6 +108,17 @@ func (b *browser) visit(t *testing.T, url string) {
 	b.do(t, chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS("h1")))
 }
 
+// signIn makes the first administrator, with the link that the first start
+// printed, and stays signed in as such.
+func (b *browser) signIn(t *testing.T, c *harness.Coordinator) {
+	t.Helper()
+	b.visit(t, setupLink(t, c))
+	for field, text := range map[string]string{"f-name": "alice", "f-password": password, "f-again": password} {
+		b.do(t, chromedp.SendKeys(chromedp.CSS("#"+field), text))
+	}
+	b.do(t, chromedp.Click(chromedp.CSS("form.card button")), chromedp.WaitVisible(chromedp.CSS(`form[action="/logout"]`)))
+}
+
 // screenshot keeps a picture below artifacts/, for the eye, and checks that
 // neither the page nor a part of it scrolls sideways.
 func (b *browser) screenshot(t *testing.T, name string, width int64, scheme string) {
@@ -164,6 +176,7 @@ func TestPagesInABrowser(t *testing.T) {
 	t.Parallel()
 	c, running, _ := scene(t)
 	b := openBrowser(t)
+	b.signIn(t, c)
 
 	b.visit(t, c.HTTP+"/")
 	if title := eval[string](t, b, `document.title`); !strings.Contains(title, "borgfleet") {
@@ -191,7 +204,7 @@ func TestPagesInABrowser(t *testing.T) {
 	b.do(t, chromedp.WaitVisible(chromedp.CSS(`[role=progressbar], progress`)))
 	b.screenshot(t, "job-light", 1280, "light")
 	b.screenshot(t, "job-phone", 390, "dark")
-	for _, path := range []string{"/hosts", "/hosts/web1", "/hosts/laptop", "/repositories", "/repositories/web-main", "/jobs", "/jobs?state=failed"} {
+	for _, path := range []string{"/hosts", "/hosts/web1", "/hosts/laptop", "/repositories", "/repositories/web-main", "/jobs", "/jobs?state=failed", "/people", "/audit", "/enrol"} {
 		b.visit(t, c.HTTP+path)
 		name := "page" + strings.NewReplacer("/", "-", "?", "-", "=", "-").Replace(path)
 		b.screenshot(t, name, 1280, "light")
@@ -207,6 +220,7 @@ func TestCancelOnThePage(t *testing.T) {
 	t.Parallel()
 	c, running, waiting := scene(t)
 	b := openBrowser(t)
+	b.signIn(t, c)
 	b.visit(t, c.HTTP+"/jobs/"+string(running.ID))
 	b.do(t, chromedp.Click(chromedp.CSS(`form[action$="/cancel"] button`)), chromedp.WaitVisible(chromedp.CSS("h1")))
 	c.Await(running.ID, job.Cancelled)
@@ -235,6 +249,7 @@ func TestPagesWithoutScriptAndByKeyboard(t *testing.T) {
 		return nil
 	})
 	b := openBrowser(t)
+	b.signIn(t, c)
 	b.do(t, command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))
 	b.visit(t, c.HTTP+"/jobs/"+string(running.ID))
 	html := value(t, b, chromedp.OuterHTML(chromedp.CSS("html")))
@@ -253,5 +268,40 @@ func TestPagesWithoutScriptAndByKeyboard(t *testing.T) {
 	}
 	if missed := eval[string](t, b, places+`.filter(e => !e.reached).map(e => e.outerHTML.slice(0, 100)).join("\n")`); missed != "" {
 		t.Errorf("the keyboard does not reach:\n%s", missed)
+	}
+}
+
+// An admin adds a host on the page: the line that it shows is run on the host,
+// and the page says by itself that the host is there.
+func TestAddingAHostOnThePage(t *testing.T) {
+	t.Parallel()
+	c := harness.StartCoordinator(t)
+	b := openBrowser(t)
+	b.signIn(t, c)
+	b.visit(t, c.HTTP+"/enrol")
+	b.do(t, chromedp.SendKeys(chromedp.CSS(`input[name="host"]`), "web1"), chromedp.Click(chromedp.CSS(`form[action="/enrol"] button`)),
+		chromedp.WaitVisible(chromedp.CSS("main code")))
+	token := regexp.MustCompile(`bfe1_[\w-]+`).FindString(eval[string](t, b, `document.querySelector("main").innerText`))
+	if token == "" {
+		t.Fatalf("the page shows no token:\n%s", eval[string](t, b, `document.querySelector("main").innerText`))
+	}
+	b.screenshot(t, "enrol-waiting", 1280, "light")
+	b.screenshot(t, "enrol-waiting-narrow", 320, "dark")
+	dir := t.TempDir()
+	harness.Start(t, "agent web1", nil, harness.Binary(t, "borgfleet-agent"), "enroll", "--token", token,
+		"--config", filepath.Join(dir, "agent.yaml"), "--data", filepath.Join(dir, "agent"), "--run")
+	t.Cleanup(func() { harness.KillAll(t, dir) })
+	harness.Eventually(t, "the page to show the new host", func() error {
+		if text := eval[string](t, b, `document.querySelector("main").innerText`); !strings.Contains(text, "web1 is connected") {
+			return fmt.Errorf("it says %q", text)
+		}
+		return nil
+	})
+	b.screenshot(t, "enrol-connected", 1280, "light")
+	if html := eval[string](t, b, `document.documentElement.outerHTML`); strings.Contains(html, token) {
+		t.Log("the spent token is still on the page")
+	}
+	if len(b.complaints) > 0 {
+		t.Errorf("the browser complains:\n%s", strings.Join(b.complaints, "\n"))
 	}
 }

@@ -262,7 +262,7 @@ func benchmarkProgress(b *testing.B) {
 	c.Init("web1", "main")
 	files := b.TempDir()
 	harness.MakeTree(b, files, 400, 256<<10)
-	response, err := http.Get(c.HTTP + "/api/v1/events")
+	response, err := c.Request(http.MethodGet, "/api/v1/events", "")
 	if err != nil {
 		b.Fatal(err)
 	}

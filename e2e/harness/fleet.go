@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -18,10 +19,11 @@ import (
 // Coordinator is a running `borgfleet serve` with its own data directory.
 type Coordinator struct {
 	*Process
-	Data string // its state
-	HTTP string // http://127.0.0.1:…
-	Bus  string // nats://127.0.0.1:…
-	t    testing.TB
+	Data  string // its state
+	HTTP  string // http://127.0.0.1:…
+	Bus   string // tls://127.0.0.1:…
+	t     testing.TB
+	flags []string
 }
 
 // Endpoints is what the coordinator writes into its data directory once it
@@ -32,10 +34,10 @@ type Endpoints struct {
 }
 
 // StartCoordinator starts a coordinator in a fresh data directory, on free
-// ports, and waits until it is ready.
-func StartCoordinator(t testing.TB) *Coordinator {
+// ports, and waits until it is ready. Flags are further ones of serve.
+func StartCoordinator(t testing.TB, flags ...string) *Coordinator {
 	t.Helper()
-	c := &Coordinator{Data: filepath.Join(t.TempDir(), "coordinator"), t: t}
+	c := &Coordinator{Data: filepath.Join(t.TempDir(), "coordinator"), t: t, flags: flags}
 	c.start("127.0.0.1:0", "127.0.0.1:0")
 	return c
 }
@@ -44,8 +46,10 @@ func (c *Coordinator) start(httpListen, busListen string) {
 	c.t.Helper()
 	endpoints := filepath.Join(c.Data, "endpoints.json")
 	_ = os.Remove(endpoints)
-	c.Process = Start(c.t, "coordinator", nil, Binary(c.t, "borgfleet"), "serve",
-		"--config", os.DevNull, "--data", c.Data, "--http", httpListen, "--bus", busListen)
+	argv := append([]string{
+		Binary(c.t, "borgfleet"), "serve", "--config", os.DevNull, "--data", c.Data, "--http", httpListen, "--bus", busListen,
+	}, c.flags...)
+	c.Process = Start(c.t, "coordinator", nil, argv...)
 	Eventually(c.t, "the coordinator to be ready", func() error {
 		if !c.Alive() {
 			c.t.Fatalf("the coordinator ended:\n%s", c.Output())
@@ -90,7 +94,7 @@ func hostPort(t testing.TB, address string) string {
 // CLI runs the operator's command line against this coordinator.
 func (c *Coordinator) CLI(args ...string) Result {
 	c.t.Helper()
-	return Run(c.t, []string{"BORGFLEET_URL=" + c.HTTP}, Binary(c.t, "borgfleet"), args...)
+	return Run(c.t, []string{"BORGFLEET_URL=", "BORGFLEET_TOKEN=", "BORGFLEET_DATA=" + c.Data}, Binary(c.t, "borgfleet"), args...)
 }
 
 // MustCLI is CLI for a command that has to end with exit code 0.
@@ -103,9 +107,34 @@ func (c *Coordinator) MustCLI(args ...string) string {
 	return result.Stdout
 }
 
+// Token returns what lets the owner of the data directory in. It is another one
+// after every start.
+func (c *Coordinator) Token() string {
+	c.t.Helper()
+	token, err := os.ReadFile(filepath.Join(c.Data, "local.token"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(token))
+}
+
+// Request sends one request to the API, as the owner of the data directory. A
+// body is JSON. The answer's body is the caller's to close.
+func (c *Coordinator) Request(method, path, body string) (*http.Response, error) {
+	request, err := http.NewRequest(method, c.HTTP+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+c.Token())
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	return http.DefaultClient.Do(request)
+}
+
 // Get reads one JSON document from the API.
 func (c *Coordinator) Get(path string, into any) error {
-	response, err := http.Get(c.HTTP + path)
+	response, err := c.Request(http.MethodGet, path, "")
 	if err != nil {
 		return err
 	}
@@ -158,10 +187,20 @@ func (c *Coordinator) Submit(request string) job.Job {
 	return j
 }
 
+// CAFile is the certificate of the coordinator's own authority.
+func (c *Coordinator) CAFile() string { return filepath.Join(c.Data, "ca.pem") }
+
 // NATS connects with the operator's credentials, as the stock client would.
 func (c *Coordinator) NATS() *nats.Conn {
 	c.t.Helper()
-	connection, err := nats.Connect(c.Bus, nats.UserCredentials(filepath.Join(c.Data, "operator.creds")))
+	return c.Dial(filepath.Join(c.Data, "operator.creds"))
+}
+
+// Dial connects to the bus with a credentials file.
+func (c *Coordinator) Dial(credentials string, options ...nats.Option) *nats.Conn {
+	c.t.Helper()
+	options = append(options, nats.UserCredentials(credentials), nats.RootCAs(c.CAFile()))
+	connection, err := nats.Connect(c.Bus, options...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -173,6 +212,7 @@ func (c *Coordinator) NATS() *nats.Conn {
 type Agent struct {
 	*Process
 	Host string
+	Dir  string // configuration and credentials
 	Data string
 	argv []string
 	env  []string
@@ -185,20 +225,32 @@ type AgentOptions struct {
 	Env    []string // of the agent, besides the test's own
 }
 
-// AddAgent adds a host, starts its agent, and waits until it is online.
+// EnrolmentToken is a one-time token for a host.
+func (c *Coordinator) EnrolmentToken(host string, flags ...string) string {
+	c.t.Helper()
+	var made struct{ Token string }
+	out := c.MustCLI(append([]string{"host", "token", host, "--json"}, flags...)...)
+	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Token == "" {
+		c.t.Fatalf("host token printed %q: %v", out, err)
+	}
+	return made.Token
+}
+
+// AddAgent enrols a host, starts its agent, and waits until it is online.
 func (c *Coordinator) AddAgent(host string, options AgentOptions) *Agent {
 	c.t.Helper()
-	c.MustCLI("host", "add", host)
 	dir := c.t.TempDir()
 	config := filepath.Join(dir, "agent.yaml")
 	if err := os.WriteFile(config, []byte(options.Config), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	a := &Agent{Host: host, Data: filepath.Join(dir, "agent"), env: options.Env, t: c.t}
-	a.argv = []string{
-		Binary(c.t, "borgfleet-agent"), "run", "--config", config, "--host", host, "--data", a.Data,
-		"--bus", c.Bus, "--credentials", filepath.Join(c.Data, "agents", host, "agent.creds"),
+	a := &Agent{Host: host, Dir: dir, Data: filepath.Join(dir, "agent"), env: options.Env, t: c.t}
+	result := Run(c.t, options.Env, Binary(c.t, "borgfleet-agent"), "enroll", "--token", c.EnrolmentToken(host),
+		"--config", config, "--data", a.Data, "--no-service")
+	if result.Code != 0 {
+		c.t.Fatalf("enroll %s: exit code %d\n%s%s", host, result.Code, result.Stdout, result.Stderr)
 	}
+	a.argv = []string{Binary(c.t, "borgfleet-agent"), "run", "--config", config, "--data", a.Data}
 	c.t.Cleanup(func() { KillAll(c.t, a.Data) })
 	a.Restart()
 	c.AwaitOnline(host)
