@@ -45,22 +45,25 @@ free_port() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 listen() { if free_port "$1"; then echo "127.0.0.1:$1"; else echo "127.0.0.1:0"; fi; }
 running_online() { bin/borgfleet host list | grep -q 'demo .*online'; }
 
-say "1. The coordinator: status page, API, and a bus of its own"
+say "1. The coordinator: status page, API, a bus, and an authority of its own for TLS"
 mkdir -p "$data" "$home/files"
-export BORGFLEET_URL=''
+export BORGFLEET_DATA=$data BORGFLEET_URL= BORGFLEET_TOKEN=
 printf '$ borgfleet serve --data %s &\n' "$data"
 bin/borgfleet serve --config /dev/null --data "$data" --http "$(listen 8440)" --bus "$(listen 4222)" >"$home/coordinator.log" 2>&1 &
 coordinator=$!
 await "$coordinator" test -s "$data/endpoints.json"
 endpoint() { sed -n "s/.*\"$1\": *\"\\([^\"]*\\)\".*/\\1/p" "$data/endpoints.json"; }
-BORGFLEET_URL=$(endpoint http)
+page=$(endpoint http)
 bus=$(endpoint bus)
-await "$coordinator" curl -fsS "$BORGFLEET_URL/readyz"
+await "$coordinator" curl -fsS "$page/readyz"
 
-say "2. A host, and its agent (which only dials out)"
-run bin/borgfleet host add demo
-bin/borgfleet-agent run --config /dev/null --host demo --data "$home/agent" --bus "$bus" \
-  --credentials "$data/agents/demo/agent.creds" >"$home/agent.log" 2>&1 &
+say "2. A host enrols with a token that works once; its keys are made there, and it only dials out"
+run bin/borgfleet host token demo | tee "$home/token"
+enrol=$(grep -o 'borgfleet-agent enroll .*' "$home/token")
+printf '$ %s --run &\n' "${enrol%%--token*}--token …"
+printf 'policy:\n  restore: [%s]\n' "$home/restored" >"$home/agent.yaml"
+# shellcheck disable=SC2086 # the command as it was printed
+bin/$enrol --config "$home/agent.yaml" --data "$home/agent" --run >"$home/agent.log" 2>&1 &
 agent=$!
 await "$agent" running_online
 
@@ -92,17 +95,25 @@ run bin/borgfleet repo prune demo-repo --host demo --keep-last 1
 run bin/borgfleet repo compact demo-repo --host demo
 run bin/borgfleet repo check demo-repo --host demo
 
-say "7. What there is now"
+say "7. A restore, where the host allows it"
+archive=$(bin/borgfleet archive list demo-repo --host demo --json | sed -n 's/.*"name": *"\(demo-[^"]*\)".*/\1/p' | tail -n 1)
+run bin/borgfleet archive restore demo-repo "$archive" --host demo --target "$home/restored" "${home#/}/files/second.bin"
+run cmp "$home/files/second.bin" "$home/restored/$home/files/second.bin"
+
+say "8. What there is now, and who did it"
 run bin/borgfleet archive list demo-repo --host demo
 run bin/borgfleet repo info demo-repo --host demo
 run bin/borgfleet status
+run bin/borgfleet audit verify
 
-say "Look at it:        $BORGFLEET_URL/"
+say "Look at it:        $page/"
+printf "The page wants a name and a password; choose yours with this link, which works once:\n  %s\n" "$(grep -om1 'http[^ ]*/setup/[^ ]*' "$home/coordinator.log")"
 say "Or use the bus, with the stock NATS client:"
 request='{"host":"demo","kind":"backup","repository":"demo-repo","spec":{"paths":["'$home'/files"]}}'
-printf "  nats --server %s --creds %s/operator.creds req borgfleet.v1.jobs.submit '%s'\n" "$bus" "$data" "$request"
-printf "  nats --server %s --creds %s/operator.creds sub 'borgfleet.v1.>'\n" "$bus" "$data"
-printf "Or the command line:\n  export BORGFLEET_URL=%s; bin/borgfleet status\n" "$BORGFLEET_URL"
+printf "  export NATS_URL=%s NATS_CA=%s/ca.pem NATS_CREDS=%s/operator.creds\n" "$bus" "$data" "$data"
+printf "  nats req borgfleet.v1.jobs.submit '%s'\n" "$request"
+printf "  nats sub 'borgfleet.v1.>'\n"
+printf "Or the command line:\n  export BORGFLEET_DATA=%s; bin/borgfleet status\n" "$data"
 
 if [ "${ONCE:-}" = 1 ]; then
   say "Done; cleaning up."
