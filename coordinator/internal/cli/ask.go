@@ -12,7 +12,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/borgfleet/borgfleet/shared/console"
-	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -72,22 +71,22 @@ func (s *session) prompt(terminal *os.File, text string) (secret.Value, error) {
 	return secret.New(typed), nil
 }
 
-// days is a time span that also takes days, as in 90d.
+// days is a time span of a second or more, which may be given in days: 90d.
 type days time.Duration
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *days) UnmarshalText(text []byte) error {
 	if count, ok := strings.CutSuffix(string(text), "d"); ok {
 		n, err := strconv.Atoi(count)
-		if err != nil || n < 0 || n > 36500 {
-			return job.Invalid("time", "%q is not a number of days", text)
+		if err != nil || n < 1 || n > 36500 {
+			return fmt.Errorf("%q is not a number of days, such as 90d", text)
 		}
 		*d = days(time.Duration(n) * 24 * time.Hour)
 		return nil
 	}
 	span, err := time.ParseDuration(string(text))
-	if err != nil || span < 0 {
-		return job.Invalid("time", "%q is not a time span, such as 15m, 12h or 90d", text)
+	if err != nil || span < time.Second {
+		return fmt.Errorf("%q is not a time span, such as 15m, 12h or 90d", text)
 	}
 	*d = days(span)
 	return nil

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/console"
 )
 
@@ -34,6 +37,10 @@ func (c auditList) Run(s *session) error {
 		return err
 	}
 	return s.show(page, func() {
+		if len(page.Entries) == 0 {
+			s.printf("No entries.\n")
+			return
+		}
 		t := newTable(s.Out, "NO", "WHEN", "WHO", "FROM", "ACTION", "OBJECT", "OUTCOME", "DETAIL")
 		for _, e := range page.Entries {
 			t.row(strconv.FormatUint(e.Number, 10), e.At.Local().Format(time.DateTime), e.By, orNone(e.From), e.Action, e.Object, e.Outcome, e.Detail)
@@ -68,18 +75,16 @@ func (c auditVerify) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	if err := s.show(proof, func() {
-		if proof.Intact {
-			s.printf("%d entries, each follows from the one before.\nNewest: %d:%s\n", proof.Entries, proof.Entries, proof.Head)
-		}
-	}); err != nil {
+	if err := s.show(proof, func() { s.printProof(proof) }); err != nil {
 		return err
 	}
-	if !proof.Intact {
+	switch {
+	case !proof.Intact:
 		return fmt.Errorf("the audit was tampered with: %s", proof.Message)
-	}
-	if hash == "" {
+	case hash == "":
 		return nil
+	case number > proof.Entries:
+		return fmt.Errorf("entry %d is not there any more: the audit was tampered with", number)
 	}
 	page, err := api.Audit(s.ctx, fleet.AuditFilter{Before: number + 1, Limit: 1})
 	if err != nil {
@@ -91,13 +96,24 @@ func (c auditVerify) Run(s *session) error {
 	return nil
 }
 
+func (s *session) printProof(proof fleet.AuditProof) {
+	if !proof.Intact {
+		return
+	}
+	s.printf("%d %s, each follows from the one before.\n", proof.Entries, human.Noun(int64(proof.Entries), "entry"))
+	if proof.Entries > 0 {
+		s.printf("Newest: %d:%s\n", proof.Entries, proof.Head)
+	}
+}
+
 func (c auditVerify) expected() (number uint64, hash string, err error) {
 	if c.Expect == "" {
 		return 0, "", nil
 	}
 	text, hash, ok := strings.Cut(c.Expect, ":")
 	number, err = strconv.ParseUint(text, 10, 64)
-	if !ok || err != nil || number == 0 || hash == "" {
+	digest, fault := hex.DecodeString(hash)
+	if !ok || err != nil || number == 0 || fault != nil || len(digest) != sha256.Size {
 		return 0, "", console.Usage("--expect is not NUMBER:HASH, as audit verify prints it")
 	}
 	return number, strings.ToLower(hash), nil

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/client"
+	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -31,6 +33,8 @@ func (backupCommand) Help() string {
     borgfleet backup --host web1 --repo main --exclude '*.tmp' /etc /var/www
     borgfleet backup --host web1 --repo main --create ssh://backup@store/srv/borg/web1 --generate-passphrase /etc
 
+With --json, a passphrase that was made goes to standard error, since standard output is the job.
+
 Ctrl-C ends the watching only; the backup goes on. The exit code is the backup's: 0 good, 3 with warnings, 4 failed or cancelled.`
 }
 
@@ -43,6 +47,9 @@ func (c backupCommand) Run(s *session) error {
 	data, err := json.Marshal(spec)
 	if err != nil {
 		return fmt.Errorf("encode spec: %w", err)
+	}
+	if c.Create == "" && (c.GeneratePassphrase || c.PassphraseFile != "") {
+		return console.Usage("--generate-passphrase and --passphrase-file are for a new repository (add --create LOCATION)")
 	}
 	if c.Create != "" {
 		if err := c.create(s); err != nil {
@@ -58,10 +65,17 @@ func (c backupCommand) create(s *session) error {
 	if err != nil {
 		return err
 	}
-	_, err = api.Repository(s.ctx, c.Repo)
-	if failure, ok := errors.AsType[*job.Failure](err); err == nil || !ok || failure.Code != job.UnknownRepository {
-		return err
+	known, err := api.Repository(s.ctx, c.Repo)
+	if failure, ok := errors.AsType[*job.Failure](err); ok && failure.Code == job.UnknownRepository {
+		return c.createNew(s, api)
 	}
+	if err == nil && known.Location != c.Create {
+		return console.Usage("repository %s is known, at %s and not at %s (leave out --create to use it, or give another --repo)", c.Repo, known.Location, c.Create)
+	}
+	return err
+}
+
+func (c backupCommand) createNew(s *session, api *client.Client) error {
 	request, err := c.repository(s, c.Repo, c.Create)
 	if err != nil {
 		return err
@@ -70,21 +84,23 @@ func (c backupCommand) create(s *session) error {
 	if err != nil {
 		return err
 	}
-	if s.globals.JSON && !made.Empty() { // standard output is the job's
-		fmt.Fprintf(s.Err, "passphrase of %s: %s\n", c.Repo, made.Reveal())
-	} else if !s.globals.JSON {
+	apart, ended := *s, bytes.Buffer{}
+	if s.globals.JSON { // standard output is for one job, the last
+		apart.Out = &ended
+		if !made.Empty() {
+			fmt.Fprintf(s.Err, "passphrase of %s: %s\n", c.Repo, made.Reveal())
+		}
+	} else {
 		s.printf("Added repository %s.\n", c.Repo)
 		s.printGenerated(made)
 	}
-	submitted, err := api.SubmitJob(s.ctx, job.Request{Host: c.Host, Kind: job.Init, Repository: c.Repo, Spec: []byte("{}")})
-	if err != nil {
-		return err
+	err = apart.submitAndWatch(job.Request{Host: c.Host, Kind: job.Init, Repository: c.Repo, Spec: []byte("{}")})
+	if err == nil || withWarnings(err) {
+		return nil
 	}
-	apart := *s
-	if s.globals.JSON { // standard output is the backup's
-		apart.Out = io.Discard
-	}
-	return apart.watch(api, submitted.ID)
+	_, _ = ended.WriteTo(s.Out)
+	fmt.Fprintf(s.Err, "Repository %s is known now, but may not be there on disk. To create it: borgfleet repo init %s --host %s\n", c.Repo, c.Repo, c.Host)
+	return err
 }
 
 type archiveCommands struct {
@@ -114,12 +130,13 @@ func (c archiveShow) Run(s *session) error { return c.run(s, job.InfoSpec{Archiv
 
 type archiveRestore struct {
 	onRepository
-	Archive string   `arg:"" help:"The archive's name."`
-	Target  string   `required:"" help:"The directory on the host to restore into. Where the host allows it: by default below /var/restore/borgfleet." placeholder:"DIR"`
-	Paths   []string `arg:"" optional:"" help:"Only these paths, as the archive has them: without a leading slash. Default: all."`
+	Archive   string   `arg:"" help:"The archive's name."`
+	Target    string   `required:"" help:"The directory on the host to restore into. Where the host allows it: by default below /var/restore/borgfleet." placeholder:"DIR"`
+	Overwrite bool     `help:"Also into a directory that is not empty; files of the same names are replaced."`
+	Paths     []string `arg:"" optional:"" help:"Only these paths, as the archive has them: without a leading slash. Default: all."`
 }
 
 // Run runs the command.
 func (c archiveRestore) Run(s *session) error {
-	return c.run(s, job.RestoreSpec{Archive: c.Archive, Target: c.Target, Paths: c.Paths})
+	return c.run(s, job.RestoreSpec{Archive: c.Archive, Target: c.Target, Paths: c.Paths, Overwrite: c.Overwrite})
 }

@@ -81,13 +81,14 @@ func Main(ctx context.Context, args []string, streams console.Streams) int {
 		Name: "borgfleet", Description: description, Grammar: &root, Streams: streams,
 		Vars: kong.Vars{
 			"default_data": config.Default().Data, "default_config": config.DefaultFile,
-			"encryptions": encryptions(","), "encryption_list": encryptions(", "),
+			"encryptions": join(job.Encryptions(), ","), "encryption_list": join(job.Encryptions(), ", "),
+			"kinds": join(job.Runnable(), ", "),
 		},
 		Options:   []kong.Option{kong.ExplicitGroups(groups())},
 		Arrange:   arrange,
 		Translate: translate,
 		Session: func(parser *kong.Kong) any {
-			root.Token = os.Getenv("BORGFLEET_TOKEN")
+			root.Token = strings.TrimSpace(os.Getenv("BORGFLEET_TOKEN"))
 			return &session{Streams: streams, ctx: ctx, globals: &root.Globals, kong: parser}
 		},
 	}
@@ -115,12 +116,15 @@ func translate(err error) error {
 	return err
 }
 
-func encryptions(separator string) string {
-	var names []string
-	for _, e := range job.Encryptions() {
-		names = append(names, string(e))
+func join[T ~string](names []T, separator string) string {
+	var text strings.Builder
+	for i, name := range names {
+		if i > 0 {
+			text.WriteString(separator)
+		}
+		text.WriteString(string(name))
 	}
-	return strings.Join(names, separator)
+	return text.String()
 }
 
 // show prints value as JSON if asked to, else calls human.

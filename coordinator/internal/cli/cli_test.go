@@ -24,7 +24,8 @@ func TestHelp(t *testing.T) {
 		t.Errorf("without arguments: exit code %d, %q", bare.code, bare.err)
 	}
 	for _, want := range []string{
-		"Every day:", "status", "backup", "archive", "job", "What there is:", "host", "repo", "The program:", "serve", "completion", "version",
+		"Every day:", "status", "backup", "archive", "job", "What there is:", "host", "repo",
+		"Who may do what:", "login", "logout", "whoami", "user", "token", "nats-creds", "audit", "The program:", "serve", "completion", "version",
 		"Exit codes: 0 done", "--json",
 	} {
 		if !strings.Contains(bare.out, want) {
@@ -54,10 +55,10 @@ func TestEveryHelpPage(t *testing.T) {
 			}
 		}
 	}
-	for _, command := range []string{"status", "backup", "archive", "job", "host", "repo", "serve", "completion", "version"} {
+	for _, command := range []string{"status", "backup", "archive", "job", "host", "repo", "login", "logout", "whoami", "user", "token", "nats-creds", "audit", "serve", "completion", "version"} {
 		visit(command)
 	}
-	if pages < 25 {
+	if pages < 45 {
 		t.Errorf("only %d pages", pages)
 	}
 }
@@ -75,6 +76,27 @@ func TestMistakes(t *testing.T) {
 		"flags are missing":     {"backup /etc", console.ExitUsage, "--host=HOST, --repo=REPOSITORY (run borgfleet backup --help)"},
 		"paths are missing":     {"backup --host web1 --repo main", console.ExitUsage, "<paths>"},
 		"argument in the usage": {"completion tcsh", console.ExitUsage, "(run borgfleet completion --help)"},
+		"tokens of no time":     {"token add ci --role viewer --expires 0", console.ExitUsage, "not a time span, such as"},
+		"half a day":            {"host token web1 --expires 0.5d", console.ExitUsage, "not a number of days"},
+		"no such role":          {"user add bob --role root", console.ExitUsage, "viewer"},
+		"whose credentials":     {"nats-creds --revoke", console.ExitUsage, "give a NAME"},
+		"which role":            {"nats-creds bob", console.ExitUsage, "--role viewer, operator or admin"},
+		"make and revoke":       {"nats-creds bob --revoke --role viewer", console.ExitUsage, "one or the other"},
+		"not a proof":           {"audit verify --expect 12", console.ExitUsage, "NUMBER:HASH"},
+		"not a hash":            {"audit verify --expect 12:xyz", console.ExitUsage, "NUMBER:HASH"},
+		"nothing to protect":    {"repo add a --location /x --encryption none --generate-passphrase", console.ExitUsage, "uses no passphrase"},
+		"nothing to seal":       {"repo add a --location /x --encryption none --custody hosts --for web1", console.ExitUsage, "uses no passphrase"},
+		"sealed to nobody":      {"repo add a --location /x --generate-passphrase --custody hosts", console.ExitUsage, "--for HOST"},
+		"for whom":              {"repo add a --location /x --generate-passphrase --for web1", console.ExitUsage, "--custody hosts"},
+		"a passphrase for none": {"backup --host web1 --repo main --generate-passphrase /etc", console.ExitUsage, "--create LOCATION"},
+		"not a recipient":       {"repo key-export main --host web1 --recipient bob -o key", console.ExitUsage, "not an age recipient"},
+		"not logged in":         {"logout", console.ExitFailed, "not logged in"},
+		"login to no URL":       {"login backup.example.net:8440", console.ExitUsage, "is not the URL"},
+		"login in clear":        {"login http://backup.example.net:8440", console.ExitUsage, "use https://"},
+		"not a fingerprint":     {"login https://backup.example.net --fingerprint abc", console.ExitUsage, "64 of 0-9 and a-f"},
+		"fingerprint of HTTP":   {"login http://127.0.0.1:1 --fingerprint " + strings.Repeat("0", 64), console.ExitUsage, "is not https"},
+		"two authorities":       {"login https://127.0.0.1:1 --ca x --fingerprint y", console.ExitUsage, "exclude each other"},
+		"login where nobody is": {"login https://127.0.0.1:1", console.ExitUnreachable, "is it running?"},
 		"bad job id":            {"job show x", console.ExitUsage, "is not a job id"},
 		"bad state":             {"job list --state gone", console.ExitUsage, "one of queued, sent, running"},
 		"bad host name":         {"host add a/b", console.ExitUsage, "1 to 63 of a-z"},
@@ -126,6 +148,22 @@ func TestAnswers(t *testing.T) {
 		"host list":       {"host list", []string{"web1  online", "212 MB", "1.2.4"}},
 		"host show":       {"host show web1", []string{"free space", "81.9 GB", "web1-1 (212 MB new)"}},
 		"host add":        {"host add web1", []string{"Added host web1", "borgfleet host token web1"}},
+		"host token":      {"host token web1 --expires 2d", []string{"Run this on web1, as root", "  sudo borgfleet-agent enroll --token bfe_x\n"}},
+		"whoami":          {"whoami", []string{"operator:local (admin) at http://127.0.0.1:"}},
+		"user list":       {"user list", []string{"alice  admin   ", "bob    viewer  invited"}},
+		"user add":        {"user add bob --role viewer", []string{"bob chooses a password, once, until", "\nhttps://backup/setup/x\n"}},
+		"user role":       {"user role bob --role operator", []string{"bob is operator now."}},
+		"user link":       {"user link bob", []string{"\nhttps://backup/setup/y\n"}},
+		"user remove":     {"user remove bob", []string{"bob is removed"}},
+		"token list":      {"token list", []string{"01ab  ci    viewer  2026-12-", "never"}},
+		"token remove":    {"token remove 01ab", []string{"does not work any more"}},
+		"nats-creds list": {"nats-creds", []string{"works", "revoked"}},
+		"nats-creds":      {"nats-creds bob --role viewer", []string{"-----BEGIN NATS USER JWT-----\nx\n"}},
+		"nats-creds end":  {"nats-creds bob --revoke", []string{"do not work any more"}},
+		"audit list":      {"audit list", []string{"operator:alice", "http 10.0.0.7", "host.add", "More: --before 2"}},
+		"audit verify":    {"audit verify", []string{"3 entries, each follows from the one before.\nNewest: 3:" + hashOf("3")}},
+		"job show export": {"job show " + string(exportID), []string{"key-export of main on web1: succeeded", "readable by age1x only"}},
+		"job show files":  {"job show " + string(restoreID), []string{"restored web1-1 into /var/restore/a on web1"}},
 		"host remove":     {"host remove web1 --yes", []string{"web1", "cut off"}},
 		"repo list":       {"repo list", []string{"main        /srv/borg/main  repokey-blake2"}},
 		"repo show":       {"repo show main", []string{"location", "/srv/borg/main", "last check"}},
@@ -142,6 +180,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := full(t)
+			people(c)
 			r := c.run(t, "", strings.Fields(test.args)...)
 			if r.code != console.ExitDone || r.err != "" {
 				t.Fatalf("exit code %d: %s", r.code, r.err)
@@ -172,11 +211,17 @@ func TestRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := full(t)
+	people(c)
 	for _, step := range []struct{ stdin, args, want string }{
 		{"", "job list --host web1 --repo main --limit 3 --cursor " + string(listID), "GET /jobs?cursor=" + string(listID) + "&host=web1&limit=3&repository=main"},
 		{`{"host":"web1","kind":"info","repository":"main"}`, "job submit - --idempotency-key k", `POST /jobs {"host":"web1","kind":"info","repository":"main","idempotency_key":"k"}`},
 		{"", "repo add main --location /srv --passphrase-file " + file, `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"a b c","custody":"coordinator"}`},
 		{"d e f\n", "repo add main --location /srv --passphrase-file -", `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"d e f","custody":"coordinator"}`},
+		{"", "host token web1 --expires 2d --replace", `POST /enrolment-tokens {"host":"web1","expires_seconds":172800,"replace":true}`},
+		{"", "token add ci --role operator --expires 90d", `POST /tokens {"name":"ci","role":"operator","expires_seconds":7776000}`},
+		{"", "user add bob --role viewer", `POST /users {"name":"bob","role":"viewer"}`},
+		{"", "user role bob --role operator", `PATCH /users/bob {"role":"operator"}`},
+		{"", "audit list --by operator:alice --action borg. --object host/web1 --before 7 --limit 3", "GET /audit?action=borg.&before=7&by=operator%3Aalice&limit=3&object=host%2Fweb1"},
 		{"", "host add web1 --label room=attic", `POST /hosts {"name":"web1","labels":{"room":"attic"}}`},
 	} {
 		if r := c.run(t, step.stdin, strings.Fields(step.args)...); r.code != 0 {
@@ -198,12 +243,15 @@ ask borgfleet --json job w
 ask borgfleet backup --host web1 --re
 ask borgfleet completion z
 ask borgfleet repo prune main --keep-m
+ask borgfleet audit v
+ask borgfleet user role bob --r
+ask borgfleet nats-creds bob --rev
 `
 	out, err := exec.Command("bash", "--norc", "-euc", script).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if diff := cmp.Diff("host\nwatch\n--repo\nzsh\n--keep-monthly\n", string(out)); diff != "" {
+	if diff := cmp.Diff("host\nwatch\n--repo\nzsh\n--keep-monthly\nverify\n--role\n--revoke\n", string(out)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for shell, want := range map[string]string{"zsh": "bashcompinit", "fish": "complete -c borgfleet -n '__fish_seen_subcommand_from host; and __fish_seen_subcommand_from add'"} {

@@ -15,54 +15,49 @@ import (
 	"github.com/borgfleet/borgfleet/shared/console"
 )
 
-// connect finds the coordinator and what lets one in: --url and BORGFLEET_TOKEN;
-// else the data directory that was named; else what login stored; else the
-// default data directory.
+// connect finds the coordinator: --url; else the data directory that was named;
+// else where login signed in; else the default data directory. What lets one in
+// belongs to that place, unless BORGFLEET_TOKEN is set.
 func (s *session) connect() (*client.Client, error) {
 	options, err := s.whereTo()
 	if err != nil {
 		return nil, err
 	}
+	if s.globals.Token != "" {
+		options.Token = s.globals.Token
+	}
 	return client.New(options)
 }
 
 func (s *session) whereTo() (client.Options, error) {
-	asked := strings.TrimRight(s.globals.URL, "/")
-	if asked != "" && s.globals.Token != "" {
-		return client.Options{URL: asked, Token: s.globals.Token, CA: s.authorityOf(asked)}, nil
+	if asked := strings.TrimRight(s.globals.URL, "/"); asked != "" {
+		return s.known(asked)
 	}
 	if s.globals.Data == "" {
-		stored, ok, err := readLogin()
-		if err != nil {
-			return client.Options{}, err
-		}
-		if ok && (asked == "" || asked == stored.URL) {
-			return client.Options{URL: stored.URL, Token: stored.Token, CA: []byte(stored.CA)}, nil
+		if stored, ok, err := readLogin(); ok || err != nil {
+			return stored.options(), err
 		}
 	}
-	own, err := readOwn(s.dataDir())
-	switch {
-	case asked == "":
-		if s.globals.Token != "" {
-			own.Token = s.globals.Token
-		}
-		return own, err
-	case err == nil && own.URL == asked:
-		return own, nil
-	default:
-		return client.Options{URL: asked}, nil
-	}
+	return readOwn(s.dataDir())
 }
 
-// authorityOf returns what login stored for a coordinator; nil: nothing.
-func (s *session) authorityOf(address string) []byte {
-	if stored, ok, err := readLogin(); err == nil && ok && stored.URL == address {
-		return []byte(stored.CA)
+// known returns what this machine knows of the coordinator at an address: how
+// to get in, and which authority to trust.
+func (s *session) known(address string) (client.Options, error) {
+	stored, ok, err := readLogin()
+	if err != nil {
+		return client.Options{}, err
 	}
-	if own, err := readOwn(s.dataDir()); err == nil && own.URL == address {
-		return own.CA
+	own, err := readOwn(s.dataDir())
+	isOwn, isStored := err == nil && own.URL == address, ok && stored.URL == address
+	switch {
+	case isOwn && (s.globals.Data != "" || !isStored):
+		return own, nil
+	case isStored:
+		return stored.options(), nil
+	default:
+		return client.Options{URL: address}, nil
 	}
-	return nil
 }
 
 func (s *session) dataDir() string {

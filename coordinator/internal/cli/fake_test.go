@@ -32,9 +32,10 @@ type coordinator struct {
 	url string
 
 	mu      sync.Mutex
-	answers map[string]any // by "METHOD /path"; a job.Failure is a refusal
-	events  []client.Event // of the event stream
-	asked   []string       // "METHOD /path?query body"
+	answers map[string]any            // by "METHOD /path"; a job.Failure is a refusal, an asker decides
+	events  []client.Event            // of the event stream
+	ends    map[job.ID][]client.Event // of the event stream of one job, instead
+	asked   []string                  // "METHOD /path?query body"
 }
 
 // isolate keeps the test from the login and the coordinator of whoever runs it.
@@ -61,6 +62,9 @@ func newCoordinator(t *testing.T) *coordinator {
 	return c
 }
 
+// asker makes an answer of a request and its body.
+type asker func(r *http.Request, body string) any
+
 // ServeHTTP answers a request.
 func (c *coordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
@@ -68,8 +72,14 @@ func (c *coordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	c.asked = append(c.asked, strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Method, strings.TrimSuffix(path+"?"+r.URL.RawQuery, "?"), body)))
 	answer, known := c.answers[r.Method+" "+path]
-	events := c.events
+	events, one := c.ends[job.ID(r.URL.Query().Get("job"))]
+	if !one {
+		events = c.events
+	}
 	c.mu.Unlock()
+	if ask, ok := answer.(asker); ok {
+		answer = ask(r, string(body))
+	}
 	switch failure, refused := answer.(*job.Failure); {
 	case path == "/events":
 		stream(w, r, events)
@@ -117,7 +127,9 @@ type result struct {
 // run runs a command line against the coordinator.
 func (c *coordinator) run(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
-	t.Setenv("BORGFLEET_URL", c.url)
+	if c.url != "" {
+		t.Setenv("BORGFLEET_URL", c.url)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer

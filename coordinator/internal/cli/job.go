@@ -26,7 +26,7 @@ type jobCommands struct {
 type jobSubmit struct {
 	Request        string   `arg:"" optional:"" help:"The request as JSON, or - for standard input."`
 	Host           string   `help:"The host that runs it." placeholder:"HOST"`
-	Kind           job.Kind `help:"What to do: init, backup, list, info, prune, compact or check." placeholder:"KIND"`
+	Kind           job.Kind `help:"What to do, one of ${kinds}." placeholder:"KIND"`
 	Repo           string   `help:"The repository." placeholder:"REPOSITORY" aliases:"repository"`
 	Spec           string   `help:"What exactly, as JSON." placeholder:"JSON"`
 	IdempotencyKey string   `help:"The same key submits only one job, however often it is tried." placeholder:"KEY"`
@@ -113,7 +113,7 @@ type jobList struct {
 	Host   string        `help:"Only this host's." placeholder:"HOST"`
 	Repo   string        `help:"Only on this repository." placeholder:"REPOSITORY" aliases:"repository"`
 	State  job.State     `help:"Only in this state: queued, sent, running, succeeded, warning, failed, cancelled or expired." placeholder:"STATE"`
-	Kind   job.Kind      `help:"Only of this kind: init, backup, list, info, prune, compact or check." placeholder:"KIND"`
+	Kind   job.Kind      `help:"Only of this kind, one of ${kinds}." placeholder:"KIND"`
 	Since  time.Duration `help:"Only submitted within this time, for example 24h." placeholder:"TIME"`
 	Limit  int           `help:"At most this many. Default: ${default}." default:"50" placeholder:"N"`
 	Cursor string        `help:"Go on where the list before ended." placeholder:"CURSOR"`

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,10 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/shared/console"
+	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -64,10 +65,19 @@ func (l login) write() (path string, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("store login: %w", err)
 	}
-	if err := renameio.WriteFile(path, append(data, '\n'), 0o600); err != nil {
+	file, err := privateFile(path)
+	if err != nil {
+		return "", fmt.Errorf("store login: %w", err)
+	}
+	defer file.Cleanup() // of what was not finished
+	if err := finish(file, append(data, '\n')); err != nil {
 		return "", fmt.Errorf("store login: %w", err)
 	}
 	return path, nil
+}
+
+func (l login) options() client.Options {
+	return client.Options{URL: l.URL, Token: l.Token, CA: []byte(l.CA)}
 }
 
 type loginCommand struct {
@@ -87,7 +97,7 @@ Scripts do not log in: they set BORGFLEET_URL and BORGFLEET_TOKEN (borgfleet tok
 
 // Run runs the command.
 func (c loginCommand) Run(s *session) error {
-	ca, err := c.authority(s)
+	api, ca, err := c.meet(s)
 	if err != nil {
 		return err
 	}
@@ -99,10 +109,6 @@ func (c loginCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	api, err := client.New(client.Options{URL: c.URL, CA: ca})
-	if err != nil {
-		return err
-	}
 	answer, err := api.Login(s.ctx, name, password, "login from "+hostname())
 	if err != nil {
 		return err
@@ -111,35 +117,84 @@ func (c loginCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	if s.globals.Data != "" {
+		fmt.Fprintf(s.Err, "The data directory %s is named (--data, BORGFLEET_DATA): its coordinator goes before this login.\n", s.globals.Data)
+	}
 	shown := map[string]any{"name": answer.Name, "role": answer.Role, "url": api.URL(), "expires_at": answer.ExpiresAt, "file": path}
 	return s.show(shown, func() {
 		s.printf("You are %s (%s) at %s until %s.\n", strings.TrimPrefix(answer.Name, "operator:"), answer.Role, api.URL(), date(answer.ExpiresAt))
 	})
 }
 
-// authority returns what to trust: nil means what this machine trusts anyhow.
+// meet makes sure, before there is talk of passwords, that a coordinator is
+// there and that it is the right one. It also returns what to trust: nil means
+// what this machine trusts anyhow.
+func (c loginCommand) meet(s *session) (*client.Client, []byte, error) {
+	ca, err := c.authority(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	api, err := client.New(client.Options{URL: c.URL, CA: ca})
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = api.WhoAmI(s.ctx)
+	if isStranger(err) { // as it should be
+		err = nil
+	}
+	return api, ca, err
+}
+
+// isStranger reports whether the coordinator said that it does not know us.
+func isStranger(err error) bool {
+	failure, ok := errors.AsType[*job.Failure](err)
+	return ok && failure.Code == job.NotAuthenticated
+}
+
 func (c loginCommand) authority(s *session) ([]byte, error) {
-	if c.CA != "" {
+	switch {
+	case c.CA != "" && c.Fingerprint != "":
+		return nil, console.Usage("--ca and --fingerprint exclude each other")
+	case c.CA != "":
 		data, err := os.ReadFile(c.CA)
 		if err != nil {
 			return nil, fmt.Errorf("read --ca: %w", err)
 		}
 		return data, nil
+	case c.Fingerprint != "":
+		return c.pinned(s)
 	}
-	unknown, err := unknownAuthority(s.ctx, c.URL)
-	if err != nil || unknown == nil {
+	shown, err := shownAuthority(s.ctx, c.URL)
+	if err != nil || shown.known {
+		return nil, nil // trusted; faults are found, and told, by the client
+	}
+	if !shown.signs() {
+		return nil, job.Fail(job.NotAllowed, "%s does not send the certificate of its authority, which this machine does not know", c.URL).
+			WithHint("give the authority with --ca FILE")
+	}
+	return shown.pem(), s.confirm(
+		fmt.Sprintf("The certificate of %s is from an authority that this machine does not know.\nIts SHA-256 fingerprint: %s\nThe coordinator logs the right one at its start, as ca_fingerprint. Trust it? [y/N] ", c.URL, shown.fingerprint()),
+		"the certificate of "+c.URL+" is from an authority that this machine does not know (give --fingerprint, as the coordinator logs it at its start, or --ca FILE)")
+}
+
+// pinned returns the authority if it has the fingerprint that was given, be it
+// one that this machine trusts anyhow or not.
+func (c loginCommand) pinned(s *session) ([]byte, error) {
+	wanted, err := hex.DecodeString(strings.ReplaceAll(c.Fingerprint, ":", ""))
+	if err != nil || len(wanted) != sha256.Size {
+		return nil, console.Usage("--fingerprint is not a SHA-256 fingerprint (64 of 0-9 and a-f, as the coordinator logs it at its start)")
+	}
+	if !strings.HasPrefix(c.URL, "https://") {
+		return nil, console.Usage("--fingerprint is of a certificate, and %s is not https", c.URL)
+	}
+	shown, err := shownAuthority(s.ctx, c.URL)
+	if err != nil {
 		return nil, err
 	}
-	wanted := strings.ToLower(strings.ReplaceAll(c.Fingerprint, ":", ""))
-	switch {
-	case wanted == unknown.fingerprint():
-		return unknown.pem(), nil
-	case wanted != "":
-		return nil, fmt.Errorf("the authority of %s has another fingerprint: %s (nothing was sent to it)", c.URL, unknown.fingerprint())
+	if shown.fingerprint() != hex.EncodeToString(wanted) {
+		return nil, job.Fail(job.NotAllowed, "the authority of %s has another fingerprint: %s (nothing was sent to it)", c.URL, shown.fingerprint())
 	}
-	return unknown.pem(), s.confirm(
-		fmt.Sprintf("The certificate of %s is from an authority that this machine does not know.\nIts SHA-256 fingerprint: %s\nThe coordinator logs the right one at its start, as ca_fingerprint. Trust it? [y/N] ", c.URL, unknown.fingerprint()),
-		"the certificate of "+c.URL+" is from an authority that this machine does not know (give --fingerprint, as the coordinator logs it at its start, or --ca FILE)")
+	return shown.pem(), nil
 }
 
 func (c loginCommand) user() (string, error) {
@@ -176,7 +231,7 @@ func (logoutCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	api, err := client.New(client.Options{URL: stored.URL, Token: stored.Token, CA: []byte(stored.CA)})
+	api, err := client.New(stored.options())
 	if err != nil {
 		return err
 	}
@@ -184,7 +239,7 @@ func (logoutCommand) Run(s *session) error {
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("forget login: %w", err)
 	}
-	if ended != nil {
+	if ended != nil && !isStranger(ended) { // else it was over already
 		return fmt.Errorf("the token is forgotten here, but may still work at %s: %w", stored.URL, ended)
 	}
 	return s.show(map[string]string{"logged_out": stored.URL}, func() { s.printf("Logged out of %s.\n", stored.URL) })

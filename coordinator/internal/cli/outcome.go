@@ -70,6 +70,14 @@ func (s *session) printResult(j job.Job, r job.Result) {
 		for _, name := range r.Pruned {
 			s.printf("    %s %s\n", deleted, console.Printable(name))
 		}
+	case job.Restore:
+		if r.Target != "" {
+			s.printf("  restored %s into %s on %s\n", console.Printable(r.Archive), console.Printable(r.Target), j.Host)
+		}
+	case job.KeyExport:
+		if spec, ok := j.Spec.(job.KeyExportSpec); ok && r.KeyExport != "" {
+			s.printf("  the key, readable by %s only, is the result's key_export: borgfleet job show %s --json\n", console.Printable(spec.Recipient), j.ID)
+		}
 	case job.Compact:
 		if r.FreedBytes != nil {
 			s.printf("  freed %s\n", human.Bytes(*r.FreedBytes))

@@ -4,8 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/bus"
@@ -236,6 +235,9 @@ ca.pem is a file in the coordinator's data directory; it is not needed where the
 
 // Run runs the command.
 func (c natsCreds) Run(s *session) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	api, err := s.connect()
 	if err != nil {
 		return err
@@ -252,19 +254,43 @@ func (c natsCreds) Run(s *session) error {
 			return err
 		}
 		return s.show(map[string]string{"revoked": c.Name}, func() { s.printf("The credentials of %s do not work any more.\n", c.Name) })
-	case c.Role == "":
-		return console.Usage("--role viewer, operator or admin is needed")
+	case c.Output != "":
+		return c.mintInto(s, api)
 	}
 	made, err := api.MintNATSCredentials(s.ctx, c.Name, c.Role)
 	if err != nil {
 		return err
 	}
-	text := made.Credentials.Reveal()
-	if c.Output == "" {
-		_, err := s.Out.Write(text)
+	text := string(made.Credentials.Reveal())
+	return s.show(struct {
+		fleet.NATSCredentials
+		Credentials string `json:"credentials"`
+	}{made.NATSCredentials, text}, func() { s.printf("%s", text) })
+}
+
+func (c natsCreds) check() error {
+	switch {
+	case c.Name == "" && (c.Role != "" || c.Output != "" || c.Revoke):
+		return console.Usage("whose credentials? (give a NAME)")
+	case c.Revoke && (c.Role != "" || c.Output != ""):
+		return console.Usage("--revoke ends credentials, --role and --output make some: give one or the other")
+	case c.Name != "" && !c.Revoke && c.Role == "":
+		return console.Usage("--role viewer, operator or admin is needed")
+	}
+	return nil
+}
+
+func (c natsCreds) mintInto(s *session, api *client.Client) error {
+	file, err := newFile(c.Output)
+	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(c.Output, text, 0o600); err != nil {
+	defer file.Cleanup() // of what was not finished
+	made, err := api.MintNATSCredentials(s.ctx, c.Name, c.Role)
+	if err != nil {
+		return err
+	}
+	if err := finish(file, made.Credentials.Reveal()); err != nil {
 		return fmt.Errorf("write credentials: %w", err)
 	}
 	return s.show(made.NATSCredentials, func() { s.printf("Credentials of %s (%s) are in %s.\n", c.Name, c.Role, c.Output) })
@@ -282,7 +308,7 @@ func (s *session) printCredentials(credentials []fleet.NATSCredentials) {
 		if c.RevokedAt != nil {
 			state = "revoked " + human.Ago(*c.RevokedAt, now)
 		}
-		t.row(c.Name, string(c.Role), human.Ago(c.CreatedAt, now), c.CreatedBy, state)
+		t.row(c.Name, string(c.Role), human.Ago(c.CreatedAt, now), orNone(c.CreatedBy), state)
 	}
 	t.end()
 }

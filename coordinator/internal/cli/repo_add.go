@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -33,6 +35,9 @@ func (f fresh) repository(s *session, name, location string) (fleet.NewRepositor
 		return request, console.Usage("--generate-passphrase and --passphrase-file exclude each other")
 	}
 	if !f.Encryption.NeedsPassphrase() {
+		if f.GeneratePassphrase || f.PassphraseFile != "" || f.Custody == fleet.CustodyHosts {
+			return request, console.Usage("encryption %s uses no passphrase (leave out --generate-passphrase, --passphrase-file and --custody)", f.Encryption)
+		}
 		return request, nil
 	}
 	if f.GeneratePassphrase {
@@ -67,6 +72,10 @@ func (f fresh) add(s *session, api *client.Client, request fleet.NewRepository, 
 // seal seals a passphrase to each host's own key, so that nobody between here
 // and there can read it.
 func (s *session) seal(api *client.Client, passphrase secret.Value, repository string, hosts []string) (map[string]fleet.SealedPassphrase, error) {
+	if plain := string(passphrase.Reveal()); !utf8.ValidString(plain) || strings.ContainsFunc(plain, unicode.IsControl) {
+		// Nobody can say so later.
+		return nil, job.Invalid("passphrase", "is not text, or has a control character").WithHint("borg would not get it as it is")
+	}
 	sealed := map[string]fleet.SealedPassphrase{}
 	for _, name := range hosts {
 		host, err := api.Host(s.ctx, name)
@@ -134,7 +143,7 @@ type repoSeal struct {
 
 // Help is the end of the command's help.
 func (repoSeal) Help() string {
-	return `For repositories whose passphrase only hosts can read (repo add --custody hosts): the passphrase is typed in here, sealed here to each host's key, and stored so that the coordinator cannot read it.`
+	return `For repositories whose passphrase only hosts can read (repo add --custody hosts): the passphrase is typed in here, sealed here to each host's key, and stored so that the coordinator cannot read it. Nor can anybody but borg say whether it is the right one: run a job on the host afterwards, for example borgfleet repo info.`
 }
 
 // Run runs the command.

@@ -2,25 +2,20 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
-	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // custody says who can read a repository's passphrase.
 func custody(r fleet.RepositoryView) string {
 	switch {
+	case r.Custody == fleet.CustodyHosts && len(r.SealedFor) == 0:
+		return "readable by no host (see borgfleet repo seal --help)"
 	case r.Custody == fleet.CustodyHosts:
 		return "readable by " + strings.Join(r.SealedFor, ", ") + " only"
 	case r.HasPassphrase:
@@ -56,26 +51,30 @@ status names the repositories whose key was never exported.`
 
 // Run runs the job, and writes the key when it is there.
 func (c repoExport) Run(s *session) error {
-	if _, err := os.Stat(c.Output); !errors.Is(err, fs.ErrNotExist) {
-		return console.Usage("--output %s is there already (choose another name)", c.Output)
+	spec := job.KeyExportSpec{Recipient: c.Recipient}
+	if err := spec.Validate(); err != nil { // here, since it may be an identity, which nobody shall see
+		return err
 	}
-	if info, err := os.Stat(filepath.Dir(c.Output)); err != nil || !info.IsDir() {
-		return console.Usage("--output: there is no directory %s", filepath.Dir(c.Output))
-	}
-	spec, err := json.Marshal(job.KeyExportSpec{Recipient: c.Recipient})
+	data, err := json.Marshal(spec)
 	if err != nil {
 		return fmt.Errorf("encode spec: %w", err)
 	}
+	file, err := newFile(c.Output)
+	if err != nil {
+		return err
+	}
+	defer file.Cleanup() // of what was not finished
 	api, err := s.connect()
 	if err != nil {
 		return err
 	}
-	submitted, err := api.SubmitJob(s.ctx, job.Request{Host: c.Host, Kind: job.KeyExport, Repository: c.Name, Spec: spec})
+	submitted, err := api.SubmitJob(s.ctx, job.Request{Host: c.Host, Kind: job.KeyExport, Repository: c.Name, Spec: data})
 	if err != nil {
 		return err
 	}
-	if err := s.watch(api, submitted.ID); err != nil {
-		return err
+	outcome := s.watch(api, submitted.ID)
+	if outcome != nil && !withWarnings(outcome) {
+		return outcome
 	}
 	done, err := api.Job(s.ctx, submitted.ID)
 	if err != nil {
@@ -84,11 +83,11 @@ func (c repoExport) Run(s *session) error {
 	if done.Result == nil || done.Result.KeyExport == "" {
 		return fmt.Errorf("job %s ended without a key", done.ID)
 	}
-	if err := renameio.WriteFile(c.Output, []byte(done.Result.KeyExport), 0o600); err != nil {
+	if err := finish(file, []byte(done.Result.KeyExport)); err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}
 	if !s.globals.JSON {
 		s.printf("The key of %s is in %s, readable by %s only.\n", c.Name, c.Output, c.Recipient)
 	}
-	return nil
+	return outcome
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -16,66 +17,69 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// authority is a certificate authority that this machine does not know.
-type authority struct{ certificate *x509.Certificate }
+// authority is the last certificate that a server shows: that of its
+// certificate authority, if it shows its whole chain.
+type authority struct {
+	certificate *x509.Certificate
+	known       bool // this machine trusts the chain, or rejects it for another reason
+}
 
-func (a *authority) fingerprint() string {
+func (a authority) fingerprint() string {
 	sum := sha256.Sum256(a.certificate.Raw)
 	return hex.EncodeToString(sum[:])
 }
 
-func (a *authority) pem() []byte {
+func (a authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
+}
+
+// signs reports whether to trust it is more than to trust one certificate that
+// will be renewed.
+func (a authority) signs() bool {
+	return a.certificate.IsCA || bytes.Equal(a.certificate.RawIssuer, a.certificate.RawSubject)
 }
 
 // trustTimeout bounds one TLS handshake.
 const trustTimeout = 10 * time.Second
 
-// unknownAuthority returns the authority that signed the certificate at an
-// address, if this machine does not trust that by itself; else nil. Nothing but
-// a TLS handshake is sent.
-func unknownAuthority(ctx context.Context, address string) (*authority, error) {
+// shownAuthority asks an https address for its certificates. Nothing but a TLS
+// handshake is sent.
+func shownAuthority(ctx context.Context, address string) (authority, error) {
 	target, err := url.Parse(address)
-	if err != nil || target.Scheme != "https" || target.Host == "" {
-		return nil, nil // plain, or not an address: the client says so
+	if err != nil || target.Scheme != "https" || target.Hostname() == "" {
+		return authority{}, job.Invalid("url", "%q is not an https address", address)
 	}
-	err = handshake(ctx, target, &tls.Config{})
-	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); !unknown {
-		return nil, nil // trusted; other faults are found, and told, by the client
-	}
-	var root *x509.Certificate
-	err = handshake(ctx, target, &tls.Config{
-		InsecureSkipVerify: true, // only to look at it; nothing is sent before a person agrees
-		VerifyConnection: func(state tls.ConnectionState) error {
-			last := state.PeerCertificates[len(state.PeerCertificates)-1]
-			if !last.IsCA {
-				return job.Fail(job.NotAllowed, "%s does not send the certificate of its authority", address).
-					WithHint("give the authority with --ca FILE")
-			}
-			root = last
-			return nil
-		},
-	})
+	chain, err := handshake(ctx, target)
 	if err != nil {
-		return nil, err
+		if ctx.Err() != nil {
+			return authority{}, context.Cause(ctx)
+		}
+		return authority{}, &client.UnreachableError{URL: address, Err: err}
 	}
-	return &authority{certificate: root}, nil
+	between := x509.NewCertPool()
+	for _, certificate := range chain[1:] {
+		between.AddCert(certificate)
+	}
+	_, err = chain[0].Verify(x509.VerifyOptions{DNSName: target.Hostname(), Intermediates: between})
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	return authority{certificate: chain[len(chain)-1], known: !unknown}, nil
 }
 
-func handshake(ctx context.Context, target *url.URL, config *tls.Config) error {
+func handshake(ctx context.Context, target *url.URL) ([]*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
 	defer cancel()
-	host, port := target.Hostname(), target.Port()
+	port := target.Port()
 	if port == "" {
 		port = "443"
 	}
-	config.ServerName = host
-	connection, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	dialer := tls.Dialer{Config: &tls.Config{
+		ServerName:         target.Hostname(),
+		InsecureSkipVerify: true, // only to look at it: nothing is sent
+	}}
+	connection, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(target.Hostname(), port))
 	if err != nil {
-		if _, isNetwork := errors.AsType[*net.OpError](err); isNetwork && ctx.Err() == nil {
-			return &client.UnreachableError{URL: target.String(), Err: err}
-		}
-		return err
+		return nil, err
 	}
-	return connection.Close()
+	defer connection.Close() // nothing was said
+	return connection.(*tls.Conn).ConnectionState().PeerCertificates, nil
 }

@@ -62,6 +62,13 @@ func (s *session) finish(j job.Job) error {
 	}
 }
 
+// withWarnings reports whether a job's outcome, as finish returns it, is a good
+// one with warnings.
+func withWarnings(outcome error) bool {
+	exit, ok := errors.AsType[console.Exit](outcome)
+	return ok && exit.Code == console.ExitWarning
+}
+
 // viewer shows a job's life on standard error: a moving line on a terminal,
 // plain lines elsewhere, nothing with --json.
 type viewer struct {

@@ -93,6 +93,7 @@ func TestRemark(t *testing.T) {
 		"/x: changed":          {State: job.Warning, Result: &job.Result{Warnings: []string{"/x: changed"}}},
 		"5 warnings":           {State: job.Warning, Result: &job.Result{Warnings: []string{"/x: changed"}, WarningsOmitted: 4}},
 		"31.4 GB, 212 MB new":  {Kind: job.Backup, State: job.Succeeded, Result: &job.Result{OriginalSize: 31_400_000_000, DeduplicatedSize: 212_000_000}},
+		"into /var/restore/a":  {Kind: job.Restore, State: job.Succeeded, Result: &job.Result{Target: "/var/restore/a"}},
 		"1.2 MB freed":         {Kind: job.Compact, State: job.Succeeded, Result: &job.Result{FreedBytes: &freed}},
 		"":                     {State: job.Cancelled, Failure: &job.Failure{Message: "it was cancelled"}},
 	} {

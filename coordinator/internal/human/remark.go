@@ -19,6 +19,8 @@ func Remark(j job.Job) string {
 		return r.Warnings[0]
 	case j.Kind == job.Backup:
 		return Bytes(r.OriginalSize) + ", " + Bytes(r.DeduplicatedSize) + " new"
+	case j.Kind == job.Restore && r.Target != "":
+		return "into " + r.Target
 	case j.Kind == job.Compact && r.FreedBytes != nil:
 		return Bytes(*r.FreedBytes) + " freed"
 	}
