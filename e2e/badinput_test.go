@@ -241,7 +241,7 @@ func TestServeRefusesToStartBadly(t *testing.T) {
 		"bus port in use":      {[]string{"--data", fresh(), "--http", "127.0.0.1:0", "--bus", taken.Addr().String()}, 1, taken.Addr().String()},
 		"data in use":          {append([]string{"--data", c.Data}, free...), 1, "in use"},
 		"data is a file":       {append([]string{"--data", plain}, free...), 1, plain},
-		"expired certificate":  {append([]string{"--data", fresh(), "--config", certificate(t, -time.Hour)}, free...), 1, "expired"},
+		"expired certificate":  {append([]string{"--data", fresh(), "--config", certificate(t, -time.Hour)}, free...), 2, "expired"},
 		"key without a file":   {[]string{"--data", fresh(), "--config", settings(t, "tls: {certificate_file: /x.pem}\n")}, 2, "tls.key_file"},
 		"no such address":      {[]string{"--data", fresh(), "--http", "nowhere"}, 2, "http.listen"},
 		"unknown flag":         {[]string{"--colour"}, 2, "--colour"},

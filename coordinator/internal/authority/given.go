@@ -81,7 +81,7 @@ func (g *given) check(pair *tls.Certificate) error {
 	leaf, now := pair.Leaf, g.Now()
 	switch {
 	case !now.Before(leaf.NotAfter):
-		return job.Fail(job.Unavailable, "the certificate in %s has expired on %s", g.CertificateFile, leaf.NotAfter.Format(time.DateOnly)).
+		return job.Fail(job.InvalidRequest, "the certificate in %s has expired on %s", g.CertificateFile, leaf.NotAfter.Format(time.DateOnly)).
 			WithHint("renew it; or remove tls.certificate_file, and the coordinator makes one of its own")
 	case now.Before(leaf.NotBefore):
 		return job.Fail(job.Unavailable, "the certificate in %s is not valid before %s", g.CertificateFile, leaf.NotBefore.Format(time.RFC3339)).
