@@ -42,7 +42,7 @@ func openGiven(options Options) (source, []*x509.Certificate, error) {
 		g.roots = append(g.roots, certificate)
 	}
 	if len(g.roots) == 0 {
-		return nil, nil, job.Fail(job.Unavailable, "tls.ca_file %s does not hold certificates", options.CAFile).
+		return nil, nil, job.Fail(job.InvalidRequest, "tls.ca_file %s does not hold certificates", options.CAFile).
 			WithHint("it must be PEM, and every block in it a CERTIFICATE")
 	}
 	return g, g.roots, nil
@@ -65,7 +65,7 @@ func (g *given) next(*tls.Certificate) (*tls.Certificate, error) {
 	}
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
-		return nil, job.Fail(job.Unavailable, "tls.certificate_file %s and tls.key_file %s cannot be used: %s", g.CertificateFile, g.KeyFile, err).
+		return nil, job.Fail(job.InvalidRequest, "tls.certificate_file %s and tls.key_file %s cannot be used: %s", g.CertificateFile, g.KeyFile, err).
 			WithHint("both must be PEM, the key without a passphrase, and the first certificate the one that the key belongs to")
 	}
 	if err := g.check(&pair); err != nil {
@@ -84,7 +84,7 @@ func (g *given) check(pair *tls.Certificate) error {
 		return job.Fail(job.InvalidRequest, "the certificate in %s has expired on %s", g.CertificateFile, leaf.NotAfter.Format(time.DateOnly)).
 			WithHint("renew it; or remove tls.certificate_file, and the coordinator makes one of its own")
 	case now.Before(leaf.NotBefore):
-		return job.Fail(job.Unavailable, "the certificate in %s is not valid before %s", g.CertificateFile, leaf.NotBefore.Format(time.RFC3339)).
+		return job.Fail(job.InvalidRequest, "the certificate in %s is not valid before %s", g.CertificateFile, leaf.NotBefore.Format(time.RFC3339)).
 			WithHint("see that the clock is right")
 	case len(g.roots) == 0:
 		return nil
@@ -99,7 +99,7 @@ func (g *given) check(pair *tls.Certificate) error {
 		}
 	}
 	if _, err := leaf.Verify(options); err != nil {
-		return job.Fail(job.Unavailable, "the certificate in %s does not lead to one in %s: %s", g.CertificateFile, g.CAFile, err).
+		return job.Fail(job.InvalidRequest, "the certificate in %s does not lead to one in %s: %s", g.CertificateFile, g.CAFile, err).
 			WithHint("give the authority that signed it, and its whole chain in tls.certificate_file; a new authority takes a restart")
 	}
 	for _, root := range g.roots {

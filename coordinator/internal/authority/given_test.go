@@ -178,7 +178,7 @@ func TestGivenIntermediate(t *testing.T) {
 		t.Errorf("the chain has %d certificates", len(chain))
 	}
 	_, err := authority.Open(give(t, server, certificates(server), certificates(ca)))
-	wantFailure(t, err, job.Unavailable, "does not lead to one in", "whole chain")
+	wantFailure(t, err, job.InvalidRequest, "does not lead to one in", "whole chain")
 }
 
 func TestGivenSelfSigned(t *testing.T) {
@@ -209,17 +209,17 @@ func TestOpenRefusesGivenFiles(t *testing.T) {
 			}
 		}, job.NotAllowed, "open to others (mode 0644)", "chmod 600"},
 		"another key": {func(t *testing.T, o *authority.Options) { write(t, o.KeyFile, private(t, newKey(t))) },
-			job.Unavailable, "private key does not match", "belongs to"},
+			job.InvalidRequest, "private key does not match", "belongs to"},
 		"no PEM": {func(t *testing.T, o *authority.Options) { write(t, o.CertificateFile, server.certificate.Raw) },
-			job.Unavailable, "cannot be used", "PEM"},
-		"authority is no PEM": {func(t *testing.T, o *authority.Options) { write(t, o.CAFile, []byte("x")) }, job.Unavailable, "tls.ca_file", "PEM"},
-		"authority's key":     {func(t *testing.T, o *authority.Options) { write(t, o.CAFile, private(t, ca.key)) }, job.Unavailable, "tls.ca_file", "PEM"},
+			job.InvalidRequest, "cannot be used", "PEM"},
+		"authority is no PEM": {func(t *testing.T, o *authority.Options) { write(t, o.CAFile, []byte("x")) }, job.InvalidRequest, "tls.ca_file", "PEM"},
+		"authority's key":     {func(t *testing.T, o *authority.Options) { write(t, o.CAFile, private(t, ca.key)) }, job.InvalidRequest, "tls.ca_file", "PEM"},
 		"another authority": {func(t *testing.T, o *authority.Options) { write(t, o.CAFile, certificates(root(t, "other"))) },
-			job.Unavailable, "does not lead to one in", "signed"},
+			job.InvalidRequest, "does not lead to one in", "signed"},
 		"expired": {func(_ *testing.T, o *authority.Options) { o.Now = func() time.Time { return start.Add(90 * day) } },
-			job.Unavailable, "has expired on 2027-02-20", "renew it"},
+			job.InvalidRequest, "has expired on 2027-02-20", "renew it"},
 		"not yet valid": {func(_ *testing.T, o *authority.Options) { o.Now = func() time.Time { return start.Add(-2 * day) } },
-			job.Unavailable, "is not valid before", "clock"},
+			job.InvalidRequest, "is not valid before", "clock"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := give(t, server, certificates(server), certificates(ca))
