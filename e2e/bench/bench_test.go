@@ -49,6 +49,9 @@ func BenchmarkAll(b *testing.B) {
 	b.Run("backup", benchmarkBackup)
 	b.Run("progress", benchmarkProgress)
 	b.Run("rest", benchmarkRest)
+	b.Run("enrol", benchmarkEnrol)
+	b.Run("revoke", benchmarkRevoke)
+	b.Run("seal", benchmarkSeal)
 }
 
 // stampedBorg builds a borg that notes the moment at which its process begins,
