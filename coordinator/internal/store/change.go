@@ -48,11 +48,6 @@ func CreateRepository(r fleet.Repository) Change {
 	return recordPut{bucket: bucketRepositories, key: r.Name, value: r, create: true}
 }
 
-// PutRepository stores a repository, new or not.
-func PutRepository(r fleet.Repository) Change {
-	return recordPut{bucket: bucketRepositories, key: r.Name, value: r}
-}
-
 // DeleteRepository removes a repository with its record, its sealed passphrases
 // and the summaries of its backups; its jobs stay. [ErrMissing] if there is no such repository.
 func DeleteRepository(name string) Change { return repositoryDelete{name: name} }
@@ -116,12 +111,6 @@ func RequireHost(name string) Change { return recordRequire{bucket: bucketHosts,
 // repository.
 func RequireRepository(name string) Change {
 	return recordRequire{bucket: bucketRepositories, key: name}
-}
-
-// RequireJobState is a precondition: [ErrChanged] if the job is not in this
-// state at this attempt, [ErrMissing] if it is not there.
-func RequireJobState(id job.ID, state job.State, attempt int) Change {
-	return jobRequire{id: id, state: state, attempt: attempt}
 }
 
 // RequireNoOpenJobs is a precondition: [ErrOpenJobs] if a job that is not

@@ -220,25 +220,6 @@ func (c jobDelete) apply(tx *transaction) error {
 	return tx.reindex(&before, nil)
 }
 
-type jobRequire struct {
-	id      job.ID
-	state   job.State
-	attempt int
-}
-
-func (c jobRequire) apply(tx *transaction) error {
-	f, ok, err := get[facets](tx.tx, bucketJobs, string(c.id))
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return fmt.Errorf("%s %w", object(bucketJobs, string(c.id)), ErrMissing)
-	case f.State != c.state || f.Attempt != c.attempt:
-		return fmt.Errorf("job %s, now %s in attempt %d, %w", c.id, f.State, f.Attempt, ErrChanged)
-	}
-	return nil
-}
-
 type noOpenJobs struct{ host, repository string }
 
 func (c noOpenJobs) apply(tx *transaction) error {

@@ -171,7 +171,7 @@ func TestSealedPassphrasesGoWithTheirOwners(t *testing.T) {
 	s := open(t)
 	sealed := fleet.SealedPassphrase{Sealed: secret.Sealed{Sender: "X", Ciphertext: []byte{0, 1}}, SealKey: "XKEY"}
 	apply(t, s, store.PutHost(fleet.Host{Name: "web1"}),
-		store.PutRepository(fleet.Repository{Repository: job.Repository{Name: "main"}}),
+		store.CreateRepository(fleet.Repository{Repository: job.Repository{Name: "main"}}),
 		store.PutSealed("main", "web1", sealed), store.PutSealed("main", "db", sealed), store.PutSealed("main-2", "web1", sealed),
 		store.PutSealed("main-2", "db", sealed), store.PutSealed("main-2", "gone", sealed), store.DeleteSealed("main-2", "gone"))
 	found(t, sealed)(s.Sealed("main", "web1"))

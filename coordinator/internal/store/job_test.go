@@ -105,10 +105,6 @@ func TestPreconditions(t *testing.T) {
 	}{
 		"no host":             {store.RequireHost("web1"), store.ErrMissing},
 		"no repository":       {store.RequireRepository("main"), store.ErrMissing},
-		"no job":              {store.RequireJobState(newJob(5).ID, job.Queued, 0), store.ErrMissing},
-		"other state":         {store.RequireJobState(running.ID, job.Queued, 2), store.ErrChanged},
-		"other attempt":       {store.RequireJobState(running.ID, job.Running, 1), store.ErrChanged},
-		"as it is":            {store.RequireJobState(running.ID, job.Running, 2), nil},
 		"open at host":        {store.RequireNoOpenJobs("web1", ""), store.ErrOpenJobs},
 		"open at repository":  {store.RequireNoOpenJobs("", "main"), store.ErrOpenJobs},
 		"open anywhere":       {store.RequireNoOpenJobs("", ""), store.ErrOpenJobs},
