@@ -239,3 +239,35 @@ func TestRotatingKeysWhileAJobRuns(t *testing.T) {
 		t.Error("the old credentials still work")
 	}
 }
+
+// An agent behind a proxy for HTTP only enrols, and works, over a websocket.
+func TestEnrolmentOverAWebsocket(t *testing.T) {
+	t.Parallel()
+	port := harness.FreePort(t)
+	c := harness.StartCoordinator(t, "--config", settings(t, fmt.Sprintf("bus: {websocket: \"127.0.0.1:%d\"}\n", port)))
+	dir := t.TempDir()
+	harness.Start(t, "agent web1", nil, harness.Binary(t, "borgfleet-agent"), "enroll", "--token", c.EnrolmentToken("web1"),
+		"--url", fmt.Sprintf("wss://127.0.0.1:%d", port), "--config", filepath.Join(dir, "agent.yaml"), "--data", filepath.Join(dir, "agent"), "--run")
+	t.Cleanup(func() { harness.KillAll(t, dir) })
+	c.AwaitOnline("web1")
+	if config, err := os.ReadFile(filepath.Join(dir, "agent.yaml")); err != nil || !strings.Contains(string(config), "wss://") {
+		t.Errorf("agent.yaml does not name the websocket: %s (%v)", config, err)
+	}
+	c.AddRepository("main")
+	c.Init("web1", "main")
+}
+
+// With a certificate of somebody else's authority, hosts trust that one.
+func TestGivenCertificate(t *testing.T) {
+	t.Parallel()
+	c := harness.StartCoordinator(t, "--config", certificate(t, time.Hour))
+	c.AddAgent("web1", harness.AgentOptions{})
+	c.AddRepository("main")
+	c.Init("web1", "main")
+	if _, err := os.Stat(filepath.Join(c.Data, "tls")); err == nil {
+		t.Error("an authority was made that nobody needs")
+	}
+	if !strings.Contains(c.MustCLI("status"), "certificate") {
+		t.Error("the status does not say that the certificate ends soon")
+	}
+}
