@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -257,6 +258,18 @@ ask borgfleet nats-creds bob --rev
 	for shell, want := range map[string]string{"zsh": "bashcompinit", "fish": "complete -c borgfleet -n '__fish_seen_subcommand_from host; and __fish_seen_subcommand_from add'"} {
 		if r := c.run(t, "", "completion", shell); !strings.Contains(r.out, want) {
 			t.Errorf("%s: no %q in:\n%s", shell, want, r.out)
+		}
+	}
+}
+
+func TestDays(t *testing.T) {
+	const day = 24 * time.Hour
+	for text, want := range map[string]time.Duration{
+		"15m": 15 * time.Minute, "12h": 12 * time.Hour, "1h30m": 90 * time.Minute, "1s": time.Second, "1d": day, "90d": 90 * day, "36500d": 36500 * day,
+		"": 0, "0": 0, "0s": 0, "0d": 0, "1ms": 0, "-1d": 0, "-1h": 0, "1.5d": 0, "36501d": 0, "9999999999999999999d": 0, "d": 0, "90": 0, "1w": 0, "1d12h": 0,
+	} {
+		if got, err := cli.ParseDays(text); got != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: got %s, %v, want %s", text, got, err, want)
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package cli
 
-import "github.com/borgfleet/borgfleet/shared/job"
+import (
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
 
 // For tests of single functions.
 var (
@@ -14,4 +18,11 @@ var (
 func RenderLine(width int, p job.Progress) string {
 	l := &liveLine{width: func() int { return width }, percent: p.Percent, words: func() string { return progressText(p) }, tail: p.Path}
 	return l.render()
+}
+
+// ParseDays is how --expires is read.
+func ParseDays(text string) (time.Duration, error) {
+	var d days
+	err := d.UnmarshalText([]byte(text))
+	return time.Duration(d), err
 }
