@@ -122,12 +122,6 @@ func (s *Store) BackupsOfRepository(repository string) ([]fleet.BackupSummary, e
 	return many[fleet.BackupSummary](s, bucketBackups, pairKey(repository, ""))
 }
 
-// BackupSummaries returns the newest good backup of every pair of host and
-// repository, by repository, then host.
-func (s *Store) BackupSummaries() ([]fleet.BackupSummary, error) {
-	return many[fleet.BackupSummary](s, bucketBackups, "")
-}
-
 // Runs returns the outcomes of a host's last backups, oldest first, at most
 // [MaxRuns].
 func (s *Store) Runs(host string) ([]job.State, error) {

@@ -100,9 +100,6 @@ func TestRepositoryTakesItsKnowledgeAlong(t *testing.T) {
 	if _, ok, err := s.BackupSummary("web1", "main-2"); err != nil || !ok {
 		t.Errorf("BackupSummary = %v, %v", ok, err)
 	}
-	if all, err := s.BackupSummaries(); err != nil || len(all) != 1 {
-		t.Errorf("BackupSummaries = %v, %v", all, err)
-	}
 	if repositories, err := s.Repositories(); err != nil || len(repositories) != 1 {
 		t.Errorf("Repositories = %v, %v", repositories, err)
 	}
