@@ -21,7 +21,7 @@ import (
 // Globals are the flags that every command has.
 type Globals struct {
 	URL  string `help:"Coordinator to speak to. Default: the one of --data, else where you are logged in." env:"BORGFLEET_URL" placeholder:"URL" group:"global"`
-	Data string `help:"Its data directory, on this machine. Default: ${default_data}." env:"BORGFLEET_DATA" placeholder:"DIR" group:"global"`
+	Data string `help:"Its data directory, on this machine. Default: ${default_data}." env:"BORGFLEET_DATA" type:"path" default:"" placeholder:"DIR" group:"global"`
 	JSON bool   `help:"Print JSON, for scripts." name:"json" group:"global"`
 
 	Token string `kong:"-"` // from BORGFLEET_TOKEN only: not a flag, since arguments are public

@@ -136,6 +136,24 @@ func TestNoCoordinatorOnTheDataDirectory(t *testing.T) {
 	}
 }
 
+// A relative data directory is one below the working directory; an empty
+// BORGFLEET_DATA is none.
+func TestDataDirectory(t *testing.T) {
+	c := full(t)
+	data := ownData(t, c.url)
+	t.Chdir(filepath.Dir(data))
+	if r := bare(t, "", "--data", filepath.Base(data), "host", "list"); r.code != 0 {
+		t.Errorf("relative: exit code %d: %s", r.code, r.err)
+	}
+	if r := bare(t, "", "--data", "not/there", "serve", "--log-level", "loud"); strings.Contains(r.err, "absolute") {
+		t.Errorf("relative, for serve: %s", r.err)
+	}
+	t.Setenv("BORGFLEET_DATA", "")
+	if r := bare(t, "", "host", "list"); r.code != console.ExitUnreachable || !strings.Contains(r.err, "/var/lib/borgfleet") {
+		t.Errorf("empty: exit code %d: %s", r.code, r.err)
+	}
+}
+
 // Every command that answers at once does so for people, and as JSON.
 func TestAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
