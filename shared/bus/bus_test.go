@@ -147,3 +147,14 @@ func TestFromOperator(t *testing.T) {
 		}
 	}
 }
+
+func TestIsLoopback(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "127.0.0.1": true, "127.9.0.1": true, "::1": true, "::ffff:127.0.0.1": true,
+		"": false, "localhost.example.net": false, "web1": false, "10.0.0.7": false, "0.0.0.0": false, "::": false,
+	} {
+		if got := bus.IsLoopback(host); got != want {
+			t.Errorf("IsLoopback(%q) = %v", host, got)
+		}
+	}
+}

@@ -3,7 +3,7 @@ package bus
 import (
 	"crypto/tls"
 	"math/rand/v2"
-	"strings"
+	"net/netip"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -63,10 +63,11 @@ func (o ConnectOptions) Options() []nats.Option {
 	return options
 }
 
-// Connect connects to the given URLs. It returns at once, also when no server
-// can be reached yet; it then goes on trying. Only unusable options are errors.
-func Connect(urls []string, o ConnectOptions) (*nats.Conn, error) {
-	return nats.Connect(strings.Join(urls, ","), o.Options()...)
+// IsLoopback reports whether a host name or an IP address can only mean this
+// very machine, so that what goes there needs no TLS.
+func IsLoopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && address.Unmap().IsLoopback()
 }
 
 // reconnectDelay is exponential with full jitter, between 50 ms and

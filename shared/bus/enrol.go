@@ -130,15 +130,21 @@ func (t EnrolmentToken) SecretText() string {
 	return base64.RawURLEncoding.EncodeToString(t.Secret.Reveal())
 }
 
-// SecretHash returns the hex SHA-256 of the secret in an [EnrolRequest], under
-// which a token is stored; false when it is none.
+// SecretHash returns the hex SHA-256 of the secret, under which a token is
+// stored.
+func (t EnrolmentToken) SecretHash() string { return hexHash(t.Secret.Reveal()) }
+
+// SecretHash returns the same of the secret in an [EnrolRequest]; false when it
+// is none.
 func (r EnrolRequest) SecretHash() (string, bool) {
 	plain, err := base64.RawURLEncoding.DecodeString(r.Secret)
 	if err != nil || len(plain) != tokenSecretSize {
 		return "", false
 	}
-	return fmt.Sprintf("%x", sha256.Sum256(plain)), true
+	return hexHash(plain), true
 }
+
+func hexHash(plain []byte) string { return fmt.Sprintf("%x", sha256.Sum256(plain)) }
 
 // ParseEnrolmentToken reads what Encode made. A word that was cut or mistyped
 // is a *job.Failure that does not repeat it.

@@ -5,11 +5,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -62,7 +62,7 @@ func enrolTrust(address *url.URL, fingerprint [sha256.Size]byte) (*tls.Config, e
 	if address.Scheme == "tls" || address.Scheme == "wss" {
 		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
 	}
-	if ip := net.ParseIP(address.Hostname()); address.Hostname() == "localhost" || (ip != nil && ip.IsLoopback()) {
+	if bus.IsLoopback(address.Hostname()) {
 		return nil, nil
 	}
 	return nil, job.Fail(job.InvalidRequest, "%s is an address without TLS", address.Redacted()).

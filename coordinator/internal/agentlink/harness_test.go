@@ -203,7 +203,7 @@ func dial(t testing.TB, b *broker.Broker, host string, credentials []byte) *nats
 	if err := os.WriteFile(file, credentials, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	connection, err := bus.Connect([]string{b.URL()}, bus.ConnectOptions{Name: host, Credentials: file})
+	connection, err := nats.Connect(b.URL(), bus.ConnectOptions{Name: host, Credentials: file}.Options()...)
 	if err != nil {
 		t.Fatal(err)
 	}

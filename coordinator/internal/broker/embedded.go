@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -81,7 +80,7 @@ func listenAddress(field, listen string, secured bool) (host string, port int, e
 	if err != nil {
 		return "", 0, job.Invalid(field, "%q is not an address", listen).WithHint("give host:port, for example 127.0.0.1:4222")
 	}
-	if address, err := netip.ParseAddr(host); !secured && host != "localhost" && (err != nil || !address.IsLoopback()) {
+	if !secured && !bus.IsLoopback(host) {
 		return "", 0, job.Invalid(field, "%q is not on loopback", listen).
 			WithHint("without a certificate the bus listens on this machine only; use 127.0.0.1:%s", service)
 	}

@@ -115,7 +115,7 @@ func TestDamagedCredentialsDoNotLeaveTheClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := credentialsFile(t, []byte(strings.Replace(string(good), token, damaged, 1)))
-			connection, err := bus.Connect([]string{b.URL()}, bus.ConnectOptions{Name: "web1", Credentials: file})
+			connection, err := nats.Connect(b.URL(), bus.ConnectOptions{Name: "web1", Credentials: file}.Options()...)
 			if err == nil {
 				connection.Close()
 			}

@@ -1,12 +1,20 @@
 package broker_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 	"github.com/borgfleet/borgfleet/shared/bus"
@@ -111,4 +119,65 @@ func BenchmarkRevoke(b *testing.B) {
 		credentials, key := hostKeys(b, bus, "web1")
 		cutOff(b, bus, credentials, func() error { return bus.RevokeAgent(key) })
 	}
+}
+
+// TestAKeyThatWasRevokedIsSoWhateverTheClockSaid: credentials that were minted
+// while the coordinator's clock was ahead say that they are newer than the
+// revocation, once the clock is right.
+func TestAKeyThatWasRevokedIsSoWhateverTheClockSaid(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "bus")
+	b := start(t, broker.Options{Dir: dir})
+	credentials, key := hostKeys(t, b, "web1")
+	ahead := mintedAt(t, credentials, filepath.Join(dir, "keys", "role-agent.nk"), time.Now().Add(time.Hour))
+	took := cutOff(t, b, ahead, func() error { return b.RevokeAgent(key) })
+	if took > time.Second {
+		t.Errorf("cut off after %s", took)
+	}
+	b.Close()
+	b = start(t, broker.Options{Dir: dir})
+	if _, err := nats.Connect(b.URL(), nats.UserCredentials(credentialsFile(t, ahead))); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("after a restart: %v", err)
+	}
+}
+
+// mintedAt returns the credentials as a clock at that time would have had them
+// made; keyFile holds the signing key.
+func mintedAt(t *testing.T, credentials []byte, keyFile string, at time.Time) []byte {
+	t.Helper()
+	token, err := nkeys.ParseDecoratedJWT(credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := nkeys.ParseDecoratedUserNKey(credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(token, ".")
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload = regexp.MustCompile(`"iat":\d+`).ReplaceAll(payload, fmt.Appendf(nil, `"iat":%d`, at.Unix()))
+	text, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := nkeys.FromSeed(bytes.TrimSpace(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := parts[0] + "." + base64.RawURLEncoding.EncodeToString(payload)
+	signature, err := signer.Sign([]byte(signed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := jwt.FormatUserConfig(signed+"."+base64.RawURLEncoding.EncodeToString(signature), seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
 }

@@ -60,7 +60,7 @@ func TestWithACertificateTheBusListensOnEveryAddress(t *testing.T) {
 				t.Fatalf("URL %s", url)
 			}
 			file := credentialsFile(t, credentials)
-			web1, err := bus.Connect([]string{url}, bus.ConnectOptions{Name: "web1", Credentials: file, TLS: trusting})
+			web1, err := nats.Connect(url, bus.ConnectOptions{Name: "web1", Credentials: file, TLS: trusting}.Options()...)
 			if err != nil {
 				t.Fatal(err)
 			}

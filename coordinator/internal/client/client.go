@@ -19,12 +19,12 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/build"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -64,7 +64,7 @@ func New(options Options) (*Client, error) {
 		return nil, job.Invalid("url", "%q is not the URL of a coordinator", options.URL).
 			WithHint("for example http://127.0.0.1:8440; BORGFLEET_URL sets it")
 	}
-	if base.Scheme == "http" && !isLocal(base.Hostname()) {
+	if base.Scheme == "http" && !bus.IsLoopback(base.Hostname()) {
 		return nil, job.Invalid("url", "%s would carry secrets over the network without encryption", options.URL).
 			WithHint("use https://%s", base.Host)
 	}
@@ -88,12 +88,6 @@ func New(options Options) (*Client, error) {
 
 // URL returns the coordinator's address.
 func (c *Client) URL() string { return c.base }
-
-// isLocal reports whether a host name can only mean this machine.
-func isLocal(host string) bool {
-	address, err := netip.ParseAddr(host)
-	return host == "localhost" || (err == nil && address.Unmap().IsLoopback())
-}
 
 func newHTTPClient(ca []byte) (*http.Client, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()

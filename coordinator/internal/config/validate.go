@@ -100,14 +100,10 @@ func (o OIDC) validate() error {
 // machine: what it says decides who gets in.
 func issuer(text string) error {
 	parsed, err := url.Parse(text)
-	if err != nil || parsed.Host == "" || parsed.Scheme != "https" && (parsed.Scheme != "http" || !loopback(parsed.Hostname())) {
+	if err != nil || parsed.Host == "" || parsed.Scheme != "https" && (parsed.Scheme != "http" || !bus.IsLoopback(parsed.Hostname())) {
 		return fmt.Errorf("oidc.issuer: %q is not a URL such as https://login.example.net", text)
 	}
 	return nil
-}
-
-func loopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
 func absolute(field, path string) error {

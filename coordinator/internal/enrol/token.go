@@ -3,7 +3,6 @@ package enrol
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,9 +37,10 @@ func (s *Service) EnrolmentToken(
 	}
 	plain := make([]byte, bus.TokenSecretSize)
 	_, _ = rand.Read(plain) // which never fails
-	word, err := bus.EnrolmentToken{
+	carried := bus.EnrolmentToken{
 		URL: s.options.URLs[0], Fingerprint: s.options.Fingerprint, Key: s.public, Secret: secret.New(plain),
-	}.Encode()
+	}
+	word, err := carried.Encode()
 	if err != nil {
 		return fleet.EnrolmentToken{}, fleet.EnrolmentCommand{}, fmt.Errorf("encode enrolment token: %w", err)
 	}
@@ -50,7 +50,7 @@ func (s *Service) EnrolmentToken(
 		CreatedAt: now, CreatedBy: by.Name, ExpiresAt: now.Add(lifetime),
 	}
 	_, err = s.store.Apply(
-		store.CreateEnrolmentToken(store.EnrolmentToken{EnrolmentToken: token, Hash: fmt.Sprintf("%x", sha256.Sum256(plain))}),
+		store.CreateEnrolmentToken(store.EnrolmentToken{EnrolmentToken: token, Hash: carried.SecretHash()}),
 		s.audit(by, "host.token.add", token))
 	if err != nil {
 		return fleet.EnrolmentToken{}, fleet.EnrolmentCommand{}, fmt.Errorf("store enrolment token: %w", err)
