@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -92,6 +93,11 @@ func newAccounts(keys *keyring, revoked map[string]revocations) (*accounts, erro
 	return a, nil
 }
 
+// endOfTime is up to when the credentials of a revoked key were issued. A server
+// believes those that say they were issued later than that; what they say is
+// what the clock of their time did, and no key that was revoked comes back.
+func endOfTime() time.Time { return time.Unix(math.MaxInt64, 0) }
+
 // operator returns the self-signed claims that the server trusts.
 func (a *accounts) operator() (*jwt.OperatorClaims, error) {
 	claims := jwt.NewOperatorClaims(public(a.keys.operator))
@@ -115,8 +121,8 @@ func (a *accounts) issue(name string) (*jwt.AccountClaims, error) {
 		}
 	}
 	a.share(name, claims)
-	for publicKey, at := range a.revoked[name] {
-		claims.RevokeAt(publicKey, at)
+	for publicKey := range a.revoked[name] {
+		claims.RevokeAt(publicKey, endOfTime())
 	}
 	var faults jwt.ValidationResults
 	claims.Validate(&faults)
