@@ -91,3 +91,19 @@ func (d *days) UnmarshalText(text []byte) error {
 	*d = days(span)
 	return nil
 }
+
+// Longest lifetimes, in days, and the shortest. They are the HTTP API's bounds,
+// said here in the words of the flag.
+const (
+	maxTokenDays     = 732
+	maxEnrolmentDays = 7
+	minLifetime      = time.Minute
+)
+
+// check checks the value of --expires.
+func (d days) check(most int) error {
+	if time.Duration(d) < minLifetime || time.Duration(d) > time.Duration(most)*24*time.Hour {
+		return console.Usage("--expires is not between 1m and %dd", most)
+	}
+	return nil
+}

@@ -23,7 +23,7 @@ type auditList struct {
 	Action string `help:"Only this action, for example host.remove; borg. is all of borg's." placeholder:"ACTION"`
 	Object string `help:"Only about this, for example repository/web1-main." placeholder:"OBJECT"`
 	Before uint64 `help:"Only entries with lower numbers." placeholder:"N"`
-	Limit  int    `help:"How many at most. Default: ${default}." default:"50" placeholder:"N"`
+	Limit  int    `help:"How many, at most 500. Default: ${default}." default:"50" placeholder:"N"`
 }
 
 // Run runs the command.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -23,6 +24,8 @@ type Globals struct {
 	URL  string `help:"Coordinator to speak to. Default: the one of --data, else where you are logged in." env:"BORGFLEET_URL" placeholder:"URL" group:"global"`
 	Data string `help:"Its data directory, on this machine. Default: ${default_data}." env:"BORGFLEET_DATA" type:"path" default:"" placeholder:"DIR" group:"global"`
 	JSON bool   `help:"Print JSON, for scripts." name:"json" group:"global"`
+
+	stranger string `kong:"-"` // the coordinator that was asked without saying who asks
 
 	Token string `kong:"-"` // from BORGFLEET_TOKEN only: not a flag, since arguments are public
 }
@@ -82,11 +85,12 @@ func Main(ctx context.Context, args []string, streams console.Streams) int {
 		Vars: kong.Vars{
 			"default_data": config.Default().Data, "default_config": config.DefaultFile,
 			"encryptions": join(job.Encryptions(), ","), "encryption_list": join(job.Encryptions(), ", "),
+			"max_token_days": strconv.Itoa(maxTokenDays), "max_enrolment_days": strconv.Itoa(maxEnrolmentDays),
 			"kinds": join(job.Runnable(), ", "),
 		},
 		Options:   []kong.Option{kong.ExplicitGroups(groups())},
 		Arrange:   arrange,
-		Translate: translate,
+		Translate: func(err error) error { return translate(err, root.stranger) },
 		Session: func(parser *kong.Kong) any {
 			root.Token = strings.TrimSpace(os.Getenv("BORGFLEET_TOKEN"))
 			return &session{Streams: streams, ctx: ctx, globals: &root.Globals, kong: parser}
@@ -106,7 +110,13 @@ func arrange(parser *kong.Kong) {
 	parser.Model.HelpFlag.Group = &groups()[4]
 }
 
-func translate(err error) error {
+// translate turns errors into those of a command line. stranger is the
+// coordinator that was asked without saying who asks, if so.
+func translate(err error, stranger string) error {
+	if stranger != "" && isStranger(err) {
+		return job.Fail(job.NotAuthenticated, "nothing is known here that lets you in at %s", stranger).
+			WithHint("sign in with borgfleet login %s; scripts set BORGFLEET_TOKEN", stranger)
+	}
 	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
 		return console.Exit{Code: console.ExitUnreachable, Err: err}
 	}

@@ -78,6 +78,8 @@ func TestMistakes(t *testing.T) {
 		"paths are missing":     {"backup --host web1 --repo main", console.ExitUsage, "<paths>"},
 		"argument in the usage": {"completion tcsh", console.ExitUsage, "(run borgfleet completion --help)"},
 		"tokens of no time":     {"token add ci --role viewer --expires 0", console.ExitUsage, "not a time span, such as"},
+		"too short":             {"token add ci --role viewer --expires 1s", console.ExitUsage, "--expires is not between 1m and 732d"},
+		"too long":              {"host token web1 --expires 8d", console.ExitUsage, "--expires is not between 1m and 7d"},
 		"half a day":            {"host token web1 --expires 0.5d", console.ExitUsage, "not a number of days"},
 		"no such role":          {"user add bob --role root", console.ExitUsage, "viewer"},
 		"whose credentials":     {"nats-creds --revoke", console.ExitUsage, "give a NAME"},

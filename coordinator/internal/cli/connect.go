@@ -26,6 +26,9 @@ func (s *session) connect() (*client.Client, error) {
 	if s.globals.Token != "" {
 		options.Token = s.globals.Token
 	}
+	if options.Token == "" {
+		s.globals.stranger = options.URL
+	}
 	return client.New(options)
 }
 

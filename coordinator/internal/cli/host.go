@@ -138,7 +138,7 @@ func (c hostAdd) Run(s *session) error {
 
 type hostToken struct {
 	Name    string `arg:"" help:"The host's name, new or known: a-z, 0-9 and -."`
-	Expires days   `help:"How long the token may be used, for example 15m or 2d. Default: ${default}." default:"1h" placeholder:"TIME"`
+	Expires days   `help:"How long the token may be used, for example 15m or 2d; at most ${max_enrolment_days}d. Default: ${default}." default:"1h" placeholder:"TIME"`
 	Replace bool   `help:"Let it replace the identity of a host that has one, for example after a new installation."`
 }
 
@@ -150,6 +150,9 @@ func (hostToken) Help() string {
 // Run runs the command.
 func (c hostToken) Run(s *session) error {
 	if err := job.CheckHostName("name", c.Name); err != nil {
+		return err
+	}
+	if err := c.Expires.check(maxEnrolmentDays); err != nil {
 		return err
 	}
 	api, err := s.connect()

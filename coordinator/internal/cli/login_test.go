@@ -269,6 +269,9 @@ func TestWhereTo(t *testing.T) {
 				t.Setenv(key, value)
 			}
 			r := bare(t, "", "whoami")
+			if test.want == "" && !strings.Contains(r.err, "borgfleet login "+here.URL) {
+				t.Errorf("it does not say how to sign in: %s", r.err)
+			}
 			if (test.want == "") != (r.code == console.ExitUnreachable) || !strings.Contains(r.out, test.want) {
 				t.Errorf("exit code %d, want %q:\n%s%s", r.code, test.want, r.out, r.err)
 			}

@@ -171,16 +171,19 @@ func (tokenList) Run(s *session) error {
 	})
 }
 
-func date(at time.Time) string { return at.Local().Format(time.DateOnly) }
+func date(at time.Time) string { return at.Local().Format("2006-01-02 15:04") }
 
 type tokenAdd struct {
 	Name string `arg:"" help:"What it is for; it is shown in the audit."`
 	given
-	Expires days `help:"How long it lives, for example 12h or 90d. Default: ${default}." default:"90d" placeholder:"TIME"`
+	Expires days `help:"How long it lives, for example 12h or 90d; at most ${max_token_days}d. Default: ${default}." default:"90d" placeholder:"TIME"`
 }
 
 // Run runs the command. Only the token goes to standard output.
 func (c tokenAdd) Run(s *session) error {
+	if err := c.Expires.check(maxTokenDays); err != nil {
+		return err
+	}
 	api, err := s.connect()
 	if err != nil {
 		return err

@@ -145,6 +145,7 @@ func TestCredentialsIntoAFile(t *testing.T) {
 // Whoever may not, or is not known, gets exit code 5.
 func TestNotLetIn(t *testing.T) {
 	c := newCoordinator(t)
+	t.Setenv("BORGFLEET_TOKEN", "bft_x")
 	for name, failure := range map[string]*job.Failure{
 		"who": job.Fail(job.NotAuthenticated, "who asks?"), "no": job.Fail(job.NotAllowed, "this needs the role admin"),
 	} {
