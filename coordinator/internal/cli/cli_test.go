@@ -167,7 +167,7 @@ func TestAnswers(t *testing.T) {
 			"31.4 GB, 212 MB new", "web1  online", "db1   not enrolled",
 		}},
 		"host list":       {"host list", []string{"web1  online", "212 MB", "1.2.4"}},
-		"host show":       {"host show web1", []string{"free space", "81.9 GB", "web1-1 (212 MB new)"}},
+		"host show":       {"host show web1", []string{"free space", "81.9 GB", "web1-1 (212 MB new)", "enrolled", "1 min 35 s behind"}},
 		"host add":        {"host add web1", []string{"Added host web1", "borgfleet host token web1"}},
 		"host token":      {"host token web1 --expires 2d", []string{"Run this on web1, as root", "  sudo borgfleet-agent enroll --token bfe_x\n"}},
 		"whoami":          {"whoami", []string{"operator:local (admin) at http://127.0.0.1:"}},

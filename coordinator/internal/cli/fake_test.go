@@ -180,7 +180,7 @@ func full(t *testing.T) *coordinator {
 	list.Result = &job.Result{Duration: 0.4, Archives: []job.Archive{{Name: "web1-1", ID: "0123456789abcdef0123", Start: at(0), Hostname: "web1"}}}
 	summary := &fleet.BackupSummary{Host: "web1", Repository: "main", Archive: "web1-1", FinishedAt: at(0), DeduplicatedSize: 212_000_000}
 	host := fleet.HostView{
-		Host:   fleet.Host{Name: "web1", Facts: &fleet.Facts{AgentVersion: "0.1.0", BorgVersion: "1.2.4", OS: "Debian", FreeBytes: 81_900_000_000}},
+		Host:   fleet.Host{Name: "web1", Facts: &fleet.Facts{AgentVersion: "0.1.0", BorgVersion: "1.2.4", OS: "Debian", FreeBytes: 81_900_000_000, ClockSkew: -95.2}, EnrolledAt: pointer(at(0))},
 		Online: true, LastBackup: summary,
 	}
 	repository := fleet.RepositoryView{

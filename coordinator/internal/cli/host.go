@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -96,6 +97,9 @@ func (s *session) printHost(host fleet.HostView) {
 	t := newFacts(s.Out)
 	t.row("host", host.Name)
 	t.row("presence", presence(host, now))
+	if host.EnrolledAt != nil {
+		t.row("enrolled", human.Ago(*host.EnrolledAt, now))
+	}
 	t.row("running", human.Plural(host.Running, "job"))
 	if f := host.Facts; f != nil {
 		t.row("system", f.OS)
@@ -105,6 +109,11 @@ func (s *session) printHost(host fleet.HostView) {
 		}
 		t.row("agent", f.AgentVersion+", started "+human.Ago(f.StartedAt, now))
 		t.row("free space", human.Bytes(int64(min(f.FreeBytes, 1<<62)))+" where borg keeps its cache")
+		if skew := math.Round(f.ClockSkew); skew > 0 {
+			t.row("clock", human.Seconds(skew)+" ahead of the coordinator's")
+		} else if skew < 0 {
+			t.row("clock", human.Seconds(-skew)+" behind the coordinator's")
+		}
 		t.row("journal", human.Plural(f.JournalDepth, "event")+" not yet stored here")
 	}
 	if b := host.LastBackup; b != nil {
