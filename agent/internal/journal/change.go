@@ -32,32 +32,42 @@ func (j *Journal) Answer(key attempt.Key) (reply bus.OrderReply, known bool, err
 }
 
 func answer(tx *bolt.Tx, key attempt.Key) (bus.OrderReply, bool, error) {
-	known, ok, err := record(tx, key)
-	if ok || err != nil {
-		return bus.OrderReply{Accepted: known.Failure == nil, Failure: known.Failure}, ok, err
+	f, known, err := fenceOf(tx, key)
+	return bus.OrderReply{Accepted: known && f.Failure == nil, Failure: f.Failure}, known, err
+}
+
+// fenceOf returns what an attempt that is known is answered with, and until
+// when it must be known.
+func fenceOf(tx *bolt.Tx, key attempt.Key) (f fence, known bool, err error) {
+	r, known, err := record(tx, key)
+	if known || err != nil {
+		return fence{Failure: r.Failure, Until: r.ExpiresAt}, known, err
 	}
 	k := attemptKey(key)
 	raw := tx.Bucket(bucketFences).Get(k)
 	if raw == nil {
-		return bus.OrderReply{}, false, nil
+		return f, false, nil
 	}
-	f, err := decode[fence](k, raw)
-	return bus.OrderReply{Accepted: f.Failure == nil, Failure: f.Failure}, true, err
+	f, err = decode[fence](k, raw)
+	return f, true, err
 }
 
 // Accept takes an order in, or its refusal, together with its first event, in
 // one transaction. A refused order's first event must be its finished event.
-// An order that is known already changes nothing and gets the answer that it
-// got before; fresh is false then.
+// An order that is known already gets the answer that it got before, and
+// changes nothing but how long that is known; fresh is false then.
 func (j *Journal) Accept(o bus.Order, refusal *job.Failure, first job.Event) (reply bus.OrderReply, fresh bool, err error) {
 	key := attempt.KeyOf(o)
-	if reply, known, err := j.Answer(key); known || err != nil {
+	if reply, done, err := j.repeat(o); done || err != nil {
 		return reply, false, err
 	}
 	stamp, err := j.update(func(c change) error {
 		known := false
-		if reply, known, err = answer(c.tx, key); known || err != nil {
+		if reply, known, err = answer(c.tx, key); err != nil {
 			return err
+		}
+		if known {
+			return c.extend(key, o.ExpiresAt)
 		}
 		fresh, reply = true, bus.OrderReply{Accepted: refusal == nil, Failure: refusal}
 		if err := put(c.tx.Bucket(bucketOrders), attemptKey(key), o); err != nil {
@@ -70,6 +80,47 @@ func (j *Journal) Accept(o bus.Order, refusal *job.Failure, first job.Event) (re
 	}
 	reply.Stamp = stamp
 	return reply, fresh, nil
+}
+
+// repeat answers an order that needs no change; most that come again do not.
+func (j *Journal) repeat(o bus.Order) (reply bus.OrderReply, done bool, err error) {
+	key := attempt.KeyOf(o)
+	err = j.db.View(func(tx *bolt.Tx) error {
+		f, known, err := fenceOf(tx, key)
+		done = known && !o.ExpiresAt.After(f.Until)
+		reply = bus.OrderReply{Stamp: j.stamp(tx), Accepted: f.Failure == nil, Failure: f.Failure}
+		return err
+	})
+	if err != nil {
+		return reply, false, fmt.Errorf("look up %s: %w", key, err)
+	}
+	return reply, done, nil
+}
+
+// extend keeps an attempt known as long as an order for it that came again may
+// come once more.
+func (c change) extend(key attempt.Key, until time.Time) error {
+	r, open, err := record(c.tx, key)
+	if err != nil {
+		return err
+	}
+	if open {
+		r.ExpiresAt = later(r.ExpiresAt, until)
+		return c.store(r)
+	}
+	f, _, err := fenceOf(c.tx, key)
+	if err != nil {
+		return err
+	}
+	f.Until = later(f.Until, until)
+	return put(c.tx.Bucket(bucketFences), attemptKey(key), f)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // Record numbers events of an open attempt, and keeps them and the mark, all
