@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"text/tabwriter"
 
-	"github.com/dustin/go-humanize"
-
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/daemon"
 	"github.com/borgfleet/borgfleet/agent/internal/probe"
@@ -154,7 +152,7 @@ func checkSpace(dir string) check {
 		dir = filepath.Dir(dir)
 	}
 	free := probe.FreeBytes(dir)
-	result := ok("space", "%s free under %s", humanize.IBytes(free), dir)
+	result := ok("space", "%.1f GiB free under %s", float64(free)/(1<<30), dir)
 	if free < littleSpace {
 		result.State, result.Fix = "warning", "free some, or move data: to another file system; borg's cache is kept there"
 	}
