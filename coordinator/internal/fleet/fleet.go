@@ -1,5 +1,7 @@
-// Package fleet knows the hosts and repositories: what they are called, how
-// they are reached, whether they are there.
+// Package fleet is the coordinator's vocabulary of hosts, repositories and
+// people, of what they are known by (identities, tokens, sealed passphrases), of
+// the audit, and of the [Actor] in whose name something is done. It does nothing
+// by itself.
 package fleet
 
 import (
