@@ -64,7 +64,7 @@ func New(options Options) (*Service, error) {
 		options.Cost = DefaultCost()
 	}
 	token, hash := newToken(tokenPrefix)
-	if err := renameio.WriteFile(options.LocalTokenFile, append(token.Reveal(), '\n'), 0o600); err != nil {
+	if err := renameio.WriteFile(options.LocalTokenFile, append(token.Reveal(), '\n'), 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
 		return nil, fmt.Errorf("write local token: %w", err)
 	}
 	return &Service{

@@ -118,7 +118,7 @@ func (b *Broker) WriteOperatorCredentials(path, name string, role bus.Role) erro
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(path, credentials, 0o600); err != nil {
+	if err := renameio.WriteFile(path, credentials, 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
 		return fmt.Errorf("write credentials %s: %w", path, err)
 	}
 	return nil

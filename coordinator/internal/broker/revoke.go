@@ -112,7 +112,7 @@ func writeRevocations(dir, account string, revoked revocations) error {
 	if err != nil {
 		return fmt.Errorf("encode revoked credentials: %w", err)
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, revocationFiles[account]), data, 0o600); err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, revocationFiles[account]), data, 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
 		return fmt.Errorf("write revoked credentials: %w", err)
 	}
 	return nil

@@ -22,7 +22,7 @@ type newTokenInput struct{ Body NewToken }
 type NewToken struct {
 	Name    string   `json:"name" minLength:"1" maxLength:"200" doc:"what it is for; the audit shows it"`
 	Role    bus.Role `json:"role" enum:"viewer,operator,admin" doc:"what it may do"`
-	Expires int64    `json:"expires_seconds,omitempty" minimum:"60" maximum:"315360000" default:"7776000" doc:"how long it works; left out: 90 days"`
+	Expires int64    `json:"expires_seconds,omitempty" minimum:"60" maximum:"63244800" default:"7776000" doc:"how long it works; at most two years; left out: 90 days"`
 }
 
 type tokensOutput struct{ Body TokenList }
