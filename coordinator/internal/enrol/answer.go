@@ -23,13 +23,11 @@ func (s *Service) serveEnrolment(ctx context.Context, msg *nats.Msg) {
 		s.logger.Warn("ignored a request for enrolment that wants its answer elsewhere")
 		return
 	}
-	var reply bus.EnrolReply
-	if !s.limit.Allow() {
-		reply.Failure = job.Fail(job.TooMany, "too many hosts ask to be enrolled at this moment").WithHint("try again in a minute")
-	} else {
-		reply = s.answer(ctx, msg.Data)
-	}
-	s.respond(msg, reply)
+	s.respond(msg, s.answer(ctx, msg.Data))
+}
+
+func tooManyHosts() *job.Failure {
+	return job.Fail(job.TooMany, "too many hosts ask to be enrolled at this moment").WithHint("try again in a minute")
 }
 
 func (s *Service) respond(msg *nats.Msg, reply any) {
@@ -43,7 +41,8 @@ func (s *Service) respond(msg *nats.Msg, reply any) {
 }
 
 // answer opens a request and seals what is answered. Failures are in clear:
-// they tell nothing but that.
+// they tell nothing but that. Opening costs little, and is not limited: it tells
+// those who have had a token from strangers, who must not use up their limit.
 func (s *Service) answer(ctx context.Context, data []byte) bus.EnrolReply {
 	var message bus.EnrolMessage
 	var request bus.EnrolRequest
@@ -51,7 +50,10 @@ func (s *Service) answer(ctx context.Context, data []byte) bus.EnrolReply {
 	if err == nil {
 		err = bus.OpenMessage(message.Sealed, s.key, &request)
 	}
-	if err != nil {
+	switch {
+	case err != nil && !s.strangers.Allow(), err == nil && !s.limit.Allow():
+		return bus.EnrolReply{Failure: tooManyHosts()}
+	case err != nil:
 		s.logger.Warn("refused an enrolment that cannot be read")
 		return bus.EnrolReply{Failure: job.Fail(job.InvalidRequest, "the request was not made with a token of this coordinator").
 			WithHint("use a token that this coordinator's \"borgfleet host token\" printed, and an agent of about its version")}

@@ -3,7 +3,6 @@ package enrol
 import (
 	"context"
 	"encoding/json"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -21,7 +20,7 @@ func (s *Service) serveRenewal(ctx context.Context, msg *nats.Msg) {
 		s.logger.Warn("ignored a request for credentials that wants its answer elsewhere", "subject", msg.Subject)
 		return
 	}
-	if !s.mayRenew(host) {
+	if !s.limitsOf(host).requests.Allow() {
 		s.respond(msg, bus.RenewReply{Failure: job.Fail(job.TooMany, "host %s asks too often", host).WithHint("try again in a minute")})
 		return
 	}
@@ -38,17 +37,25 @@ func (s *Service) serveRenewal(ctx context.Context, msg *nats.Msg) {
 	s.respond(msg, bus.RenewReply{JWT: token})
 }
 
-// mayRenew limits each host by itself. Hosts without an identity do not come
-// here, so the limiters are no more than there have been hosts.
-func (s *Service) mayRenew(host string) bool {
+// hostLimits are those of one host.
+type hostLimits struct {
+	requests *rate.Limiter
+	keys     *rate.Limiter // that it has not had before
+}
+
+// limitsOf limits each host by itself. Hosts without an identity do not come
+// here, so the limits are no more than there have been hosts.
+func (s *Service) limitsOf(host string) *hostLimits {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	limiter, ok := s.renewals[host]
+	limits, ok := s.hosts[host]
 	if !ok {
-		limiter = rate.NewLimiter(rate.Every(renewalEvery), renewalBurst)
-		s.renewals[host] = limiter
+		limits = &hostLimits{
+			requests: rate.NewLimiter(rate.Every(renewalEvery), renewalBurst), keys: rate.NewLimiter(rate.Every(keyEvery), keyBurst),
+		}
+		s.hosts[host] = limits
 	}
-	return limiter.AllowN(time.Now(), 1)
+	return limits
 }
 
 // renew returns a JWT for the present identity, or for one that is to follow
@@ -65,8 +72,23 @@ func (s *Service) renew(ctx context.Context, host string, request bus.RenewReque
 	if request.Confirm {
 		return "", s.options.Registry.ConfirmKey(ctx, host, request)
 	}
-	if err := s.options.Registry.StageKey(ctx, host, request); err != nil { // the present one again changes nothing
+	if err := s.mayChange(ctx, host, request.PublicKey); err != nil {
 		return "", err
 	}
-	return s.options.Minter.AuthorizeAgent(host, request.PublicKey)
+	token, err := s.options.Minter.AuthorizeAgent(host, request.PublicKey) // first: a revoked key must not take another's place
+	if err != nil {
+		return "", err
+	}
+	return token, s.options.Registry.StageKey(ctx, host, request) // the present one again changes nothing
+}
+
+// mayChange limits how often a host comes with a key that it has not had.
+func (s *Service) mayChange(ctx context.Context, name, publicKey string) error {
+	host, err := s.options.Registry.Host(ctx, name)
+	known := host.PublicKey == publicKey || host.Staged != nil && host.Staged.PublicKey == publicKey
+	if err == nil && !known && !s.limitsOf(name).keys.Allow() {
+		err = job.Fail(job.TooMany, "host %s changes its keys too often", name).
+			WithHint("try again in an hour, or enrol it again with a token that replaces it")
+	}
+	return err
 }

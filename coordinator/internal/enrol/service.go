@@ -77,10 +77,12 @@ type Service struct {
 	now     func() time.Time
 	key     nkeys.KeyPair // curve key that requests are sealed to
 	public  string
-	limit   *rate.Limiter // of enrolments, whoever asks
 
-	mu       sync.Mutex
-	renewals map[string]*rate.Limiter // by host
+	limit     *rate.Limiter // of enrolments, whoever asks
+	strangers *rate.Limiter // of requests that cannot be read
+
+	mu    sync.Mutex
+	hosts map[string]*hostLimits // by name
 }
 
 // Limits of what is answered. A guess at a token's 160 bits is hopeless anyway;
@@ -90,6 +92,8 @@ const (
 	enrolmentBurst = 50
 	renewalEvery   = 2 * time.Second // of one host
 	renewalBurst   = 10
+	keyEvery       = 10 * time.Minute // a new key of one host: those given up stay revoked for ever
+	keyBurst       = 5
 	queued         = 256 // requests that wait; more are dropped, and asked again
 	pruneEvery     = time.Hour
 )
@@ -105,7 +109,8 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		options: o, store: o.Store, logger: o.Logger.Named("enrol"), now: o.Now,
-		limit: rate.NewLimiter(enrolments, enrolmentBurst), renewals: map[string]*rate.Limiter{},
+		limit: rate.NewLimiter(enrolments, enrolmentBurst), strangers: rate.NewLimiter(enrolments, enrolmentBurst),
+		hosts: map[string]*hostLimits{},
 	}
 	if err := s.openKey(); err != nil {
 		return nil, err
