@@ -310,6 +310,9 @@ func (d *daemon) announce(ctx context.Context) error {
 	}
 	d.onTeardown(func() { _ = os.Remove(path) }) // a stale one only misleads
 	d.logger.Info("borgfleet runs", "version", build.Version, "page", d.pageURL(), "bus", d.config.AgentURLs(d.broker.URL()), "data", d.config.Data)
+	if url := d.broker.WebsocketURL(); url != "" {
+		d.logger.Info("the bus takes websockets too", "url", url)
+	}
 	if d.authority.CA() != nil {
 		d.logger.Info("certificates are from an authority of this coordinator", "ca_file", endpoints.CAFile, "ca_fingerprint", fmt.Sprintf("%x", d.authority.Fingerprint()))
 	}
