@@ -1,8 +1,11 @@
 // Package web serves the pages that people read: the overview, hosts,
 // repositories, jobs and their logs, and to admins people and the audit. It also
-// signs people in. Pages are rendered here, complete without any script. One small script makes them live: it replaces parts by element
-// id with fragments that the same templates have rendered, sent as
-// server-sent events (see [New] for what that asks of the server around it).
+// signs people in.
+//
+// Pages are rendered here, complete without any script. One small script makes
+// them live: it replaces parts by element id with fragments that the same
+// templates have rendered, sent as server-sent events (see [New] for what that
+// asks of the server around it).
 //
 // A page shows what its reader may do; whether it is done, the services decide.
 // A secret that a form makes, such as a token, is in the answer to that form and
