@@ -266,6 +266,16 @@ func TestLoginElsewhere(t *testing.T) {
 	if r := cli("whoami"); r.Code != 0 || !strings.Contains(r.Stdout, "operator:alice (admin)") {
 		t.Errorf("whoami: %d %s%s", r.Code, r.Stdout, r.Stderr)
 	}
+	fresh := filepath.Join(home, "fresh")
+	if err := os.WriteFile(fresh, []byte("four other words entirely\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := cli("passwd", "--old-file", fresh, "--new-file", fresh); r.Code != 2 || !strings.Contains(r.Stderr, "is wrong") {
+		t.Errorf("passwd with a wrong password: %d %s", r.Code, r.Stderr)
+	}
+	if r := cli("passwd", "--old-file", file, "--new-file", fresh); r.Code != 0 {
+		t.Errorf("passwd: %d %s", r.Code, r.Stderr)
+	}
 	if r := cli("host", "add", "web1"); r.Code != 0 {
 		t.Errorf("host add: %d %s", r.Code, r.Stderr)
 	}

@@ -44,7 +44,12 @@ func (s *session) passphrase(file string) (secret.Value, error) {
 	if !ok {
 		return secret.Value{}, console.Usage("a passphrase is needed (use --passphrase-file FILE, --passphrase-file - for standard input, or --generate-passphrase)")
 	}
-	first, err := s.prompt(terminal, "Passphrase: ")
+	return s.twice(terminal, "Passphrase: ")
+}
+
+// twice asks for something new, which is typed blindly.
+func (s *session) twice(terminal *os.File, question string) (secret.Value, error) {
+	first, err := s.prompt(terminal, question)
 	if err != nil {
 		return secret.Value{}, err
 	}
@@ -53,7 +58,7 @@ func (s *session) passphrase(file string) (secret.Value, error) {
 		return secret.Value{}, err
 	}
 	if !first.Equal(second) {
-		return secret.Value{}, errors.New("the two passphrases differ: nothing was changed")
+		return secret.Value{}, errors.New("what was typed differs: nothing was changed")
 	}
 	return first, nil
 }

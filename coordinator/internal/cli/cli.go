@@ -44,6 +44,7 @@ type grammar struct {
 	Login     loginCommand  `cmd:"" help:"Sign in at a coordinator elsewhere." group:"people"`
 	Logout    logoutCommand `cmd:"" help:"Sign out there." group:"people"`
 	Whoami    whoamiCommand `cmd:"" help:"Who you are to the coordinator." group:"people"`
+	Passwd    passwdCommand `cmd:"" help:"Change your password." group:"people"`
 	User      userCommands  `cmd:"" help:"People who may sign in: list, add, role, link, remove." group:"people"`
 	Tokens    tokenCommands `cmd:"" name:"token" help:"API tokens for programs: list, add, remove." group:"people"`
 	NATSCreds natsCreds     `cmd:"" name:"nats-creds" help:"Credentials for the plain NATS client." group:"people"`

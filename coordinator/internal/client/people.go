@@ -182,6 +182,16 @@ func (c *Client) Logout(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/logout", nil, nil)
 }
 
+// ChangePassword gives the person whom this client stands for another password.
+// The client's own token ends with it.
+func (c *Client) ChangePassword(ctx context.Context, old, fresh secret.Value) error {
+	request := struct {
+		Old string `json:"old_password"`
+		New string `json:"new_password"`
+	}{string(old.Reveal()), string(fresh.Reveal())}
+	return c.call(ctx, http.MethodPost, "/password", request, nil)
+}
+
 // Identity is who the coordinator takes this client for.
 type Identity struct {
 	Name string   `json:"name"` // for example operator:alice, token:ci

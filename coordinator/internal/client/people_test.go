@@ -47,6 +47,11 @@ func (b *backend) LoginToken(_ context.Context, _ fleet.Actor, name string) (fle
 	return token, secret.FromString("worth"), nil
 }
 
+func (b *backend) ChangePassword(_ context.Context, by fleet.Actor, _ string, old, fresh secret.Value) error {
+	b.called("password of " + by.Name + " from " + string(old.Reveal()) + " to " + string(fresh.Reveal()))
+	return nil
+}
+
 func (b *backend) EndSession(http.ResponseWriter, *http.Request) error {
 	b.called("logout")
 	return nil
@@ -168,6 +173,9 @@ func TestIdentities(t *testing.T) {
 		"RevokeNATSCredentials": func() error { return c.RevokeNATSCredentials(ctx, "bob") },
 		"RemoveEnrolmentToken":  func() error { return c.RemoveEnrolmentToken(ctx, "e1") },
 		"Logout":                func() error { return c.Logout(ctx) },
+		"ChangePassword": func() error {
+			return c.ChangePassword(ctx, secret.FromString("hunter2"), secret.FromString("hunter3"))
+		},
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -176,7 +184,7 @@ func TestIdentities(t *testing.T) {
 	slices.Sort(b.calls)
 	want := []string{
 		"add token ci viewer 1h0m0s", "add user bob operator", "enrol web1 1m30s", "link bob", "login bob hunter2 http 127.0.0.1",
-		"logout", "mint bob admin", "remove enrolment e1", "remove token t1", "remove user bob", "revoke bob", "role b/b admin", "token laptop",
+		"logout", "mint bob admin", "password of token:test from hunter2 to hunter3", "remove enrolment e1", "remove token t1", "remove user bob", "revoke bob", "role b/b admin", "token laptop",
 	}
 	if diff := cmp.Diff(want, b.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)

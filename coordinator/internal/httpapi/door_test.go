@@ -113,6 +113,16 @@ func (d *door) LoginToken(_ context.Context, actor fleet.Actor, name string) (fl
 	return record, secret.FromString("secret-of-login-1"), nil
 }
 
+func (d *door) ChangePassword(_ context.Context, by fleet.Actor, _ string, old, fresh secret.Value) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !old.Equal(secret.FromString(goodPassword)) {
+		return job.Invalid("old_password", "is wrong")
+	}
+	d.attempts = append(d.attempts, by.Name+" chose "+string(fresh.Reveal()))
+	return nil
+}
+
 func (d *door) EndSession(_ http.ResponseWriter, r *http.Request) error {
 	if bearerOf(r) == adminToken {
 		return job.Fail(job.InvalidRequest, "this token was not made by a login")

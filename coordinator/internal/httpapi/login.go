@@ -23,6 +23,14 @@ type NewLogin struct {
 
 type newLoginInput struct{ Body NewLogin }
 
+// NewPassword is a request for another password.
+type NewPassword struct {
+	Old string `json:"old_password" minLength:"1" maxLength:"4096" writeOnly:"true" doc:"the present password"`
+	New string `json:"new_password" minLength:"1" maxLength:"4096" writeOnly:"true" doc:"the password from now on: at least 10 characters"`
+}
+
+type newPasswordInput struct{ Body NewPassword }
+
 // Login is what signing in gives.
 type Login struct {
 	Token     string    `json:"token"`
@@ -75,6 +83,17 @@ func (a *API) registerLogin() {
 		summary: "End the login that this request comes with", description: "A token that was not made by POST /login is not ended so: DELETE /tokens/{id} does that.",
 	}
 	huma.Register(a.huma, logout.huma(a), a.logout)
+	password := operation{
+		id: "change-password", method: http.MethodPost, path: "/password", tag: tagLogin, status: http.StatusNoContent,
+		summary:     "Change one's own password",
+		description: "For people, not for tokens that stand for themselves. Everything that the old password has let in ends: sessions and logins, also the one that this request comes with.",
+		request:     NewPassword{Old: "correct horse battery staple", New: "four other words entirely"},
+		failures: []job.Failure{
+			{Code: job.InvalidRequest, Message: "old_password: is wrong", Hint: "an admin can make a link for a new password: borgfleet user link NAME"},
+			{Code: job.TooMany, Message: "there were too many attempts to sign in", Hint: "wait a minute"},
+		},
+	}
+	huma.Register(a.huma, password.huma(a), a.changePassword)
 	whoAmI := operation{
 		id: "who-am-i", method: http.MethodGet, path: "/whoami", tag: tagLogin, status: http.StatusOK,
 		summary: "Tell who the caller is", answer: WhoAmI{Name: "operator:alice", Role: bus.Operator, From: "http 10.0.0.7"},
@@ -100,6 +119,15 @@ func (a *API) login(ctx context.Context, in *newLoginInput) (*loginOutput, error
 
 func (a *API) logout(ctx context.Context, in *rawInput) (*struct{}, error) {
 	if err := a.options.Logins.EndSession(in.writer, in.request); err != nil {
+		return nil, a.problem(ctx, err)
+	}
+	return nil, nil
+}
+
+func (a *API) changePassword(ctx context.Context, in *newPasswordInput) (*struct{}, error) {
+	by := fleet.ActorOf(ctx)
+	err := a.options.Logins.ChangePassword(ctx, by, by.From, secret.FromString(in.Body.Old), secret.FromString(in.Body.New))
+	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
 	return nil, nil

@@ -144,6 +144,15 @@ func TestLoginGivesATokenThatLogoutEnds(t *testing.T) {
 	checkProblem(t, s.as(adminToken, "POST", "/api/v1/logout", ""), http.StatusBadRequest, job.InvalidRequest)
 }
 
+func TestChangingOnesPassword(t *testing.T) {
+	s := serve(t, nil)
+	checkProblem(t, s.as(adminToken, "POST", "/api/v1/password", `{"old_password":"guess","new_password":"another one"}`), http.StatusBadRequest, job.InvalidRequest)
+	if answer := s.as(adminToken, "POST", "/api/v1/password", `{"old_password":"`+goodPassword+`","new_password":"another one"}`); answer.Code != http.StatusNoContent {
+		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
+	check(t, "chosen", []string{"operator:local chose another one"}, s.door.attempts)
+}
+
 func TestLoginsAreLimitedAndCounted(t *testing.T) {
 	s := serve(t, nil)
 	for i, want := range []int{401, 401, 200, 429, 429} {

@@ -81,6 +81,9 @@ type Logins interface {
 	// EndSession ends the token of a login, or the session, that the request
 	// came with.
 	EndSession(w http.ResponseWriter, r *http.Request) error
+	// ChangePassword gives by another password, and ends all that the old one
+	// has let in. It slows down who guesses, too.
+	ChangePassword(ctx context.Context, by fleet.Actor, from string, old, fresh secret.Value) error
 }
 
 // The services below heed by's role, or that of the context's actor where there
