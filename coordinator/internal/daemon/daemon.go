@@ -36,6 +36,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/gate"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
+	"github.com/borgfleet/borgfleet/coordinator/internal/oidc"
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/coordinator/internal/vault"
@@ -260,12 +261,16 @@ func (d *daemon) buildEdges(context.Context) error {
 }
 
 func (d *daemon) addPages(mux *http.ServeMux) error {
+	provider, err := d.addProvider(mux)
+	if err != nil {
+		return err
+	}
 	hosts, jobs, audit := d.gate.Hosts(d.registry), d.gate.Jobs(d.dispatch), d.gate.Audit(d.store)
 	pages, err := web.New(web.Options{
 		Status: d.dispatch, Jobs: d.dispatch, Actions: jobs, Hosts: hosts, Repositories: d.registry,
 		Enroller: d.gate.Enrolment(d.enrol), Remover: hosts, Sessions: d.access, Users: d.gate.People(d.access),
 		Tokens: d.gate.Tokens(d.access), Credentials: d.gate.Credentials(d.access), Audit: audit, Feed: d.feed,
-		CountLogin: d.metrics.CountLogin,
+		CountLogin: d.metrics.CountLogin, OIDCName: provider,
 		Logger:     d.logger, Version: build.Version, DataDir: d.config.Data,
 	})
 	if err != nil {
@@ -273,6 +278,26 @@ func (d *daemon) addPages(mux *http.ServeMux) error {
 	}
 	mux.Handle("/", pages)
 	return nil
+}
+
+// addProvider lets people sign in with an identity provider, if there is one,
+// and returns what it is called.
+func (d *daemon) addProvider(mux *http.ServeMux) (name string, err error) {
+	c := d.config.OIDC
+	if !c.Enabled() {
+		return "", nil
+	}
+	handler, err := oidc.New(oidc.Options{
+		Issuer: c.Issuer, ClientID: c.ClientID, ClientSecretFile: c.ClientSecretFile,
+		NameClaim: c.NameClaim, RoleClaim: c.RoleClaim, Roles: c.Roles, URL: d.pageURL(),
+		SignIn: d.access.SignIn, StartSession: d.access.StartSession, Logger: d.logger,
+	})
+	if err != nil {
+		return "", err
+	}
+	mux.Handle(oidc.Path, handler)
+	mux.Handle(oidc.Path+"/", handler)
+	return handler.Name(), nil
 }
 
 func (d *daemon) addAPI(mux *http.ServeMux) error {
