@@ -129,7 +129,7 @@ func (s *Service) checkHost(name string) error {
 		return err
 	}
 	if !found {
-		return job.Fail(job.UnknownHost, "there is no host %q", name).WithHint("borgfleet host list shows all; borgfleet host add makes one")
+		return fleet.UnknownHost(name)
 	}
 	return nil
 }
@@ -143,8 +143,7 @@ func (s *Service) checkRepository(name string, kind job.Kind) (encrypted bool, e
 		return false, err
 	}
 	if !found {
-		return false, job.Fail(job.UnknownRepository, "there is no repository %q", name).
-			WithHint("borgfleet repo list shows all; borgfleet repo add makes one")
+		return false, fleet.UnknownRepository(name)
 	}
 	return repository.HasPassphrase, repository.CheckKind(kind)
 }

@@ -60,7 +60,7 @@ func (r *Registry) putSeals(repository string, sealed map[string]fleet.SealedPas
 		host, known := r.roster.get(name)
 		switch {
 		case !known:
-			return nil, unknownHost(name)
+			return nil, fleet.UnknownHost(name)
 		case host.SealKey == "":
 			return nil, job.Fail(job.Conflict, "host %s has no key yet that a passphrase could be sealed to", name).
 				WithHint("enrol its agent first, then: borgfleet repo seal %s --host %s", repository, name)

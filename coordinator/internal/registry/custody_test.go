@@ -66,7 +66,7 @@ func TestAddRepositoryChecksItsCustody(t *testing.T) {
 		"passphrase":      {func(r *fleet.NewRepository) { r.Passphrase = secret.FromString("x") }, job.InvalidRequest, "must never see it", "give it sealed to each host, as borgfleet repo add --custody hosts does"},
 		"to be made":      {func(r *fleet.NewRepository) { r.Generate = true }, job.InvalidRequest, "must never see it", "give it sealed to each host, as borgfleet repo add --custody hosts does"},
 		"no encryption":   {func(r *fleet.NewRepository) { r.Encryption = job.Unencrypted }, job.InvalidRequest, "uses no passphrase", "leave custody out, or choose another encryption"},
-		"unknown host":    {sealed("db", good), job.UnknownHost, `"db"`, "borgfleet host list shows all; borgfleet host add makes one"},
+		"unknown host":    {sealed("db", good), job.UnknownHost, `"db"`, "borgfleet host list shows all; borgfleet host token lets a new one in"},
 		"not enrolled":    {sealed("new", good), job.Conflict, "host new has no key yet", "enrol its agent first, then: borgfleet repo seal main --host new"},
 		"another key":     {sealed("web1", seal(t, "web1", sealKey(t))), job.Conflict, "host web1 was sealed to another key", "seal it again: borgfleet repo seal main --host web1"},
 		"not sealed":      {sealed("web1", spoiled), job.InvalidRequest, "not a sealed one", ""},

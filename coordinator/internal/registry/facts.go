@@ -24,7 +24,7 @@ func (r *Registry) UpdateFacts(_ context.Context, name string, facts fleet.Facts
 	}
 	before, known := r.roster.note(name, facts, sealKey)
 	if !known {
-		return unknownHost(name)
+		return fleet.UnknownHost(name)
 	}
 	newKey := before.SealKey != sealKey
 	if staged := before.Staged; newKey && before.SealKey != "" && (staged == nil || staged.SealKey != sealKey) {

@@ -74,7 +74,7 @@ func (r *Registry) RemoveHost(_ context.Context, by fleet.Actor, name string) er
 	defer r.changing.Unlock()
 	host, ok := r.roster.get(name)
 	if !ok {
-		return unknownHost(name)
+		return fleet.UnknownHost(name)
 	}
 	ended := identities(host)
 	err := r.apply(append(r.revocations(ended), store.DeleteHost(name),
@@ -96,15 +96,11 @@ func (r *Registry) RemoveHost(_ context.Context, by fleet.Actor, name string) er
 	return nil
 }
 
-func unknownHost(name string) *job.Failure {
-	return job.Fail(job.UnknownHost, "there is no host %q", name).WithHint("borgfleet host list shows all; borgfleet host add makes one")
-}
-
 // Host returns a host with its present state.
 func (r *Registry) Host(_ context.Context, name string) (fleet.HostView, error) {
 	host, ok := r.roster.get(name)
 	if !ok {
-		return fleet.HostView{}, unknownHost(name)
+		return fleet.HostView{}, fleet.UnknownHost(name)
 	}
 	return r.viewHost(host)
 }

@@ -176,7 +176,7 @@ func (r *Registry) enrolled(name string) (fleet.Host, error) {
 	host, known := r.roster.get(name)
 	switch {
 	case !known:
-		return host, unknownHost(name)
+		return host, fleet.UnknownHost(name)
 	case host.PublicKey == "":
 		return host, job.Fail(job.Conflict, "host %s is not enrolled", name).WithHint("borgfleet host token %s", name)
 	}

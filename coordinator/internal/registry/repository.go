@@ -133,8 +133,7 @@ func readRepository(s *store.Store, name string) (fleet.Repository, error) {
 		return repository, fmt.Errorf("read repository %s: %w", name, err)
 	}
 	if !ok {
-		return repository, job.Fail(job.UnknownRepository, "there is no repository %q", name).
-			WithHint("borgfleet repo list shows all; borgfleet repo add makes one")
+		return repository, fleet.UnknownRepository(name)
 	}
 	return repository, nil
 }
