@@ -31,15 +31,16 @@ type Options struct {
 // Broker is the running bus with the coordinator's connections to it. Its
 // methods are safe for concurrent use.
 type Broker struct {
-	logger   hclog.Logger
-	dir      string
-	keys     *keyring       // only the signer with an external cluster
-	server   *server.Server // nil with an external cluster
-	accounts *accounts      // nil with an external cluster
-	agents   issuer         // mints agents
-	account  string         // public key of the account AGENTS
-	enroller string         // public key of those who come without credentials; empty with an external cluster
-	url      string
+	logger    hclog.Logger
+	dir       string
+	keys      *keyring       // only the signer with an external cluster
+	server    *server.Server // nil with an external cluster
+	accounts  *accounts      // nil with an external cluster
+	agents    issuer         // mints agents
+	account   string         // public key of the account AGENTS
+	enroller  string         // public key of those who come without credentials; empty with an external cluster
+	url       string
+	websocket bool // the embedded server has such a listener
 
 	operators map[string]bus.Role // by public scoped signing key
 	refusals  *refusals
@@ -122,8 +123,8 @@ func (b *Broker) URL() string { return b.url }
 // WebsocketURL returns where clients connect to through HTTP proxies; empty
 // without a websocket listener of ours.
 func (b *Broker) WebsocketURL() string {
-	if b.server == nil {
-		return ""
+	if b.server == nil || !b.websocket {
+		return "" // the server would make one up
 	}
 	return b.server.WebsocketURL()
 }

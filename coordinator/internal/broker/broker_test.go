@@ -275,6 +275,9 @@ func TestHealthyTellsThatTheBusIsGone(t *testing.T) {
 	if err := b.Healthy(); err != nil {
 		t.Fatalf("healthy bus: %v", err)
 	}
+	if url := b.WebsocketURL(); url != "" {
+		t.Errorf("a bus without a listener for websockets names %s", url)
+	}
 	b.Close()
 	if err := b.Healthy(); err == nil {
 		t.Error("a closed bus is healthy")

@@ -67,6 +67,7 @@ func (b *Broker) listeners(options Options) (*server.Options, error) {
 	if err != nil || options.Websocket == "" {
 		return settings, err
 	}
+	b.websocket = true
 	settings.Websocket.TLSConfig, settings.Websocket.NoTLS = options.TLS, options.TLS == nil
 	settings.Websocket.HandshakeTimeout = time.Duration(authTimeout * float64(time.Second))
 	settings.Websocket.Host, settings.Websocket.Port, err = listenAddress("bus.websocket", options.Websocket, options.TLS != nil)

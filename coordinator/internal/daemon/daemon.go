@@ -271,7 +271,7 @@ func (d *daemon) addPages(mux *http.ServeMux) error {
 		Enroller: d.gate.Enrolment(d.enrol), Remover: hosts, Sessions: d.access, Users: d.gate.People(d.access),
 		Tokens: d.gate.Tokens(d.access), Credentials: d.gate.Credentials(d.access), Audit: audit, Feed: d.feed,
 		CountLogin: d.metrics.CountLogin, OIDCName: provider,
-		Logger:     d.logger, Version: build.Version, DataDir: d.config.Data,
+		Logger: d.logger, Version: build.Version, DataDir: d.config.Data,
 	})
 	if err != nil {
 		return err

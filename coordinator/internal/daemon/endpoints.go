@@ -46,10 +46,8 @@ func loopback(listener string) (address string, isLoopback bool) {
 		return listener, host == "localhost"
 	case !ip.IsUnspecified():
 		return listener, ip.Unmap().IsLoopback()
-	case ip.Is4():
+	default: // also "::", which takes IPv4 as well
 		return net.JoinHostPort("127.0.0.1", port), true
-	default:
-		return net.JoinHostPort("::1", port), true
 	}
 }
 
