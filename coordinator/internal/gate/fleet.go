@@ -114,21 +114,21 @@ type enrolment struct {
 }
 
 func (e enrolment) EnrolmentToken(ctx context.Context, by fleet.Actor, asked fleet.NewEnrolmentToken) (fleet.EnrolmentToken, fleet.EnrolmentCommand, error) {
-	if err := e.gate.pass(by, "enrolment.add", "host/"+asked.Host); err != nil {
+	if err := e.gate.pass(by, "host.token.add", "host/"+asked.Host); err != nil {
 		return fleet.EnrolmentToken{}, fleet.EnrolmentCommand{}, err
 	}
 	return e.inner.EnrolmentToken(ctx, by, asked)
 }
 
 func (e enrolment) EnrolmentTokens(ctx context.Context) ([]fleet.EnrolmentToken, error) {
-	if err := e.gate.passReader(ctx, "enrolment.list", ""); err != nil {
+	if err := e.gate.passReader(ctx, "host.token.list", ""); err != nil {
 		return nil, err
 	}
 	return e.inner.EnrolmentTokens(ctx)
 }
 
 func (e enrolment) RemoveEnrolmentToken(ctx context.Context, by fleet.Actor, id string) error {
-	if err := e.gate.pass(by, "enrolment.remove", "enrolment/"+id); err != nil {
+	if err := e.gate.pass(by, "host.token.remove", "enrolment/"+id); err != nil {
 		return err
 	}
 	return e.inner.RemoveEnrolmentToken(ctx, by, id)

@@ -22,11 +22,11 @@ var rules = map[string]rule{
 	"job.cancel": {bus.Operator, "cancel jobs"},
 	"job.retry":  {bus.Operator, "start jobs again"},
 
-	"host.add":         {bus.Admin, "add hosts"},
-	"host.remove":      {bus.Admin, "remove hosts"},
-	"enrolment.add":    {bus.Admin, "enrol hosts"},
-	"enrolment.list":   {bus.Admin, "see enrolment tokens"},
-	"enrolment.remove": {bus.Admin, "remove enrolment tokens"},
+	"host.add":          {bus.Admin, "add hosts"},
+	"host.remove":       {bus.Admin, "remove hosts"},
+	"host.token.add":    {bus.Admin, "enrol hosts"},
+	"host.token.list":   {bus.Admin, "see enrolment tokens"},
+	"host.token.remove": {bus.Admin, "remove enrolment tokens"},
 
 	"repository.add":    {bus.Admin, "add repositories"},
 	"repository.seal":   {bus.Admin, "give passphrases to hosts"},
