@@ -14,8 +14,7 @@ function layer(p) {
   if (p ~ /^shared\/engine$/)                                 return 3
   if (p ~ /^shared\/engine\//)                                return 4   # conformance suite, for tests
   if (p ~ /^(coordinator\/internal\/fleet|agent\/internal\/attempt)$/) return 4
-  if (p ~ /^coordinator\/internal\/(feed|store|client|human)$/) return 5
-  if (p ~ /^agent\/internal\/attempt$/)                       return 5
+  if (p ~ /^coordinator\/internal\/(feed|store|client|human|redirect)$/) return 5
   if (p ~ /^(coordinator|agent)\/internal\/daemon$/)          return 8
   if (p ~ /^(coordinator|agent)\/internal\/cli$/)             return 9
   if (p ~ /^(coordinator|agent)\/internal\//)                 return 7

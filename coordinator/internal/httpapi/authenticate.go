@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/redirect"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -78,8 +79,8 @@ func wantsPage(r *http.Request) bool {
 // loginFor is the login page that leads back to what was to be read, which must
 // lie on this server. What was to be changed is not repeated.
 func loginFor(r *http.Request) string {
-	next := r.URL.RequestURI()
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || next == "/" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") {
+	next := redirect.Local(r.URL.RequestURI())
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || next == "/" {
 		return loginPath
 	}
 	return loginPath + "?next=" + url.QueryEscape(next)

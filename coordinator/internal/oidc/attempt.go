@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -104,15 +102,4 @@ func setCookie(w http.ResponseWriter, r *http.Request, value string, life time.D
 		Name: cookieName(r), Value: value, Path: "/", MaxAge: int(life / time.Second),
 		Secure: r.TLS != nil, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
-}
-
-// localPath returns the path, with its query, that lies on this server; else
-// the first page.
-func localPath(next string) string {
-	parsed, err := url.Parse(next)
-	if err != nil || parsed.Scheme != "" || parsed.Host != "" || len(next) > maxNext ||
-		!strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.Contains(next, `\`) {
-		return "/"
-	}
-	return parsed.RequestURI()
 }

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/redirect"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
-	"github.com/hashicorp/go-hclog"
 )
 
 // Path is where signing in begins. The provider sends people back to a path
@@ -107,7 +109,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // start sends somebody to the provider.
 func (h *Handler) start(w http.ResponseWriter, r *http.Request) {
-	next := localPath(r.URL.Query().Get("next"))
+	next := redirect.Local(r.URL.Query().Get("next"))
+	if len(next) > maxNext {
+		next = "/"
+	}
 	if !h.atHome(r) && !r.URL.Query().Has("moved") { // once: a proxy may change the name on the way
 		http.Redirect(w, r, h.startURL(url.Values{"moved": {"1"}, "next": {next}}), http.StatusSeeOther)
 		return

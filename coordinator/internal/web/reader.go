@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/redirect"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -81,11 +82,10 @@ func loginURL(next string) string {
 }
 
 // localPath is where to go after signing in: a page here, or else the overview.
-// Whatever could lead to another site is none.
 func localPath(next string) string {
+	next = redirect.Local(next)
 	u, err := url.Parse(next)
-	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil ||
-		!strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.Contains(next, `\`) {
+	if err != nil {
 		return "/"
 	}
 	for _, outside := range []string{"/login", "/logout", "/setup", "/live", "/static"} {
@@ -93,5 +93,5 @@ func localPath(next string) string {
 			return "/"
 		}
 	}
-	return u.RequestURI()
+	return next
 }
