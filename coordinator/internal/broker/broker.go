@@ -53,6 +53,7 @@ type Broker struct {
 
 	revoking sync.Mutex
 	revoked  map[string]revocations // by account; maps are replaced, not changed
+	back     chan struct{}          // room for one: the connection to the system account stands, for the first time or again
 }
 
 // Names of the coordinator's connections.
@@ -73,6 +74,7 @@ func Start(ctx context.Context, options Options) (*Broker, error) {
 	b := &Broker{
 		logger: options.Logger.Named("broker"), dir: options.Dir,
 		connections: map[string]*nats.Conn{}, refusals: newRefusals(options.Logger.Named("broker")),
+		back: make(chan struct{}, 1),
 	}
 	var err error
 	if b.revoked, err = readRevocations(options.Dir); err != nil {
@@ -93,6 +95,9 @@ func Start(ctx context.Context, options Options) (*Broker, error) {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	b.stop = stop
 	b.background.Go(func() { b.trim(background, options.StreamMaxBytes) })
+	if b.server == nil {
+		b.background.Go(func() { b.cutOffRevoked(background) })
+	}
 	return b, nil
 }
 
@@ -180,8 +185,13 @@ func (b *Broker) Close() {
 func (b *Broker) connectOptions(name string) []nats.Option {
 	logger := b.logger.With("connection", name)
 	options := bus.ConnectOptions{
-		Name:      "coordinator." + name,
-		OnConnect: func() { logger.Debug("connected") },
+		Name: "coordinator." + name,
+		OnConnect: func() {
+			logger.Debug("connected")
+			if name == systemConnection {
+				b.lookForRevoked()
+			}
+		},
 		OnDisconnect: func(err error) {
 			if err != nil {
 				logger.Warn("disconnected", "err", err)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,6 +64,38 @@ func (b *Broker) cutOff(publicKey string) error {
 		}
 		if err != nil {
 			return fmt.Errorf("disconnect agent %s: %w", publicKey, err)
+		}
+	}
+}
+
+// lookForRevoked has cutOffRevoked look. It does not block.
+func (b *Broker) lookForRevoked() {
+	select {
+	case b.back <- struct{}{}:
+	default: // it will
+	}
+}
+
+// cutOffRevoked disconnects agents whose keys were revoked from an external
+// cluster whenever that is there again: who connected meanwhile was not told of,
+// and what was revoked meanwhile was not told to it.
+func (b *Broker) cutOffRevoked(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.back:
+		}
+		b.revoking.Lock()
+		revoked := b.revoked[agentsAccount]
+		b.revoking.Unlock()
+		for key := range revoked {
+			if ctx.Err() != nil {
+				return
+			}
+			if err := b.cutOff(key); err != nil {
+				b.logger.Warn("an agent that was revoked may still be connected", "err", err)
+			}
 		}
 	}
 }
