@@ -14,7 +14,7 @@ import (
 // and limits attempts as [Service.Login] does. It ends all that the old one has
 // let in, and links for a new one: sessions and logins, also the one that this
 // request came with. A page starts a new session for its reader at once.
-func (s *Service) ChangePassword(ctx context.Context, by fleet.Actor, from string, old, fresh secret.Value) error {
+func (s *Service) ChangePassword(ctx context.Context, by fleet.Actor, old, fresh secret.Value) error {
 	s.flushDue()
 	user, err := s.withPassword(by)
 	if err != nil {
@@ -23,7 +23,7 @@ func (s *Service) ChangePassword(ctx context.Context, by fleet.Actor, from strin
 	if err := checkPassword(user.Name, fresh); err != nil {
 		return err
 	}
-	if wait := s.limits.take(s.now(), from, user.Name); wait > 0 {
+	if wait := s.limits.take(s.now(), by.From, user.Name); wait > 0 {
 		s.Refused(by, "user.password", "user/"+user.Name)
 		return tooMany("there were too many attempts to give the password", seconds(wait))
 	}
@@ -39,10 +39,10 @@ func (s *Service) ChangePassword(ctx context.Context, by fleet.Actor, from strin
 	if err != nil {
 		return fmt.Errorf("hash password: %w", err)
 	}
-	if err := s.replacePassword(fleet.Actor{Name: by.Name, From: from}, user, hash); err != nil {
+	if err := s.replacePassword(by, user, hash); err != nil {
 		return err
 	}
-	s.limits.forgive(from, user.Name)
+	s.limits.forgive(by.From, user.Name)
 	return nil
 }
 

@@ -24,7 +24,7 @@ func TestChangePassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.ChangePassword(t.Context(), alice, from, good, another); err != nil {
+	if err := w.ChangePassword(t.Context(), alice, good, another); err != nil {
 		t.Fatal(err)
 	}
 	w.wantActor(t, "the session of before", session, "", "")
@@ -61,7 +61,7 @@ func TestChangePasswordRefuses(t *testing.T) {
 		"only NATS has heard": {"operator:grafana", good, another, job.NotFound},
 	} {
 		t.Run(what, func(t *testing.T) {
-			wantFailure(t, w.ChangePassword(t.Context(), fleet.Actor{Name: test.by, Role: bus.Admin}, from, test.old, test.fresh), test.code)
+			wantFailure(t, w.ChangePassword(t.Context(), fleet.Actor{Name: test.by, Role: bus.Admin, From: from}, test.old, test.fresh), test.code)
 		})
 	}
 	if _, err := w.Login(t.Context(), from, "alice", good); err != nil {
@@ -74,7 +74,7 @@ func TestGuessingByASession(t *testing.T) {
 	w := newWorld(t)
 	w.user(t, "alice", bus.Admin)
 	refused := func() *job.Failure {
-		return job.AsFailure(w.ChangePassword(t.Context(), alice, from, bad, another))
+		return job.AsFailure(w.ChangePassword(t.Context(), alice, bad, another))
 	}
 	for range 10 {
 		if failure := refused(); failure.Code != job.InvalidRequest {
@@ -84,9 +84,9 @@ func TestGuessingByASession(t *testing.T) {
 	if failure := refused(); failure.Code != job.TooMany {
 		t.Error(failure)
 	}
-	wantFailure(t, w.ChangePassword(t.Context(), alice, from, good, another), job.TooMany)
+	wantFailure(t, w.ChangePassword(t.Context(), alice, good, another), job.TooMany)
 	w.advance(6 * time.Second)
-	if err := w.ChangePassword(t.Context(), alice, from, good, another); err != nil {
+	if err := w.ChangePassword(t.Context(), alice, good, another); err != nil {
 		t.Error(err)
 	}
 	w.Flush()

@@ -47,7 +47,7 @@ func (b *backend) LoginToken(_ context.Context, _ fleet.Actor, name string) (fle
 	return token, secret.FromString("worth"), nil
 }
 
-func (b *backend) ChangePassword(_ context.Context, by fleet.Actor, _ string, old, fresh secret.Value) error {
+func (b *backend) ChangePassword(_ context.Context, by fleet.Actor, old, fresh secret.Value) error {
 	b.called("password of " + by.Name + " from " + string(old.Reveal()) + " to " + string(fresh.Reveal()))
 	return nil
 }

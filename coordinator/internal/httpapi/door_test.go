@@ -113,7 +113,7 @@ func (d *door) LoginToken(_ context.Context, actor fleet.Actor, name string) (fl
 	return record, secret.FromString("secret-of-login-1"), nil
 }
 
-func (d *door) ChangePassword(_ context.Context, by fleet.Actor, _ string, old, fresh secret.Value) error {
+func (d *door) ChangePassword(_ context.Context, by fleet.Actor, old, fresh secret.Value) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !old.Equal(secret.FromString(goodPassword)) {

@@ -125,8 +125,7 @@ func (a *API) logout(ctx context.Context, in *rawInput) (*struct{}, error) {
 }
 
 func (a *API) changePassword(ctx context.Context, in *newPasswordInput) (*struct{}, error) {
-	by := fleet.ActorOf(ctx)
-	err := a.options.Logins.ChangePassword(ctx, by, by.From, secret.FromString(in.Body.Old), secret.FromString(in.Body.New))
+	err := a.options.Logins.ChangePassword(ctx, fleet.ActorOf(ctx), secret.FromString(in.Body.Old), secret.FromString(in.Body.New))
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}

@@ -83,7 +83,7 @@ type Logins interface {
 	EndSession(w http.ResponseWriter, r *http.Request) error
 	// ChangePassword gives by another password, and ends all that the old one
 	// has let in. It slows down who guesses, too.
-	ChangePassword(ctx context.Context, by fleet.Actor, from string, old, fresh secret.Value) error
+	ChangePassword(ctx context.Context, by fleet.Actor, old, fresh secret.Value) error
 }
 
 // The services below heed by's role, or that of the context's actor where there
