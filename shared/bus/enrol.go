@@ -56,14 +56,16 @@ type EnrolRequest struct {
 }
 
 // EnrolReply answers an EnrolMessage: with a sealed [EnrolAnswer], or with why
-// not.
+// there is nobody to seal one to. All who come without credentials can read it.
 type EnrolReply struct {
 	Sealed  *secret.Sealed `json:"sealed,omitempty"`
 	Failure *job.Failure   `json:"failure,omitempty"`
 }
 
-// EnrolAnswer is all that an agent needs to connect.
+// EnrolAnswer is all that an agent needs to connect, or why it is refused.
 type EnrolAnswer struct {
+	Failure *job.Failure `json:"failure,omitempty"`
+
 	Host   string    `json:"host"`
 	JWT    string    `json:"jwt"`    // of its bus identity
 	Signer string    `json:"signer"` // public key that orders are signed with

@@ -235,6 +235,9 @@ func (e Enrolment) open(reply bus.EnrolReply, keys Keys) (bus.EnrolAnswer, error
 	if reply.Sealed == nil || bus.OpenMessage(*reply.Sealed, own, &answer) != nil {
 		return bus.EnrolAnswer{}, unfit
 	}
+	if answer.Failure != nil {
+		return bus.EnrolAnswer{}, answer.Failure
+	}
 	said, err := readJWT(answer.JWT)
 	fits := err == nil && said.Subject == keys.Public && nkeys.IsValidPublicKey(answer.Signer) &&
 		job.CheckHostName("host", answer.Host) == nil && (e.Host == "" || e.Host == answer.Host) &&

@@ -251,13 +251,9 @@ func (c *coordinator) enrol(msg *nats.Msg) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, request)
-	if c.failure != nil {
-		c.respond(msg, bus.EnrolReply{Failure: c.failure})
-		return
-	}
 	signer, _ := c.signer.PublicKey()
 	sealed, err := bus.SealMessage(bus.EnrolAnswer{
-		Host: c.host, JWT: c.jwt(request.PublicKey), Signer: signer, URLs: []string{"tls://backup.example.net:4222", "wss://backup.example.net:443", c.url()},
+		Failure: c.failure, Host: c.host, JWT: c.jwt(request.PublicKey), Signer: signer, URLs: []string{"tls://backup.example.net:4222", "wss://backup.example.net:443", c.url()},
 		CA: string(c.ca.pem()), At: time.Now().Add(-time.Hour),
 	}, request.SealKey)
 	if err != nil {

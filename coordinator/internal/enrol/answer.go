@@ -40,8 +40,8 @@ func (s *Service) respond(msg *nats.Msg, reply any) {
 	}
 }
 
-// answer opens a request and seals what is answered. Failures are in clear:
-// they tell nothing but that. Opening costs little, and is not limited: it tells
+// answer opens a request and seals what is answered, also why it is refused.
+// Only who sends no key for that learns it in clear. Opening costs little, and is not limited: it tells
 // those who have had a token from strangers, who must not use up their limit.
 func (s *Service) answer(ctx context.Context, data []byte) bus.EnrolReply {
 	var message bus.EnrolMessage
@@ -60,11 +60,11 @@ func (s *Service) answer(ctx context.Context, data []byte) bus.EnrolReply {
 	}
 	answer, err := s.enrol(ctx, request)
 	if err != nil {
-		return bus.EnrolReply{Failure: s.refusal("enrolment", err)}
+		answer = bus.EnrolAnswer{Failure: s.refusal("enrolment", err)}
 	}
 	sealed, err := bus.SealMessage(answer, request.SealKey)
 	if err != nil {
-		return bus.EnrolReply{Failure: s.refusal("enrolment", err)}
+		return bus.EnrolReply{Failure: malformed("seal_key", "a public curve key")}
 	}
 	return bus.EnrolReply{Sealed: &sealed}
 }

@@ -205,6 +205,10 @@ func (h *house) ask(who *host, key string) bus.EnrolReply {
 	if err := json.Unmarshal(msg.Data, &reply); err != nil {
 		h.t.Fatal(err)
 	}
+	var answer bus.EnrolAnswer
+	if reply.Sealed != nil && bus.OpenMessage(*reply.Sealed, who.seal, &answer) == nil && answer.Failure != nil {
+		return bus.EnrolReply{Failure: answer.Failure}
+	}
 	return reply
 }
 

@@ -71,3 +71,30 @@ func TestARevokedKeyTakesNoOthersPlace(t *testing.T) {
 		t.Errorf("staged: %+v, error %v; want %s", host.Staged, err, second.PublicKey)
 	}
 }
+
+// TestStrangersLearnNothingOfHostsThatAreRefused: who comes without credentials
+// can hear what all who do so are answered.
+func TestStrangersLearnNothingOfHostsThatAreRefused(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(fleet.NewEnrolmentToken{Host: "web1"})
+	stranger := h.stranger()
+	heard, err := stranger.SubscribeSync("_ENROLL.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	misnamed := newHost(t, token)
+	misnamed.Host = "db1"
+	wantFailure(t, h.ask(misnamed, token.Key).Failure, job.Conflict)
+	answer, err := heard.NextMsg(patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"web1", "db1", "token"} {
+		if bytes.Contains(answer.Data, []byte(word)) {
+			t.Errorf("a stranger hears %s", answer.Data)
+		}
+	}
+}
