@@ -2,8 +2,10 @@ package web
 
 import (
 	"context"
+	"html"
 	"html/template"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -131,6 +133,14 @@ func (r auditRow) Target() string {
 		return userURL(name)
 	}
 	return ""
+}
+
+// jobMention is how details name a job.
+var jobMention = regexp.MustCompile(`\bjob ([0-9A-Z]{26})\b`)
+
+// About is the detail, in which jobs lead to their pages.
+func (r auditRow) About() template.HTML {
+	return template.HTML(jobMention.ReplaceAllString(html.EscapeString(r.Detail), `<a href="/jobs/$1">job $1</a>`)) //nolint:gosec // escaped
 }
 
 // ByURL is the list of what the same person or program did.

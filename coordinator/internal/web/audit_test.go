@@ -42,6 +42,23 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// What a row has to say is on it at every width, and leads on.
+func TestAuditRow(t *testing.T) {
+	w := rich()
+	w.entries = []fleet.AuditEntry{
+		{Number: 2, At: noon.AddDate(0, 0, -1), By: "operator:bob", From: "bus, token re2wfmbiqfwh of operator:local", Action: "borg.archive.extract", Object: "repository/nas",
+			Outcome: "failed", Detail: "host <web1>, job " + string(goodBackup) + ", refused_by_host"},
+		{Number: 1, At: noon.AddDate(-1, 0, 0), Action: "login.failed", Object: "unknown user", Outcome: "refused"},
+	}
+	about := `host &lt;web1&gt;, <a href="/jobs/` + string(goodBackup) + `">job ` + string(goodBackup) + `</a>, refused_by_host`
+	got := w.get(t, "/audit")
+	wantPage(t, "rows", got, http.StatusOK, `<td class="about wide muted">`+about, `<div class="narrow-only muted">`+about, "bus, token re2wfmbiqfwh of operator:local</div>",
+		noon.AddDate(0, 0, -1).Format(">2 Jan 15:04:05<"), noon.AddDate(-1, 0, 0).Format(">2 Jan 2006 15:04:05<"), `<td class="by mid"><span class="muted">–</span></td>`)
+	if strings.Contains(got.Body.String(), `href="/audit?"`) || strings.Contains(got.Body.String(), "</div>· ") {
+		t.Error("a row that nobody is named on leads to nobody")
+	}
+}
+
 func TestPagesTellOfKeys(t *testing.T) {
 	w := rich()
 	w.status.KeysNotExported = []string{"db-main", "nas"}

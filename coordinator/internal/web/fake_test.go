@@ -204,7 +204,7 @@ func (w *world) handler(t testing.TB) http.Handler {
 func (w *world) options() web.Options {
 	return web.Options{
 		Status: w, Jobs: w, Actions: w, Hosts: w, Repositories: w, Feed: w.feed, Logger: hclog.NewNullLogger(),
-		Enroller: w, Remover: w, Sessions: w, Users: w, Tokens: w, Credentials: w, Audit: w,
+		Enroller: w, Remover: w, Sessions: w, Passwords: w, Users: w, Tokens: w, Credentials: w, Audit: w,
 	}
 }
 

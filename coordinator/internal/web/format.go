@@ -23,7 +23,7 @@ func helpers() template.FuncMap {
 		"bytes":   func(n any) string { return human.Bytes(whole(n)) },
 		"number":  func(n any) string { return human.Count(whole(n)) },
 		"seconds": human.Seconds[float64],
-		"prose":   prose, "sentence": sentence, "chip": stateChip, "mark": newChip,
+		"prose":   prose, "sentence": sentence, "unlabelled": unlabelled, "chip": stateChip, "mark": newChip,
 		"hostURL": hostURL, "repoURL": repositoryURL, "jobURL": jobURL, "userURL": userURL,
 		"noun": func(n any, noun string) string { return human.Noun(whole(n), noun) },
 		"none": func() template.HTML { return quietNone },
@@ -73,6 +73,22 @@ func sentence(text string) template.HTML {
 		text = strings.ToUpper(text[:1]) + text[1:]
 	}
 	return prose(text)
+}
+
+var label = regexp.MustCompile(`^([a-z]+(?:_[a-z]+)*): `)
+
+// unlabelled is a field's fault as it stands at that field: what is wrong, not
+// where. "Is too short" begins with the field's name, in words.
+func unlabelled(message string) string {
+	found := label.FindStringSubmatch(message)
+	if found == nil {
+		return message
+	}
+	rest := message[len(found[0]):]
+	if strings.HasPrefix(rest, "is ") || strings.HasPrefix(rest, "must ") {
+		return "the " + strings.ReplaceAll(found[1], "_", " ") + " " + rest
+	}
+	return rest
 }
 
 // instant is how times are told to the script.

@@ -159,13 +159,13 @@ func TestPagesHideWhatWouldBeRefused(t *testing.T) {
 	for _, address := range addresses() {
 		page := rich().as(bus.Viewer).get(t, address).Body.String()
 		for _, form := range action.FindAllString(page, -1) {
-			if !strings.Contains(form, `action="/logout"`) {
+			if !regexp.MustCompile(`action="(/logout|/account/password)"`).MatchString(form) {
 				t.Errorf("%s: a viewer is offered %s", address, form)
 			}
 		}
 		page = rich().as(bus.Operator).get(t, address).Body.String()
 		for _, form := range action.FindAllString(page, -1) {
-			if !regexp.MustCompile(`action="(/logout|/jobs/\w+/(cancel|retry)|/hosts/[\w-]+/backup|/repositories/[\w-]+/run)"`).MatchString(form) {
+			if !regexp.MustCompile(`action="(/logout|/account/password|/jobs/\w+/(cancel|retry)|/hosts/[\w-]+/backup|/repositories/[\w-]+/run)"`).MatchString(form) {
 				t.Errorf("%s: an operator is offered %s", address, form)
 			}
 		}
@@ -179,7 +179,7 @@ func TestPagesHideWhatWouldBeRefused(t *testing.T) {
 	if page := rich().as(bus.Operator).get(t, "/jobs/"+string(initJob)).Body.String(); strings.Contains(page, `/retry"`) {
 		t.Error("an operator is offered to create a repository once more")
 	}
-	wantPage(t, "host of an admin", rich().get(t, "/hosts/web1"), http.StatusOK, `href="/hosts/web1/remove"`, "Back up now", `href="/people"`, "alice</span>")
+	wantPage(t, "host of an admin", rich().get(t, "/hosts/web1"), http.StatusOK, `href="/hosts/web1/remove"`, "Back up now", `href="/people"`, `href="/account"`, "alice</a>")
 }
 
 func TestAdminPagesRefuseOthers(t *testing.T) {

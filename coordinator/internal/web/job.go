@@ -209,6 +209,8 @@ func (p *jobPage) Headline() string {
 		return "No problems found."
 	case p.Kind == job.Init:
 		return "The repository is ready."
+	case p.Kind == job.KeyExport:
+		return "The key left the host encrypted."
 	}
 	return ""
 }

@@ -54,7 +54,7 @@ func (w *world) authenticated(next http.Handler) http.Handler {
 
 // as is the world as somebody of another role sees it.
 func (w *world) as(role bus.Role) *world {
-	w.reader = &fleet.Actor{Name: "operator:" + string(role), Role: role}
+	w.reader = &fleet.Actor{Name: "operator:" + string(role), Role: role, From: "http 192.0.2.1"}
 	if role == "" {
 		w.reader.Name = ""
 	}
@@ -212,4 +212,17 @@ func somebody() people {
 		p.entries = append([]fleet.AuditEntry{e}, p.entries...)
 	}
 	return p
+}
+
+func (w *world) ChangePassword(_ context.Context, by fleet.Actor, old, fresh secret.Value) error {
+	if w.denied != nil {
+		return w.denied
+	}
+	if string(old.Reveal()) != "correct horse" {
+		return job.Invalid("old_password", "is wrong").WithHint("an admin can make a link for a new password")
+	}
+	if len(fresh.Reveal()) < 8 {
+		return job.Invalid("password", "is too short").WithHint("at least 8 characters")
+	}
+	return w.note("password of", by.Name, by.From)
 }

@@ -42,6 +42,16 @@ func (r reader) Rank() bus.Role { return r.actor.Role }
 // services have the rule; here it only keeps buttons away.
 var adminKinds = map[job.Kind]bool{job.Init: true, job.Delete: true, job.KeyExport: true, job.BreakLock: true}
 
+// May says what the reader's role allows.
+func (r reader) May() string { return roleMay[r.actor.Role] }
+
+// HasPassword reports whether the reader is a person, rather than a program or
+// whoever owns the data directory.
+func (r reader) HasPassword() bool {
+	_, person := fleet.UserOf(r.actor.Name)
+	return person && r.actor.Name != fleet.Local
+}
+
 // mayRun reports whether the reader may submit jobs of a kind.
 func (r reader) mayRun(kind job.Kind) bool {
 	return r.Operates() && (r.Administers() || !adminKinds[kind])

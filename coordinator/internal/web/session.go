@@ -177,7 +177,7 @@ func (s *site) setup(w http.ResponseWriter, r *http.Request) {
 func (s *site) useLink(r *http.Request, page *setupPage) (fleet.User, error) {
 	password, again := secret.FromString(r.PostForm.Get("password")), secret.FromString(r.PostForm.Get("again"))
 	if !password.Equal(again) {
-		return fleet.User{}, job.Fail(job.InvalidRequest, "the two passwords differ").WithHint("type the same one twice")
+		return fleet.User{}, passwordsDiffer()
 	}
 	return s.Sessions.UseLink(r.Context(), fromOf(r), r.PathValue("token"), page.Name, password)
 }

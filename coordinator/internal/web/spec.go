@@ -34,6 +34,10 @@ func (p *jobPage) Wishes() []wish {
 		return compactWishes(count("Threshold in percent", spec.Threshold))
 	case job.InitSpec:
 		return compactWishes(text("Encryption", string(spec.Encryption)))
+	case job.RestoreSpec:
+		return restoreWishes(spec)
+	case job.KeyExportSpec:
+		return compactWishes(text("Encrypted to", spec.Recipient))
 	}
 	return nil
 }
@@ -77,6 +81,14 @@ func checkWishes(spec job.CheckSpec) []wish {
 		flag("Data", spec.VerifyData, "every chunk is read and verified"),
 		flag("Archives", spec.RepositoryOnly || spec.MaxDuration > 0, "not checked"), limit,
 	)
+}
+
+func restoreWishes(spec job.RestoreSpec) []wish {
+	paths := wish{"Paths", spec.Paths, true}
+	if len(spec.Paths) == 0 {
+		paths = wish{Label: "Paths", Values: []string{"all"}}
+	}
+	return compactWishes(text("Archive", spec.Archive), paths, text("Into", spec.Target), flag("Files of the same names", spec.Overwrite, "replaced"))
 }
 
 func text(label, value string) wish { return wish{label, nonEmpty(value), true} }

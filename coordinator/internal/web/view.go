@@ -95,6 +95,8 @@ func (s *site) route(u *url.URL, c commands) (builder, bool) {
 		return func(ctx context.Context) (*view, error) { return s.job(ctx, job.ID(name), c, nil) }, true
 	case clean == "/people":
 		return func(ctx context.Context) (*view, error) { return s.people(ctx, c, peopleForms{}) }, true
+	case clean == accountURL:
+		return func(ctx context.Context) (*view, error) { return s.account(ctx, query.Has("changed"), nil), nil }, true
 	case clean == "/audit":
 		return func(ctx context.Context) (*view, error) { return s.audit(ctx, query, c) }, true
 	}
@@ -112,6 +114,8 @@ func actionParent(address string) (string, bool) {
 		depth = 3
 	case "users", "tokens", "credentials":
 		return parent, parent == "/people"
+	case "password":
+		return parent, parent == accountURL
 	case "logout":
 		return "/", parent == ""
 	default:

@@ -61,6 +61,7 @@ type Options struct {
 	Enroller     Enroller
 	Remover      HostRemover
 	Sessions     Sessions
+	Passwords    PasswordChanger
 	Users        UserAdmin
 	Tokens       TokenAdmin
 	Credentials  CredentialAdmin
@@ -123,6 +124,7 @@ func (s *site) inside() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live", s.live)
 	mux.HandleFunc("POST /logout", s.logout)
+	mux.HandleFunc("POST /account/password", s.changePassword)
 	mux.HandleFunc("POST /jobs/{id}/cancel", s.cancel)
 	mux.HandleFunc("POST /jobs/{id}/retry", s.retry)
 	mux.HandleFunc("POST /enrol", s.submitEnrol)
@@ -150,7 +152,7 @@ func (o *Options) complete() error {
 	if o.Status == nil || o.Jobs == nil || o.Actions == nil || o.Hosts == nil || o.Repositories == nil {
 		return errors.New("web: a reader or writer is missing in the options")
 	}
-	if o.Enroller == nil || o.Remover == nil || o.Sessions == nil || o.Users == nil || o.Tokens == nil || o.Credentials == nil || o.Audit == nil {
+	if o.Enroller == nil || o.Remover == nil || o.Sessions == nil || o.Passwords == nil || o.Users == nil || o.Tokens == nil || o.Credentials == nil || o.Audit == nil {
 		return errors.New("web: a part that knows identities is missing in the options")
 	}
 	if o.Feed == nil || o.Logger == nil {

@@ -21,7 +21,7 @@ func addresses() []string {
 	list := []string{
 		"/", "/hosts", "/hosts?show=offline&q=lap", "/hosts/web1", "/hosts/laptop-anna", "/repositories", "/repositories/web1-main",
 		"/repositories/nas", "/enrol", "/enrol?wait=web7&since=1795355000000", "/hosts/web1/remove", "/people", "/people/users/bob",
-		"/people/users/bob/remove", "/people/tokens/T1/remove", "/people/credentials/eve/revoke", "/audit", "/audit?by=operator:alice&verify=1", "/jobs", "/jobs?host=web1&kind=backup&state=running&within=7d", "/jobs?state=nonsense", "/nowhere",
+		"/people/users/bob/remove", "/people/tokens/T1/remove", "/people/credentials/eve/revoke", "/audit", "/audit?by=operator:alice&verify=1", "/account", "/jobs", "/jobs?host=web1&kind=backup&state=running&within=7d", "/jobs?state=nonsense", "/nowhere",
 	}
 	for _, j := range rich().jobs {
 		list = append(list, "/jobs/"+string(j.ID))
@@ -283,7 +283,7 @@ func TestNewRefusesHalfAWorld(t *testing.T) {
 	for name, change := range map[string]func(*web.Options){
 		"status": func(o *web.Options) { o.Status = nil }, "jobs": func(o *web.Options) { o.Jobs = nil }, "actions": func(o *web.Options) { o.Actions = nil },
 		"hosts": func(o *web.Options) { o.Hosts = nil }, "feed": func(o *web.Options) { o.Feed = nil }, "logger": func(o *web.Options) { o.Logger = nil },
-		"enroller": func(o *web.Options) { o.Enroller = nil }, "sessions": func(o *web.Options) { o.Sessions = nil }, "audit": func(o *web.Options) { o.Audit = nil },
+		"enroller": func(o *web.Options) { o.Enroller = nil }, "sessions": func(o *web.Options) { o.Sessions = nil }, "passwords": func(o *web.Options) { o.Passwords = nil }, "audit": func(o *web.Options) { o.Audit = nil },
 	} {
 		options := whole
 		change(&options)
