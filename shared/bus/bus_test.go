@@ -123,11 +123,13 @@ func TestEventIDNamesOneEvent(t *testing.T) {
 	seen := map[string]bool{}
 	for attempt := range 12 {
 		for seq := range 12 {
-			id := bus.EventID(job.Event{Job: "01J", Attempt: attempt, Seq: seq})
-			if seen[id] {
-				t.Errorf("%s names two events", id)
+			for _, journal := range []string{"", "A", "B"} {
+				id := bus.EventID(bus.Event{Event: job.Event{Job: "01J", Attempt: attempt, Seq: seq}, Stamp: bus.Stamp{Journal: journal}})
+				if seen[id] {
+					t.Errorf("%s names two events", id)
+				}
+				seen[id] = true
 			}
-			seen[id] = true
 		}
 	}
 }

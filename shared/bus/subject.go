@@ -88,6 +88,9 @@ func within(inbox, reply string) bool {
 	return strings.HasPrefix(reply, inbox+".") && !strings.ContainsAny(reply, "*> ")
 }
 
-// EventID is the id under which an event is published; the stream and the
-// coordinator recognise repeats by it.
-func EventID(e job.Event) string { return fmt.Sprintf("%s.%d.%d", e.Job, e.Attempt, e.Seq) }
+// EventID is the id under which an event is published; the stream recognises
+// repeats by it. The journal's id makes it one that no other host can guess, and
+// use before.
+func EventID(e Event) string {
+	return fmt.Sprintf("%s.%s.%d.%d", e.Stamp.Journal, e.Job, e.Attempt, e.Seq)
+}

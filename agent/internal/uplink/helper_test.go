@@ -190,8 +190,8 @@ func (f *fixture) told(stream jetstream.Stream) []bus.Event {
 		if err := json.Unmarshal(msg.Data, &event); err != nil {
 			f.t.Fatal(err)
 		}
-		if id := msg.Header.Get(nats.MsgIdHdr); id != bus.EventID(event.Event) {
-			f.t.Errorf("event %s has the message id %q", bus.EventID(event.Event), id)
+		if id := msg.Header.Get(nats.MsgIdHdr); id != bus.EventID(event) {
+			f.t.Errorf("event %s has the message id %q", bus.EventID(event), id)
 		}
 		events = append(events, event)
 	}

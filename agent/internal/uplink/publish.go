@@ -100,7 +100,7 @@ func (u *Uplink) publishAttempt(ctx context.Context, conn *nats.Conn, r attempt.
 		}
 		for _, event := range events {
 			if err := u.publishEvent(ctx, conn, event); err != nil {
-				return fmt.Errorf("event %s: %w", bus.EventID(event.Event), err)
+				return fmt.Errorf("event %s: %w", bus.EventID(event), err)
 			}
 			u.ledger.ack(r.Key, event.Seq, time.Now())
 		}
@@ -113,7 +113,7 @@ func (u *Uplink) publishEvent(ctx context.Context, conn *nats.Conn, event bus.Ev
 		return err
 	}
 	msg := nats.NewMsg(bus.EventSubject(u.options.Host, event.Job))
-	msg.Header.Set(nats.MsgIdHdr, bus.EventID(event.Event))
+	msg.Header.Set(nats.MsgIdHdr, bus.EventID(event))
 	msg.Data = data
 	ctx, cancel := context.WithTimeout(ctx, u.timing.Request)
 	defer cancel()

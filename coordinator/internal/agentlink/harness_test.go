@@ -251,7 +251,7 @@ func event(host string, id job.ID, seq int) bus.Event {
 // tell publishes an event and waits for the stream's confirmation.
 func tell(t testing.TB, connection *nats.Conn, subject string, e bus.Event) {
 	t.Helper()
-	tellRaw(t, connection, subject, bus.EventID(e.Event), encode(t, e))
+	tellRaw(t, connection, subject, bus.EventID(e), encode(t, e))
 }
 
 func tellRaw(t testing.TB, connection *nats.Conn, subject, id string, data []byte) {

@@ -89,7 +89,7 @@ func operator(t testing.TB, b *broker.Broker, role bus.Role) (*nats.Conn, <-chan
 // publish sends an event as an agent does, and returns the stream's answer.
 func publish(t testing.TB, connection *nats.Conn, host string, id job.ID, seq int) jetstream.PubAck {
 	t.Helper()
-	event := job.Event{Job: id, Host: host, Attempt: 1, Seq: seq}
+	event := bus.Event{Event: job.Event{Job: id, Host: host, Attempt: 1, Seq: seq}, Stamp: bus.Stamp{Journal: "journal of " + host}}
 	message := nats.NewMsg(bus.EventSubject(host, id))
 	message.Header.Set(jetstream.MsgIDHeader, bus.EventID(event))
 	message.Data = []byte(`{}`)

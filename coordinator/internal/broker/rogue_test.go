@@ -270,3 +270,20 @@ func TestARefusalIsLoggedOnceAndCountedAlways(t *testing.T) {
 }
 
 func first[A, B any](a A, _ B) A { return a }
+
+// TestNobodySilencesAnotherHost: the stream takes what has an id that it knows
+// for a repeat, whoever sent it. Names of archives give jobs away to whoever
+// shares a repository.
+func TestNobodySilencesAnotherHost(t *testing.T) {
+	b := start(t, broker.Options{})
+	rogue, _ := agent(t, b, "rogue")
+	web1, _ := agent(t, b, "web1")
+	id := job.NewID(time.Now())
+	publish(t, rogue, "rogue", id, 1)
+	if ack := publish(t, web1, "web1", id, 1); ack.Duplicate {
+		t.Error("an event was taken for a repeat of another host's")
+	}
+	if ack := publish(t, web1, "web1", id, 1); !ack.Duplicate {
+		t.Error("a repeat was taken for news")
+	}
+}

@@ -112,7 +112,7 @@ func TestAFullStreamRefusesEventsUntilStoredOnesAreRemoved(t *testing.T) {
 	id := job.NewID(time.Now())
 	send := func(seq int) string {
 		message := nats.NewMsg(bus.EventSubject("web1", id))
-		message.Header.Set(jetstream.MsgIDHeader, bus.EventID(job.Event{Job: id, Attempt: 1, Seq: seq}))
+		message.Header.Set(jetstream.MsgIDHeader, bus.EventID(bus.Event{Event: job.Event{Job: id, Attempt: 1, Seq: seq}}))
 		message.Data = bytes.Repeat([]byte("x"), 16<<10)
 		reply, err := web1.RequestMsg(message, patience)
 		if err != nil {
