@@ -61,17 +61,16 @@ func (f *grantForm) DaysChoices() []choice {
 // Fault is what was wrong with a field.
 func (f *grantForm) Fault(field string) *job.Failure { return faultOf(f.Faults, field) }
 
-// roleMay is what each role allows, in words.
-var roleMay = map[bus.Role]string{
-	bus.Viewer: "reads", bus.Operator: "also runs and cancels jobs", bus.Admin: "also changes everything else",
+var roleMeanings = map[bus.Role]string{
+	bus.Viewer: "viewer: reads", bus.Operator: "operator: also runs and cancels jobs", bus.Admin: "admin: also changes everything else",
 }
 
 // roleChoices is a menu of roles that says what each may do.
 func roleChoices(chosen bus.Role) []choice {
 	list := choices(chosen, "", bus.Roles())
 	for i, c := range list {
-		if may, known := roleMay[bus.Role(c.Value)]; known {
-			list[i].Label = c.Value + ": " + may
+		if meaning, known := roleMeanings[bus.Role(c.Value)]; known {
+			list[i].Label = meaning
 		}
 	}
 	return list

@@ -42,9 +42,6 @@ func (r reader) Rank() bus.Role { return r.actor.Role }
 // services have the rule; here it only keeps buttons away.
 var adminKinds = map[job.Kind]bool{job.Init: true, job.Delete: true, job.KeyExport: true, job.BreakLock: true}
 
-// May says what the reader's role allows.
-func (r reader) May() string { return roleMay[r.actor.Role] }
-
 // HasPassword reports whether the reader is a person, rather than a program or
 // whoever owns the data directory.
 func (r reader) HasPassword() bool {
