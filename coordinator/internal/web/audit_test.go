@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 )
 
 func TestAudit(t *testing.T) {
@@ -74,6 +75,10 @@ func TestPagesTellOfKeys(t *testing.T) {
 	wantPage(t, "sealed", w.get(t, "/repositories/db-main"), http.StatusOK, "only hosts can read it", `href="/hosts/db1"`, "never</span>", "repo key-export db-main --host web1")
 	wantPage(t, "exported", w.get(t, "/repositories/web1-main"), http.StatusOK, "kept here, encrypted", "2 h ago")
 	wantPage(t, "keys", w.get(t, "/hosts/web1"), http.StatusOK, "Enrolled", "UDXU4R…NLCNF4", "XBDOTT…R5QRZM", "DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU")
+	page := w.as(bus.Operator).get(t, "/repositories/db-main").Body.String()
+	if !strings.Contains(page, "An admin can export it.") || strings.Contains(page, "key-export db-main") {
+		t.Error("an operator is shown a command that would be refused")
+	}
 	if strings.Contains(rich().get(t, "/").Body.String(), "never exported") {
 		t.Error("the overview warns of keys although all were exported")
 	}

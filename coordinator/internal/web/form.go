@@ -174,6 +174,9 @@ func (s *site) fillCareForm(ctx context.Context, r fleet.RepositoryView, form *c
 		} else if r.Info == nil && readerOf(ctx).mayRun(job.Init) {
 			form.Kind = job.Init
 		}
+		if form.Host == "" && len(r.SealedFor) > 0 { // no other can open it
+			form.Host = r.SealedFor[0]
+		}
 	}
 	for _, kind := range careKinds {
 		if readerOf(ctx).mayRun(kind) {
