@@ -38,6 +38,7 @@ type service struct {
 	reject   bool              // hellos fail
 	told     chan struct{}     // gets one for every event, when set
 	keys     map[string]string // hosts by public key
+	stuck    string            // host whose hellos are not answered
 }
 
 func newService() *service { return &service{changed: make(chan struct{}), keys: map[string]string{}} }
@@ -78,14 +79,20 @@ func (s *service) until(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-func (s *service) HandleHello(_ context.Context, hello bus.Hello) (bus.HelloReply, error) {
+func (s *service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloReply, error) {
 	var err error
+	stuck := false
 	s.change(func() {
 		s.hellos = append(s.hellos, hello)
+		stuck = hello.Host == s.stuck
 		if s.reject {
 			err = errors.New("the store is closed")
 		}
 	})
+	if stuck {
+		<-ctx.Done()
+		return bus.HelloReply{}, ctx.Err()
+	}
 	return bus.HelloReply{At: time.Unix(1, 0), Verdicts: []bus.Verdict{{Job: "j", Attempt: 1, Action: bus.Keep}}}, err
 }
 

@@ -74,6 +74,7 @@ func NewReceiver(options Options) *Receiver {
 const (
 	helloWorkers = 8
 	helloQueue   = 64  // hellos that wait for one worker
+	hostHellos   = 4   // of them, of one host; it says hello again if it must
 	noticeQueue  = 256 // notices of the system account
 )
 
@@ -128,8 +129,11 @@ func (r *Receiver) subscribe(ctx context.Context, workers *sync.WaitGroup) (stop
 
 // helloQueue starts the workers for hellos and returns what hands them over.
 // All hellos of one host go to the same worker, so that they stay in order.
+// Those of a host that does not wait for its answers are dropped: all hosts
+// come in by one queue, and no one of them may fill it.
 func (r *Receiver) helloQueue(ctx context.Context, workers *sync.WaitGroup) nats.MsgHandler {
 	var queues [helloWorkers]chan *nats.Msg
+	waiting := crowd{count: map[string]int{}}
 	for i := range queues {
 		queues[i] = make(chan *nats.Msg, helloQueue)
 		workers.Go(func() {
@@ -139,17 +143,46 @@ func (r *Receiver) helloQueue(ctx context.Context, workers *sync.WaitGroup) nats
 					return
 				case message := <-queues[i]:
 					r.takeHello(ctx, message)
+					waiting.leave(message.Subject)
 				}
 			}
 		})
 	}
 	return func(message *nats.Msg) {
+		if !waiting.enter(message.Subject) {
+			return
+		}
 		hash := fnv.New32a()
 		hash.Write([]byte(message.Subject))
 		select {
 		case queues[hash.Sum32()%helloWorkers] <- message:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// crowd is how many hellos wait on each subject.
+type crowd struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+// enter reports whether one more may wait.
+func (c *crowd) enter(subject string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count[subject] == hostHellos {
+		return false
+	}
+	c.count[subject]++
+	return true
+}
+
+func (c *crowd) leave(subject string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count[subject]--; c.count[subject] == 0 {
+		delete(c.count, subject)
 	}
 }
 
