@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the whole of borgfleet on this machine, on real data: a coordinator, an
-# agent, a repository, backups, prune, compact, check. Every command is shown
-# as you would type it. Stays up until Ctrl-C; with ONCE=1 it ends by itself.
+# agent, a repository, backups, prune, compact, check, a restore. Every command is
+# shown as you would type it. Stays up until Ctrl-C; with ONCE=1 it ends by itself.
 # Nothing is written outside one temporary directory, which is removed at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
