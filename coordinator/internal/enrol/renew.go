@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"golang.org/x/time/rate"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -40,7 +41,7 @@ func (s *Service) serveRenewal(ctx context.Context, msg *nats.Msg) {
 // hostLimits are those of one host.
 type hostLimits struct {
 	requests *rate.Limiter
-	keys     *rate.Limiter // that it has not had before
+	keys     *rate.Limiter // changes to keys that it has not had before
 }
 
 // limitsOf limits each host by itself. Hosts without an identity do not come
@@ -72,7 +73,7 @@ func (s *Service) renew(ctx context.Context, host string, request bus.RenewReque
 	if request.Confirm {
 		return "", s.options.Registry.ConfirmKey(ctx, host, request)
 	}
-	if err := s.mayChange(ctx, host, request.PublicKey); err != nil {
+	if err := s.mayChange(ctx, host, request); err != nil {
 		return "", err
 	}
 	token, err := s.options.Minter.AuthorizeAgent(host, request.PublicKey) // first: a revoked key must not take another's place
@@ -82,10 +83,11 @@ func (s *Service) renew(ctx context.Context, host string, request bus.RenewReque
 	return token, s.options.Registry.StageKey(ctx, host, request) // the present one again changes nothing
 }
 
-// mayChange limits how often a host comes with a key that it has not had.
-func (s *Service) mayChange(ctx context.Context, name, publicKey string) error {
+// mayChange limits how often a host comes with keys that it has not had.
+func (s *Service) mayChange(ctx context.Context, name string, request bus.RenewRequest) error {
 	host, err := s.options.Registry.Host(ctx, name)
-	known := host.PublicKey == publicKey || host.Staged != nil && host.Staged.PublicKey == publicKey
+	keys := fleet.HostKeys{PublicKey: request.PublicKey, SealKey: request.SealKey, SSHKey: request.SSHKey}
+	known := host.PublicKey == keys.PublicKey || host.Staged != nil && *host.Staged == keys
 	if err == nil && !known && !s.limitsOf(name).keys.Allow() {
 		err = job.Fail(job.TooMany, "host %s changes its keys too often", name).
 			WithHint("try again in an hour, or enrol it again with a token that replaces it")

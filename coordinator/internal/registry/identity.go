@@ -103,8 +103,8 @@ func (r *Registry) checkIdentity(host, publicKey string) error {
 
 // StageKey notes keys that a host wants to change to, so that its agent is known
 // by both its bus identities until [Registry.ConfirmKey]. Keys that were staged
-// before end. The present identity may be asked for again, which changes
-// nothing. Refusals are *job.Failure.
+// before end. The present identity and the staged keys may be asked for again,
+// which changes nothing. Refusals are *job.Failure.
 func (r *Registry) StageKey(_ context.Context, name string, request bus.RenewRequest) error {
 	keys := fleet.HostKeys{PublicKey: request.PublicKey, SealKey: request.SealKey, SSHKey: request.SSHKey}
 	if err := checkKeys(keys); err != nil {
@@ -113,7 +113,7 @@ func (r *Registry) StageKey(_ context.Context, name string, request bus.RenewReq
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	host, err := r.enrolled(name)
-	if err != nil || host.PublicKey == keys.PublicKey {
+	if err != nil || host.PublicKey == keys.PublicKey || host.Staged != nil && *host.Staged == keys {
 		return err
 	}
 	if err := r.checkIdentity(name, keys.PublicKey); err != nil {

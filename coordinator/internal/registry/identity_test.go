@@ -231,6 +231,17 @@ func TestRotation(t *testing.T) {
 	same(t, "newest audit entry", "host:web1 host.key.change host/web1", h.audit(t)[0])
 }
 
+func TestStagingTheSameKeysAgainLeavesNoTrace(t *testing.T) {
+	h, k := newHouse(t), newKeys(t)
+	h.mustEnrol(t, "web1")
+	for range 3 {
+		if err := h.StageKey(t.Context(), "web1", k.renewal()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, "audit", []string{"host:web1 host.key.stage host/web1", "operator:alice host.enrol host/web1"}, h.audit(t))
+}
+
 func TestRotationKeepsWhatIsNotGiven(t *testing.T) {
 	h := newHouse(t)
 	before, after := h.mustEnrol(t, "web1"), newKeys(t)
