@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/agentlink"
+	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -185,6 +186,7 @@ func TestIngestGoesOnWhereTheStoreIs(t *testing.T) {
 		tell(t, web1, subject, event("web1", id, seq))
 	}
 	s.until(t, "first events", func() bool { return len(s.events) == 3 })
+	acknowledged(t, b, 3)
 	stop()
 	tell(t, web1, subject, event("web1", id, 4))
 	web1.Close()
@@ -210,6 +212,29 @@ func TestIngestGoesOnWhereTheStoreIs(t *testing.T) {
 			stop()
 			b.Close()
 		})
+	}
+}
+
+// acknowledged waits until the server knows that events are stored up to a
+// place in the stream: an acknowledgement is not answered.
+func acknowledged(t *testing.T, b *broker.Broker, place uint64) {
+	t.Helper()
+	js, err := jetstream.New(b.Stream())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		consumer, err := js.Consumer(t.Context(), bus.StreamName, bus.ConsumerName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		floor := consumer.CachedInfo().AckFloor.Stream
+		if floor >= place {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("acknowledged up to %d, not %d", floor, place)
+		}
 	}
 }
 
