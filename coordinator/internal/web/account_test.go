@@ -15,7 +15,7 @@ import (
 
 func TestChangePassword(t *testing.T) {
 	w := rich().as(bus.Viewer)
-	wantPage(t, "account", w.get(t, "/account"), http.StatusOK, "<h1>viewer</h1>", "Your role is <b>viewer</b>.", `autocomplete="current-password"`, `aria-current="page">viewer</a>`)
+	wantPage(t, "account", w.get(t, "/account"), http.StatusOK, "<h1>viewer</h1>", "Your role is <b>viewer</b>.", `autocomplete="current-password"`, "borgfleet passwd", `aria-current="page">viewer</a>`)
 	form := url.Values{"old_password": {"correct horse"}, "password": {"battery staple"}, "again": {"battery staple"}}
 	got := w.post(t, "/account/password", form)
 	wantRedirect(t, "changed", got, "/account?changed=1")

@@ -74,6 +74,8 @@ func TestPagesTellOfKeys(t *testing.T) {
 	wantPage(t, "overview", w.get(t, "/"), http.StatusOK, "key was never exported", `href="/repositories/nas"`, "clock</span>", "certificate</span>", "The server&#39;s certificate ends")
 	wantPage(t, "sealed", w.get(t, "/repositories/db-main"), http.StatusOK, "only hosts can read it", `href="/hosts/db1"`, "never</span>", "repo key-export db-main --host web1")
 	wantPage(t, "exported", w.get(t, "/repositories/web1-main"), http.StatusOK, "kept here, encrypted", "2 h ago")
+	w.hosts[3].Staged = &fleet.HostKeys{PublicKey: "UAEXTHOSTKEYXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXSTAGED"}
+	wantPage(t, "staged", w.get(t, "/hosts/web1"), http.StatusOK, "Next bus identity", "UAEXTH…STAGED")
 	wantPage(t, "keys", w.get(t, "/hosts/web1"), http.StatusOK, "Enrolled", "UDXU4R…NLCNF4", "XBDOTT…R5QRZM", "DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU")
 	page := w.as(bus.Operator).get(t, "/repositories/db-main").Body.String()
 	if !strings.Contains(page, "An admin can export it.") || strings.Contains(page, "key-export db-main") {

@@ -178,7 +178,11 @@ type hostKey struct {
 // Keys are the host's public keys; their secret halves have never left it.
 func (p *hostPage) Keys() []hostKey {
 	var list []hostKey
-	for _, key := range []hostKey{{Use: "Bus identity", Whole: p.PublicKey}, {Use: "Sealing key", Whole: p.SealKey}} {
+	keys := []hostKey{{Use: "Bus identity", Whole: p.PublicKey}, {Use: "Sealing key", Whole: p.SealKey}}
+	if p.Staged != nil {
+		keys = append(keys, hostKey{Use: "Next bus identity", Whole: p.Staged.PublicKey})
+	}
+	for _, key := range keys {
 		if n := len(key.Whole); n > 12 {
 			key.Fingerprint = key.Whole[:6] + "…" + key.Whole[n-6:]
 			list = append(list, key)
