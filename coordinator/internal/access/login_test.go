@@ -309,6 +309,9 @@ func TestAttackersDoNotHideRefusals(t *testing.T) {
 	for i := range 100 {
 		_, _ = w.Login(t.Context(), fmt.Sprint("http 10.0.0.", i), "nobody", bad)
 	}
+	for i := range 100 { // from many places
+		w.Refused(fleet.Actor{Name: "operator:eve", From: fmt.Sprint("http 10.0.0.", i)}, "host.remove", "host/web1")
+	}
 	w.Refused(fleet.Actor{Name: "operator:vera"}, "host.add", "host/web1")
 	same(t, "audit", []string{"operator:vera host.add host/web1 refused"}, w.audit(t, "host.add"))
 	w.Flush()

@@ -16,7 +16,8 @@ import (
 // Bounds of what refusals leave in the audit.
 const (
 	refusalWindow = 10 * time.Minute
-	maxRefusals   = 16  // entries at once in a window; as many again at its end
+	maxRefusals   = 128 // entries at once in a window; as many again at its end
+	maxOfOne      = 16  // of them about one actor, so that nobody can hide the others
 	maxObject     = 128 // bytes
 )
 
@@ -73,12 +74,22 @@ func (r *refusals) note(now time.Time, kind refusal, object string) []fleet.Audi
 		r.more[kind]++
 		return entries
 	}
-	if len(r.more) == maxRefusals {
+	if len(r.more) == maxRefusals || r.kindsOf(kind.by) == maxOfOne {
 		r.others[kind.action]++
 		return entries
 	}
 	r.more[kind] = 0
 	return append(entries, kind.entry(now, object, ""))
+}
+
+// kindsOf returns how many kinds of one actor have an entry.
+func (r *refusals) kindsOf(by string) (count int) {
+	for kind := range r.more {
+		if kind.by == by {
+			count++
+		}
+	}
+	return count
 }
 
 // due returns what is to be written when the window is over.
