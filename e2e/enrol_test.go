@@ -70,7 +70,8 @@ func TestBadEnrolmentTokens(t *testing.T) {
 	c, other := harness.StartCoordinator(t), harness.StartCoordinator(t)
 	good := c.EnrolmentToken("web1")
 	spent := c.EnrolmentToken("web2")
-	if r, _ := enroll(t, spent); r.Code != 0 {
+	r, home := enroll(t, spent)
+	if r.Code != 0 {
 		t.Fatalf("enroll: %s%s", r.Stdout, r.Stderr)
 	}
 	var removed struct{ ID, Token string }
@@ -84,13 +85,14 @@ func TestBadEnrolmentTokens(t *testing.T) {
 		token, says string
 		flags       []string
 	}{
-		"truncated":      {good[:len(good)-7], "whole enrolment token", nil},
-		"no token":       {"hello", "whole enrolment token", nil},
-		"spent":          {spent, "used", nil},
-		"removed":        {removed.Token, "does not know", nil},
-		"another CA":     {good, "another authority", []string{"--url", other.Bus}},
-		"nobody there":   {good, "nothing usable answers", []string{"--url", fmt.Sprintf("tls://127.0.0.1:%d", harness.FreePort(t))}},
-		"not a server's": {good, "url", []string{"--url", "gopher://x"}},
+		"truncated":       {good[:len(good)-7], "whole enrolment token", nil},
+		"no token":        {"hello", "whole enrolment token", nil},
+		"spent":           {spent, "used", nil},
+		"removed":         {removed.Token, "does not know", nil},
+		"another CA":      {good, "another authority", []string{"--url", other.Bus}},
+		"nobody there":    {good, "nothing usable answers", []string{"--url", fmt.Sprintf("tls://127.0.0.1:%d", harness.FreePort(t))}},
+		"not a server's":  {good, "url", []string{"--url", "gopher://x"}},
+		"on another host": {good, "is of host web2", []string{"--config", filepath.Join(home, "other.yaml")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, dir := enroll(t, test.token, test.flags...)

@@ -41,12 +41,16 @@ func (c enrollCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	host, says := present.Host, file
+	if host == "" { // the credentials beside it would be overwritten
+		host, says = identity.Owner(filepath.Dir(file))
+	}
 	enrolled, err := identity.Enrol(s.ctx, identity.Enrolment{
-		URL: c.URL, Token: token, Host: present.Host, Data: present.Data, Dir: filepath.Dir(file),
+		URL: c.URL, Token: token, Host: host, Data: present.Data, Dir: filepath.Dir(file),
 		AgentVersion: build.Current().Version, OS: probe.OS(),
 	})
 	if err != nil {
-		return anotherHost(err, present.Host, file)
+		return anotherHost(err, host, says)
 	}
 	configuration, err := c.write(file, text, enrolled)
 	if err != nil {
@@ -105,7 +109,7 @@ func (c enrollCommand) present(file string) (config.Config, []byte, error) {
 func anotherHost(err error, host, file string) error {
 	failure, ok := errors.AsType[*job.Failure](err)
 	if ok && failure.Code == job.Conflict && host != "" && failure.Hint == "" {
-		return failure.WithHint("%s says that this is host %s: make a token for that, or change host there; nothing was changed", file, host)
+		return failure.WithHint("%s is of host %s: make a token for that, or enrol with --config in another directory; nothing was changed", file, host)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,11 +15,15 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
+// credentialsFile is the name of the file, beside agent.yaml.
+const credentialsFile = "agent.creds"
+
 // claims is what we read of a user JWT. Its signature is the bus's to check.
 type claims struct {
 	Subject string `json:"sub"`
-	Issued  int64  `json:"iat"` // Unix seconds
-	Expires int64  `json:"exp"` // 0: never
+	Name    string `json:"name"` // the host's
+	Issued  int64  `json:"iat"`  // Unix seconds
+	Expires int64  `json:"exp"`  // 0: never
 }
 
 var errNoJWT = errors.New("not a JWT")
@@ -56,6 +61,7 @@ The seed below is this host's identity: whoever reads it can speak for it.
 
 // Credentials is what a .creds file says of itself.
 type Credentials struct {
+	Host    string    // whose they are
 	Public  string    // of the bus identity ("U…")
 	Issued  time.Time // zero: not said
 	Expires time.Time // zero: never
@@ -92,6 +98,7 @@ func ReadCredentials(path, host string) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, damaged
 	}
+	c.Host = said.Name
 	if said.Issued > 0 {
 		c.Issued = time.Unix(said.Issued, 0).UTC()
 	}
@@ -99,6 +106,17 @@ func ReadCredentials(path, host string) (Credentials, error) {
 		c.Expires = time.Unix(said.Expires, 0).UTC()
 	}
 	return c, nil
+}
+
+// Owner returns the host whose credentials lie in a directory, and where; empty
+// when there are none.
+func Owner(dir string) (host, path string) {
+	path = filepath.Join(dir, credentialsFile)
+	present, err := ReadCredentials(path, "")
+	if err != nil {
+		return "", ""
+	}
+	return present.Host, path
 }
 
 // CheckCredentials returns nil, or a *job.Failure when the credentials file

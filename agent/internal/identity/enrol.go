@@ -263,7 +263,7 @@ func (e Enrolment) store(answer bus.EnrolAnswer, keys Keys) (Files, error) {
 	if err := keys.install(e.Data); err != nil {
 		return Files{}, err
 	}
-	files := Files{Credentials: filepath.Join(e.Dir, "agent.creds"), Signer: filepath.Join(e.Dir, "signer.pub")}
+	files := Files{Credentials: filepath.Join(e.Dir, credentialsFile), Signer: filepath.Join(e.Dir, "signer.pub")}
 	if answer.CA != "" {
 		files.CA = filepath.Join(e.Dir, "ca.pem")
 		if err := WriteFile(files.CA, []byte(answer.CA), 0o644); err != nil {
