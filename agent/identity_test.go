@@ -143,7 +143,7 @@ func TestEnrollFailsClearly(t *testing.T) {
 	}{
 		"cut token":     {[]string{"--token", token[:40]}, 2, []string{"not a whole enrolment token", "copy all of it"}},
 		"no token":      {nil, 2, []string{"--token"}},
-		"another host":  {[]string{"--token", token, "--config", f.path("db1/agent.yaml")}, 1, []string{"is for host web1", "this is host db1", "nothing was changed"}},
+		"another host":  {[]string{"--token", token, "--config", f.path("db1/agent.yaml")}, 1, []string{"is for host web1", "is of host db1", "nothing was changed"}},
 		"not reachable": {[]string{"--token", token, "--url", "nats://127.0.0.1:1"}, 5, []string{"nothing usable answers at nats://127.0.0.1:1", "firewall"}},
 		"bad file":      {[]string{"--token", token, "--config", f.path("keys/signer.pub")}, 2, []string{"configuration"}},
 		"not writable":  {[]string{"--token", token, "--config", "/proc/nowhere/agent.yaml"}, 1, []string{"/proc/nowhere"}},
