@@ -204,7 +204,7 @@ func TestPagesInABrowser(t *testing.T) {
 	b.do(t, chromedp.WaitVisible(chromedp.CSS(`[role=progressbar], progress`)))
 	b.screenshot(t, "job-light", 1280, "light")
 	b.screenshot(t, "job-phone", 390, "dark")
-	for _, path := range []string{"/hosts", "/hosts/web1", "/hosts/laptop", "/repositories", "/repositories/web-main", "/jobs", "/jobs?state=failed", "/people", "/audit", "/enrol"} {
+	for _, path := range []string{"/hosts", "/hosts/web1", "/hosts/laptop", "/repositories", "/repositories/web-main", "/jobs", "/jobs?state=failed", "/people", "/audit", "/enrol", "/account"} {
 		b.visit(t, c.HTTP+path)
 		name := "page" + strings.NewReplacer("/", "-", "?", "-", "=", "-").Replace(path)
 		b.screenshot(t, name, 1280, "light")

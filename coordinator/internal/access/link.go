@@ -88,7 +88,7 @@ func (s *Service) link(token string) (store.Link, error) {
 }
 
 // UseLink spends a link and sets the password of whom it is for, which ends
-// that user's sessions and logins. The name only matters when the link has
+// that user's sessions and logins, and counts as one. The name only matters when the link has
 // none. Of two who use a link at once one gets a Conflict.
 func (s *Service) UseLink(ctx context.Context, from, token, name string, password secret.Value) (fleet.User, error) {
 	link, err := s.link(token)
@@ -126,8 +126,9 @@ func (s *Service) setUp(by fleet.Actor, link store.Link, name, hash string) (fle
 		return fleet.User{}, job.Fail(job.Conflict, "the set-up was done already, by %s", users[0].Name).
 			WithHint("sign in; if that was not one of you, stop the coordinator and look into its audit")
 	}
+	now := s.now()
 	user := store.User{PasswordHash: hash, User: fleet.User{
-		Name: name, Role: link.Role, CreatedAt: s.now(), CreatedBy: by.Name, HasPassword: true,
+		Name: name, Role: link.Role, CreatedAt: now, CreatedBy: by.Name, HasPassword: true, LastLogin: &now,
 	}}
 	if err := s.checkCredentials(name, link.Role); err != nil {
 		return fleet.User{}, err
@@ -150,7 +151,8 @@ func (s *Service) setPassword(by fleet.Actor, link store.Link, hash string) (fle
 	if err != nil {
 		return fleet.User{}, err
 	}
-	user.PasswordHash, user.HasPassword = hash, true
+	now := s.now()
+	user.PasswordHash, user.HasPassword, user.LastLogin = hash, true, &now
 	changes := append(ends, store.DeleteLink(link.Hash), store.PutUser(user), s.audit(by, "user.password", "user/"+user.Name, "by a one-time link"))
 	if err := s.apply(changes...); err != nil {
 		return fleet.User{}, spent(err)

@@ -38,8 +38,9 @@ func TestSetup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	at := start.Add(time.Hour)
 	same(t, "user", fleet.User{
-		Name: "alice", Role: bus.Admin, CreatedAt: start.Add(time.Hour), CreatedBy: "operator:alice", HasPassword: true,
+		Name: "alice", Role: bus.Admin, CreatedAt: at, CreatedBy: "operator:alice", HasPassword: true, LastLogin: &at,
 	}, made)
 	if _, err := w.Login(t.Context(), "http 10.0.0.2", "alice", good); err != nil {
 		t.Error(err)

@@ -83,7 +83,7 @@ func TestSignInRefuses(t *testing.T) {
 		})
 	}
 	users, err := w.Users(t.Context())
-	if err != nil || len(users) != 1 || users[0].Role != bus.Viewer || users[0].LastLogin != nil {
+	if err != nil || len(users) != 1 || users[0].Role != bus.Viewer || !users[0].LastLogin.Equal(start) {
 		t.Errorf("users %+v, %v; want alice as she was", users, err)
 	}
 	if entries := w.audit(t, "login.failed"); len(entries) != 1 { // the others are counted
