@@ -73,12 +73,9 @@ func (s *crashScene) checkEnd(t *testing.T) {
 		t.Errorf("locks are left: %v", locks)
 	}
 	harness.Eventually(t, "the agent's journal to be empty", func() error {
-		var host struct{ Facts struct{ JournalDepth int } }
-		if err := s.c.Get("/api/v1/hosts/web1", &host); err != nil {
-			return err
-		}
-		if entries, _ := os.ReadDir(filepath.Join(s.agent.Data, "jobs")); len(entries) > 0 {
-			return fmt.Errorf("%d job directories", len(entries))
+		entries, err := filepath.Glob(filepath.Join(s.agent.Data, "jobs", "[^.]*")) // a supervisor stands by in a hidden one
+		if len(entries) > 0 || err != nil {
+			return fmt.Errorf("job directories %v (%v)", entries, err)
 		}
 		return nil
 	})
