@@ -80,7 +80,7 @@ func TestHostShowsItsPresentState(t *testing.T) {
 	backup := func(host, repository string, hour int) fleet.BackupSummary {
 		return fleet.BackupSummary{Host: host, Repository: repository, FinishedAt: start.Add(time.Duration(hour) * time.Hour)}
 	}
-	h.presence["web1"] = start.Add(time.Minute)
+	h.presence.come("web1", start.Add(time.Minute))
 	h.apply(t,
 		store.CreateJob(newJob(0, "web1", "main", job.Running)), store.CreateJob(newJob(1, "web1", "main", job.Sent)),
 		store.CreateJob(newJob(2, "web1", "main", job.Queued)), store.CreateJob(newJob(3, "web1", "main", job.Failed)),
@@ -119,7 +119,7 @@ func TestRemoveHost(t *testing.T) {
 	open := newJob(0, "web1", "main", job.Running)
 	h.apply(t, store.CreateJob(open))
 	h.updates(t)
-	h.presence["web1"] = start
+	h.presence.come("web1", start)
 	if err := h.RemoveHost(t.Context(), bob, "web1"); err != nil {
 		t.Fatal(err)
 	}

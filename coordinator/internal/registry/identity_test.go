@@ -175,7 +175,7 @@ func TestEnrolHostAnew(t *testing.T) {
 	if err := h.StageKey(t.Context(), "web1", staged.renewal()); err != nil {
 		t.Fatal(err)
 	}
-	h.presence["web1"] = start
+	h.presence.come("web1", start)
 	f := facts(start)
 	if err := h.UpdateFacts(t.Context(), "web1", f, before.SealKey); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,14 +36,19 @@ func (r *revoker) RevokeAgent(publicKey string) error {
 }
 
 // presence knows since when hosts are online.
-type presence map[string]time.Time
+type presence struct{ since sync.Map } // time.Time by host
 
-func (p presence) Online(host string) (bool, time.Time) {
-	since, ok := p[host]
-	return ok, since
+func (p *presence) Online(host string) (bool, time.Time) {
+	since, ok := p.since.Load(host)
+	if !ok {
+		return false, time.Time{}
+	}
+	return true, since.(time.Time)
 }
 
-func (p presence) Forget(host string) { delete(p, host) }
+func (p *presence) Forget(host string) { p.since.Delete(host) }
+
+func (p *presence) come(host string, at time.Time) { p.since.Store(host, at) }
 
 // house is a registry with its surroundings.
 type house struct {
@@ -50,7 +56,7 @@ type house struct {
 	store    *store.Store
 	keyring  *registry.Keyring
 	revoker  *revoker
-	presence presence
+	presence *presence
 	feed     *feed.Feed
 	watcher  *feed.Watcher
 	data     string
@@ -75,7 +81,7 @@ func newHouse(t testing.TB) *house {
 		t.Fatal(err)
 	}
 	h := &house{
-		store: s, keyring: registry.NewKeyring(s, v), revoker: &revoker{}, presence: presence{},
+		store: s, keyring: registry.NewKeyring(s, v), revoker: &revoker{}, presence: &presence{},
 		feed: updates, watcher: updates.Watch(), data: data, now: start,
 	}
 	h.restart(t)
