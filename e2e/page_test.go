@@ -280,7 +280,7 @@ func TestAddingAHostOnThePage(t *testing.T) {
 	b.signIn(t, c)
 	b.visit(t, c.HTTP+"/enrol")
 	b.do(t, chromedp.SendKeys(chromedp.CSS(`input[name="host"]`), "web1"), chromedp.Click(chromedp.CSS(`form[action="/enrol"] button`)),
-		chromedp.WaitVisible(chromedp.CSS("main code")))
+		chromedp.WaitVisible(chromedp.CSS(".handed code"))) // which the form's page has not
 	token := regexp.MustCompile(`bfe1_[\w-]+`).FindString(eval[string](t, b, `document.querySelector("main").innerText`))
 	if token == "" {
 		t.Fatalf("the page shows no token:\n%s", eval[string](t, b, `document.querySelector("main").innerText`))
