@@ -3,6 +3,7 @@ package gate
 import (
 	"cmp"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -15,7 +16,7 @@ type rule struct {
 }
 
 // rules is the one place that says who may do what. The actions are named as in
-// the audit. What is not here only reads the fleet, and everybody may who is
+// the audit; some kinds of job need more (see fleet.StartRole). What is not here only reads the fleet, and everybody may who is
 // known at all.
 var rules = map[string]rule{
 	"job.submit": {bus.Operator, "start jobs"},
@@ -48,17 +49,10 @@ var rules = map[string]rule{
 	"audit.verify": {bus.Admin, "check the audit"},
 }
 
-// kinds are the jobs that need more than the other kinds, which need what
-// job.submit needs: they make or destroy a repository's data, its key or its
-// locks.
-var kinds = map[job.Kind]bus.Role{
-	job.Init: bus.Admin, job.Delete: bus.Admin, job.KeyExport: bus.Admin, job.BreakLock: bus.Admin,
-}
-
 // starting returns the rule of an action that starts a job of a kind.
 func starting(action string, kind job.Kind) rule {
 	r := rules[action]
-	if role := kinds[kind]; role != "" {
+	if role := fleet.StartRole(kind); role != r.role {
 		return rule{role, r.words + " of the kind " + string(kind)}
 	}
 	return r

@@ -38,10 +38,6 @@ func (r reader) Who() string {
 // Rank is what the reader may do, in a word.
 func (r reader) Rank() bus.Role { return r.actor.Role }
 
-// adminKinds are jobs that make or end a repository, or take its key out. The
-// services have the rule; here it only keeps buttons away.
-var adminKinds = map[job.Kind]bool{job.Init: true, job.Delete: true, job.KeyExport: true, job.BreakLock: true}
-
 // HasPassword reports whether the reader is a person, rather than a program or
 // whoever owns the data directory.
 func (r reader) HasPassword() bool {
@@ -49,10 +45,9 @@ func (r reader) HasPassword() bool {
 	return person && r.actor.Name != fleet.Local
 }
 
-// mayRun reports whether the reader may submit jobs of a kind.
-func (r reader) mayRun(kind job.Kind) bool {
-	return r.Operates() && (r.Administers() || !adminKinds[kind])
-}
+// mayRun reports whether the reader may submit jobs of a kind. The services
+// hold to the same rule; here it only keeps buttons away.
+func (r reader) mayRun(kind job.Kind) bool { return r.actor.Role.Includes(fleet.StartRole(kind)) }
 
 // needAdmin refuses readers who are not admins the pages that are for them.
 func needAdmin(ctx context.Context) error {
