@@ -39,5 +39,5 @@ func (s *Service) actor(headers micro.Headers) (fleet.Actor, error) {
 	if !known {
 		return fleet.Actor{}, unknown
 	}
-	return fleet.Actor{Name: "operator:" + name, Role: role, From: "bus " + asking.Host}, nil
+	return fleet.Actor{Name: fleet.Person(name), Role: role, From: "bus " + asking.Host}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
@@ -122,7 +123,8 @@ func (c loginCommand) Run(s *session) error {
 	}
 	shown := map[string]any{"name": answer.Name, "role": answer.Role, "url": api.URL(), "expires_at": answer.ExpiresAt, "file": path}
 	return s.show(shown, func() {
-		s.printf("You are %s (%s) at %s until %s.\n", strings.TrimPrefix(answer.Name, "operator:"), answer.Role, api.URL(), date(answer.ExpiresAt))
+		user, _ := fleet.UserOf(answer.Name)
+		s.printf("You are %s (%s) at %s until %s.\n", user, answer.Role, api.URL(), date(answer.ExpiresAt))
 	})
 }
 

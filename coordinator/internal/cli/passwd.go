@@ -2,9 +2,9 @@ package cli
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -29,8 +29,8 @@ func (c passwdCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	name, person := strings.CutPrefix(me.Name, "operator:")
-	if !person || name == "local" {
+	name, person := fleet.UserOf(me.Name)
+	if !person || me.Name == fleet.Local {
 		return console.Usage("%s has no password (sign in as a person first: borgfleet login URL)", me.Name)
 	}
 	old, fresh, err := c.passwords(s, name)
