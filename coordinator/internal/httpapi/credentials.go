@@ -64,12 +64,9 @@ func (a *API) registerCredentials() {
 		summary: "Revoke all credentials of a name", description: "Connections that use them are cut at once.",
 		failures: []job.Failure{{Code: job.NotFound, Message: `there are no credentials of "bob"`, Hint: "borgfleet nats-creds lists them"}},
 	}
-	huma.Register(a.huma, revoke.huma(a), func(ctx context.Context, in *credentialsInput) (*struct{}, error) {
-		if err := a.options.Credentials.RevokeCredentials(ctx, fleet.ActorOf(ctx), in.Name); err != nil {
-			return nil, a.problem(ctx, err)
-		}
-		return nil, nil
-	})
+	huma.Register(a.huma, revoke.huma(a), answerNothing(a, func(ctx context.Context, in *credentialsInput) error {
+		return a.options.Credentials.RevokeCredentials(ctx, fleet.ActorOf(ctx), in.Name)
+	}))
 }
 
 func (a *API) listCredentials(ctx context.Context, _ *struct{}) (*credentialsOutput, error) {

@@ -67,12 +67,9 @@ func (a *API) registerEnrolment() {
 		id: "remove-enrolment-token", method: http.MethodDelete, path: "/enrolment-tokens/{id}", tag: tagEnrolment, status: http.StatusNoContent, needs: bus.Admin,
 		summary: "End an enrolment token", failures: []job.Failure{unknownToken()},
 	}
-	huma.Register(a.huma, remove.huma(a), func(ctx context.Context, in *tokenInput) (*struct{}, error) {
-		if err := a.options.Enrolment.RemoveEnrolmentToken(ctx, fleet.ActorOf(ctx), in.ID); err != nil {
-			return nil, a.problem(ctx, err)
-		}
-		return nil, nil
-	})
+	huma.Register(a.huma, remove.huma(a), answerNothing(a, func(ctx context.Context, in *tokenInput) error {
+		return a.options.Enrolment.RemoveEnrolmentToken(ctx, fleet.ActorOf(ctx), in.ID)
+	}))
 }
 
 func (a *API) listEnrolments(ctx context.Context, _ *struct{}) (*enrolmentsOutput, error) {

@@ -77,7 +77,7 @@ func (a *API) registerHosts() {
 		description: "Its agent is cut off at once and for good, and its open jobs end. Its archives stay.",
 		failures:    []job.Failure{unknownHost()},
 	}
-	huma.Register(a.huma, remove.huma(a), a.removeHost)
+	huma.Register(a.huma, remove.huma(a), answerNothing(a, a.removeHost))
 }
 
 func (a *API) listHosts(ctx context.Context, in *PageQuery) (*hostsOutput, error) {
@@ -105,9 +105,6 @@ func (a *API) addHost(ctx context.Context, in *newHostInput) (*addedHostOutput, 
 	return &addedHostOutput{Location: Prefix + "/hosts/" + host.Name, Body: completeHost(host)}, nil
 }
 
-func (a *API) removeHost(ctx context.Context, in *hostInput) (*struct{}, error) {
-	if err := a.options.Hosts.RemoveHost(ctx, fleet.ActorOf(ctx), in.Host); err != nil {
-		return nil, a.problem(ctx, err)
-	}
-	return nil, nil
+func (a *API) removeHost(ctx context.Context, in *hostInput) error {
+	return a.options.Hosts.RemoveHost(ctx, fleet.ActorOf(ctx), in.Host)
 }

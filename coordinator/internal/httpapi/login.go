@@ -82,7 +82,7 @@ func (a *API) registerLogin() {
 		id: "logout", method: http.MethodPost, path: "/logout", tag: tagLogin, status: http.StatusNoContent,
 		summary: "End the login that this request comes with", description: "A token that was not made by POST /login is not ended so: DELETE /tokens/{id} does that.",
 	}
-	huma.Register(a.huma, logout.huma(a), a.logout)
+	huma.Register(a.huma, logout.huma(a), answerNothing(a, a.logout))
 	password := operation{
 		id: "change-password", method: http.MethodPost, path: "/password", tag: tagLogin, status: http.StatusNoContent,
 		summary:     "Change one's own password",
@@ -93,7 +93,7 @@ func (a *API) registerLogin() {
 			{Code: job.TooMany, Message: "there were too many attempts to sign in", Hint: "wait a minute"},
 		},
 	}
-	huma.Register(a.huma, password.huma(a), a.changePassword)
+	huma.Register(a.huma, password.huma(a), answerNothing(a, a.changePassword))
 	whoAmI := operation{
 		id: "who-am-i", method: http.MethodGet, path: "/whoami", tag: tagLogin, status: http.StatusOK,
 		summary: "Tell who the caller is", answer: WhoAmI{Name: "operator:alice", Role: bus.Operator, From: "http 10.0.0.7"},
@@ -117,17 +117,10 @@ func (a *API) login(ctx context.Context, in *newLoginInput) (*loginOutput, error
 	return &loginOutput{Body: Login{Token: string(token.Reveal()), ExpiresAt: record.ExpiresAt, Name: actor.Name, Role: actor.Role}}, nil
 }
 
-func (a *API) logout(ctx context.Context, in *rawInput) (*struct{}, error) {
-	if err := a.options.Logins.EndSession(in.writer, in.request); err != nil {
-		return nil, a.problem(ctx, err)
-	}
-	return nil, nil
+func (a *API) logout(_ context.Context, in *rawInput) error {
+	return a.options.Logins.EndSession(in.writer, in.request)
 }
 
-func (a *API) changePassword(ctx context.Context, in *newPasswordInput) (*struct{}, error) {
-	err := a.options.Logins.ChangePassword(ctx, fleet.ActorOf(ctx), secret.FromString(in.Body.Old), secret.FromString(in.Body.New))
-	if err != nil {
-		return nil, a.problem(ctx, err)
-	}
-	return nil, nil
+func (a *API) changePassword(ctx context.Context, in *newPasswordInput) error {
+	return a.options.Logins.ChangePassword(ctx, fleet.ActorOf(ctx), secret.FromString(in.Body.Old), secret.FromString(in.Body.New))
 }

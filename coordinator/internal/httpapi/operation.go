@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -107,5 +108,15 @@ func (o operation) documentFailures(op *huma.Operation, registry huma.Registry) 
 	if o.request != nil {
 		document(notJSON())
 		document(newProblem(http.StatusRequestTimeout, job.Fail(job.InvalidRequest, "request body read timeout")))
+	}
+}
+
+// answerNothing is the handler of a call whose only answer is that it went well.
+func answerNothing[In any](a *API, do func(ctx context.Context, in *In) error) func(context.Context, *In) (*struct{}, error) {
+	return func(ctx context.Context, in *In) (*struct{}, error) {
+		if err := do(ctx, in); err != nil {
+			return nil, a.problem(ctx, err)
+		}
+		return nil, nil
 	}
 }

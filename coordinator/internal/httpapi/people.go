@@ -109,12 +109,9 @@ func (a *API) registerPeople() {
 		id: "remove-user", method: http.MethodDelete, path: "/users/{user}", tag: tagPeople, status: http.StatusNoContent, needs: bus.Admin,
 		summary: "Remove a person", description: "Sessions and logins end at once.", failures: []job.Failure{unknownUser(), lastAdmin()},
 	}
-	huma.Register(a.huma, remove.huma(a), func(ctx context.Context, in *userInput) (*struct{}, error) {
-		if err := a.options.People.RemoveUser(ctx, fleet.ActorOf(ctx), in.User); err != nil {
-			return nil, a.problem(ctx, err)
-		}
-		return nil, nil
-	})
+	huma.Register(a.huma, remove.huma(a), answerNothing(a, func(ctx context.Context, in *userInput) error {
+		return a.options.People.RemoveUser(ctx, fleet.ActorOf(ctx), in.User)
+	}))
 }
 
 // setupLink is where a link's secret is used.

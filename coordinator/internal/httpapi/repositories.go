@@ -104,7 +104,7 @@ func (a *API) registerRepositories() {
 		description: "A repository with open jobs is not removed. What is on its disk stays; its passphrase is forgotten.",
 		failures:    []job.Failure{unknownRepository(), {Code: job.Conflict, Message: `repository "web1-main" has open jobs`, Hint: "cancel them, or wait for them"}},
 	}
-	huma.Register(a.huma, remove.huma(a), a.removeRepository)
+	huma.Register(a.huma, remove.huma(a), answerNothing(a, a.removeRepository))
 }
 
 func (a *API) listRepositories(ctx context.Context, in *PageQuery) (*repositoriesOutput, error) {
@@ -150,9 +150,6 @@ func (a *API) sealPassphrase(ctx context.Context, in *sealInput) (*repositoryOut
 	return &repositoryOutput{Body: completeRepository(repository)}, nil
 }
 
-func (a *API) removeRepository(ctx context.Context, in *repositoryInput) (*struct{}, error) {
-	if err := a.options.Repositories.RemoveRepository(ctx, fleet.ActorOf(ctx), in.Repository); err != nil {
-		return nil, a.problem(ctx, err)
-	}
-	return nil, nil
+func (a *API) removeRepository(ctx context.Context, in *repositoryInput) error {
+	return a.options.Repositories.RemoveRepository(ctx, fleet.ActorOf(ctx), in.Repository)
 }

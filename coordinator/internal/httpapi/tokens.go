@@ -68,12 +68,9 @@ func (a *API) registerTokens() {
 		id: "remove-token", method: http.MethodDelete, path: "/tokens/{id}", tag: tagTokens, status: http.StatusNoContent, needs: bus.Admin,
 		summary: "End an API token", failures: []job.Failure{unknownToken()},
 	}
-	huma.Register(a.huma, remove.huma(a), func(ctx context.Context, in *tokenInput) (*struct{}, error) {
-		if err := a.options.Tokens.RemoveToken(ctx, fleet.ActorOf(ctx), in.ID); err != nil {
-			return nil, a.problem(ctx, err)
-		}
-		return nil, nil
-	})
+	huma.Register(a.huma, remove.huma(a), answerNothing(a, func(ctx context.Context, in *tokenInput) error {
+		return a.options.Tokens.RemoveToken(ctx, fleet.ActorOf(ctx), in.ID)
+	}))
 }
 
 func (a *API) listTokens(ctx context.Context, _ *struct{}) (*tokensOutput, error) {
