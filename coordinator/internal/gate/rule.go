@@ -16,8 +16,8 @@ type rule struct {
 }
 
 // rules is the one place that says who may do what. The actions are named as in
-// the audit; some kinds of job need more (see fleet.StartRole). What is not here only reads the fleet, and everybody may who is
-// known at all.
+// the audit; some kinds of job need more (see fleet.StartRole). What is not here
+// only reads the fleet, and everybody may who is known at all.
 var rules = map[string]rule{
 	"job.submit": {bus.Operator, "start jobs"},
 	"job.cancel": {bus.Operator, "cancel jobs"},
