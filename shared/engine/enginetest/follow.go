@@ -96,9 +96,11 @@ func outputNobodyReads(t *testing.T, x engine.Executor) {
 }
 
 func signalsReachGroup(t *testing.T, x engine.Executor) {
+	// The parent's trap comes first: "ready" is said by the child, and has to
+	// mean that both are.
 	Start(t, x, Shell("job.1", `
-		sh -c 'trap "echo child; exit 0" TERM; echo ready; while :; do sleep 0.05; done' &
 		trap 'wait; echo parent; exit 3' TERM
+		sh -c 'trap "echo child; exit 0" TERM; echo ready; while :; do sleep 0.05; done' &
 		wait`), secret.Value{})
 	said(t, x, "job.1", "ready")
 	if err := x.Signal(t.Context(), "job.1", process.Terminate); err != nil {
