@@ -26,6 +26,7 @@ const (
 // [Envelope].
 type Order struct {
 	Host       string          `json:"host"`
+	Instance   string          `json:"instance"` // the agent's process that it is for, see Hello
 	Job        job.ID          `json:"job"`
 	Attempt    int             `json:"attempt"`
 	IssuedAt   time.Time       `json:"issued_at"`
@@ -36,6 +37,7 @@ type Order struct {
 	Archive    string          `json:"archive,omitempty"`    // the archive's full name, for a backup
 	Baseline   *job.Baseline   `json:"baseline,omitempty"`   // null: no percentage
 	Passphrase *secret.Sealed  `json:"passphrase,omitempty"` // null: the repository has none
+	Timeout    int             `json:"timeout,omitempty"`    // seconds that borg may run; 0: no limit
 }
 
 // OrderReply is a host's answer, given after the order, or its refusal, is in
@@ -44,6 +46,10 @@ type OrderReply struct {
 	Accepted bool         `json:"accepted"`
 	Stamp    Stamp        `json:"stamp"`
 	Failure  *job.Failure `json:"failure,omitempty"` // why not; also told as a finished event
+	// Over is the finished event, without its lists, of an attempt that ran, was
+	// told, stored and forgotten before this order came: the coordinator asks
+	// for it again because its database was restored from an older copy.
+	Over *job.Event `json:"over,omitempty"`
 }
 
 // Stamp is a moment in the life of an agent's journal. Within one journal the
@@ -57,7 +63,18 @@ type Stamp struct {
 // Event is a job event as an agent publishes it.
 type Event struct {
 	job.Event
-	Stamp Stamp `json:"stamp"`
+	Stamp  Stamp   `json:"stamp"`
+	Origin *Origin `json:"origin,omitempty"` // accepted, finished
+}
+
+// Origin says what an attempt is of. With it a coordinator whose database was
+// restored from an older copy takes in jobs that it does not know any more.
+type Origin struct {
+	Kind       job.Kind        `json:"kind"`
+	Repository string          `json:"repository"`
+	Spec       json.RawMessage `json:"spec,omitempty"` // left out of finished when it is large
+	Archive    string          `json:"archive,omitempty"`
+	SentAt     time.Time       `json:"sent_at"`
 }
 
 // StreamEvent is an event as it is read from the stream. Sequence is its place
@@ -89,6 +106,7 @@ type CancelReply struct {
 // Hello tells the coordinator what a host is and which attempts it knows.
 type Hello struct {
 	Host         string        `json:"host"`
+	Instance     string        `json:"instance"` // random, of this run of the agent
 	AgentVersion string        `json:"agent_version"`
 	BorgVersion  string        `json:"borg_version"` // empty: no usable borg, see BorgFailure
 	BorgFailure  *job.Failure  `json:"borg_failure,omitempty"`
@@ -115,6 +133,14 @@ type HostAttempt struct {
 type HelloReply struct {
 	At       time.Time `json:"at"` // the coordinator's clock
 	Verdicts []Verdict `json:"verdicts"`
+	// Refused says why the coordinator does not work with this run of the agent:
+	// another one with the same identity is there. There are no verdicts then.
+	Refused *job.Failure `json:"refused,omitempty"`
+}
+
+// Presence is a run of an agent's answer to the question whether it is there.
+type Presence struct {
+	Instance string `json:"instance"`
 }
 
 // Verdict is what the coordinator says of one attempt.

@@ -38,6 +38,12 @@ func OrderSubject(host string) string { return Prefix + ".cmd." + host + ".order
 // CancelSubject is where a host takes cancellations (request and reply).
 func CancelSubject(host string) string { return Prefix + ".cmd." + host + ".cancel" }
 
+// PresenceSubject is where one run of a host's agent answers whether it is
+// there (request and reply).
+func PresenceSubject(host, instance string) string {
+	return Prefix + ".cmd." + host + ".presence." + instance
+}
+
 // HelloSubject is where a host says hello (request and reply).
 func HelloSubject(host string) string { return Prefix + ".agent." + host + ".hello" }
 

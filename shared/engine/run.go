@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/borgfleet/borgfleet/shared/borg"
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/process"
 )
@@ -94,6 +95,7 @@ func (r *run) start(ctx context.Context, argv, environ []string) (*job.Failure, 
 	if err != nil || started.PID == 0 { // 0: it is lost, which is found out by following
 		return nil, err
 	}
+	fault.Point(fault.BorgStarted)
 	r.logger.Debug("borg runs", "pid", started.PID)
 	return nil, r.record(ctx, job.Event{Type: job.EventStarted, At: started.At, State: job.Running, PID: started.PID})
 }
@@ -209,6 +211,7 @@ func (r *run) finish(ctx context.Context, o job.Outcome, at time.Time) error {
 	if at.IsZero() {
 		at = time.Now()
 	}
+	fault.Point(fault.BorgEnded)
 	r.logger.Debug("attempt ended", "state", string(o.State))
 	return r.record(ctx, job.Event{
 		Type: job.EventFinished, At: at, State: o.State, Result: o.Result, Failure: o.Failure,

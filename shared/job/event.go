@@ -123,6 +123,8 @@ type Request struct {
 	Repository     string          `json:"repository,omitempty"`
 	Spec           json.RawMessage `json:"spec,omitempty"` // decoded by Kind, see ParseSpec
 	Plan           string          `json:"plan,omitempty"`
+	Timeout        int             `json:"timeout,omitempty"`         // seconds that an attempt may run; 0 means the coordinator's limit
+	ExpiresIn      int             `json:"expires_in,omitempty"`      // seconds in which a host must have accepted it; 0 means the coordinator's limit
 	MaxAttempts    int             `json:"max_attempts,omitempty"`    // 0 means the kind's default; at most 10
 	Priority       int             `json:"priority,omitempty"`        // higher goes first; -100 to 100
 	IdempotencyKey string          `json:"idempotency_key,omitempty"` // the same key returns the same job

@@ -18,6 +18,9 @@ type Job struct {
 	MaxAttempts int        `json:"max_attempts"`
 	Priority    int        `json:"priority"` // higher goes first; -100 to 100
 	RetryAt     *time.Time `json:"retry_at"` // queued after a failed attempt: when the next may begin
+	// ExpiresAt is when the job expires, if no host has accepted it by then.
+	ExpiresAt   *time.Time `json:"expires_at"`
+	Timeout     int        `json:"timeout"` // seconds that an attempt may run; 0: no limit
 	SubmittedBy string     `json:"submitted_by"`
 	SubmittedAt time.Time  `json:"submitted_at"`
 	StartedAt   *time.Time `json:"started_at"`  // when borg's process of the last attempt was started
@@ -123,6 +126,8 @@ type Result struct {
 	FreedBytes      *int64          `json:"freed_bytes,omitempty"`      // compact; null when borg did not say
 	Target          string          `json:"target,omitempty"`           // restore: the directory written to, without symbolic links
 	KeyExport       string          `json:"key_export,omitempty"`       // key-export: borg's key as an armoured age file
+	Locks           []Lock          `json:"locks,omitempty"`            // break-lock: who held the repository's lock
+	Broken          bool            `json:"broken,omitempty"`           // break-lock: the lock was removed
 }
 
 // Bounds that keep a result below the bus's message size.
@@ -139,6 +144,24 @@ func (r *Result) SetRatios() {
 		r.DeduplicationRatio = float64(r.DeduplicatedSize) / float64(r.OriginalSize)
 	}
 }
+
+// Lock is one holder of a repository's lock.
+type Lock struct {
+	Holder    string   `json:"holder"`    // as borg wrote it: host id and process
+	PID       int      `json:"pid"`       // of its process
+	Exclusive bool     `json:"exclusive"` // else it is shared
+	Process   Vitality `json:"process"`
+}
+
+// Vitality says whether a process lives.
+type Vitality string
+
+// What can be known of a lock's holder from where the job runs.
+const (
+	Alive   Vitality = "alive"
+	Dead    Vitality = "dead"    // it was a process of this host, and is gone
+	Unknown Vitality = "unknown" // it is, or was, a process of another host
+)
 
 // Archive is one line of a repository's list.
 type Archive struct {

@@ -95,6 +95,13 @@ type KeyExportSpec struct {
 	Recipient string `json:"recipient"` // of age: age1…
 }
 
+// BreakLockSpec removes the repository's lock and that of borg's cache, if the
+// process that held it is known to be gone (borg break-lock).
+type BreakLockSpec struct {
+	Force  bool `json:"force,omitempty"`   // also a lock whose holder may live: a person has made sure
+	DryRun bool `json:"dry_run,omitempty"` // only say who holds it
+}
+
 // Kind implements [Spec].
 func (InitSpec) Kind() Kind { return Init }
 

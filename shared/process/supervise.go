@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borgfleet/borgfleet/shared/fault"
 )
 
 // lockFD is where a supervisor finds the lock of its directory.
@@ -82,11 +84,13 @@ func supervise(dir directory) error {
 	}
 	catch(ignored()...)
 	warnings := prioritise(order.Nice, order.IOPriority)
+	fault.Point(fault.StartMarked)
 	at := time.Now()
 	pid, failure := order.start(outputs)
 	if failure != nil {
 		return dir.settle(*failure)
 	}
+	fault.Point(fault.StartUntold)
 	if who, err := identify(pid, at.UTC()); err == nil {
 		who.Warnings = warnings
 		_ = mark(marker, who) // it is found without, see search
@@ -97,6 +101,7 @@ func supervise(dir directory) error {
 	dir.makeRoom()
 	end := wait(pid, at)
 	sealing.finish()
+	fault.Point(fault.ExitUntold)
 	return dir.settle(end)
 }
 

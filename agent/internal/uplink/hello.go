@@ -12,6 +12,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/fault"
 )
 
 // minFollowUp is the first wait for a verdict that was not ready yet; it doubles.
@@ -97,6 +98,7 @@ func (g *greeter) news() bool {
 func (g *greeter) next(ctx context.Context) time.Duration {
 	reply, err := g.say(ctx)
 	if err == nil {
+		fault.Point(fault.VerdictRead)
 		err = g.options.Handler.Settle(ctx, reply.Verdicts)
 	}
 	if err != nil {

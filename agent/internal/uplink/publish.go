@@ -13,6 +13,8 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/fault"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 const (
@@ -99,8 +101,14 @@ func (u *Uplink) publishAttempt(ctx context.Context, conn *nats.Conn, r attempt.
 			return err
 		}
 		for _, event := range events {
+			if event.Type == job.EventFinished {
+				fault.Point(fault.FinishedJournaled)
+			}
 			if err := u.publishEvent(ctx, conn, event); err != nil {
 				return fmt.Errorf("event %s: %w", bus.EventID(event), err)
+			}
+			if event.Type == job.EventFinished {
+				fault.Point(fault.FinishedPublished)
 			}
 			u.ledger.ack(r.Key, event.Seq, time.Now())
 		}

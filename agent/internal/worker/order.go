@@ -9,6 +9,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/borg"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -32,11 +33,13 @@ func (w *Worker) Order(ctx context.Context, envelope bus.Envelope) (bus.OrderRep
 		}
 		return w.turnAway(bus.ErrStale)
 	}
+	fault.Point(fault.OrderRead)
 	refusal := w.check(order)
 	reply, fresh, err := w.options.Journal.Accept(order, refusal, w.first(order, refusal))
 	if err != nil || !fresh {
 		return reply, err
 	}
+	fault.Point(fault.OrderJournaled)
 	w.changed()
 	if refusal != nil {
 		w.logger.Warn("refused an order", "job", key, "kind", order.Kind, "err", refusal)

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/fault"
 )
 
 // Settings of the ingest.
@@ -116,6 +117,7 @@ func (r *Receiver) store(ctx context.Context, messages []jetstream.Msg) error {
 		}
 		events = append(events, event)
 	}
+	fault.Point(fault.EventRead)
 	for backoff := minBackoff; len(events) > 0; {
 		err := r.Ingest.HandleEvents(ctx, events)
 		if err == nil {
@@ -128,6 +130,7 @@ func (r *Receiver) store(ctx context.Context, messages []jetstream.Msg) error {
 		backoff = wait(ctx, backoff)
 		r.each(messages, jetstream.Msg.InProgress)
 	}
+	fault.Point(fault.EventStored)
 	r.each(messages, jetstream.Msg.Ack)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -74,6 +75,7 @@ func (s *Service) cancelQueued(b *batch, e *entry, why *job.Failure) {
 
 // tellCancel tells a host to end an attempt.
 func (s *Service) tellCancel(ctx context.Context, host string, id job.ID, attempt int) error {
+	fault.Point(fault.CancelStored)
 	limited, done := context.WithTimeout(ctx, bus.RequestTimeout)
 	defer done()
 	_, err := s.options.Link.Cancel(limited, host, bus.Cancel{Job: id, Attempt: attempt})

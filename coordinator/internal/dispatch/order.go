@@ -11,6 +11,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -27,6 +28,7 @@ func (s *Service) delivery(id job.ID, attempt int, cancelFirst bool) func(contex
 		if e == nil || e.job.Attempt != attempt {
 			return
 		}
+		fault.Point(fault.OrderStored)
 		host := e.job.Host
 		order, err := s.order(ctx, e)
 		if err != nil {
@@ -42,6 +44,7 @@ func (s *Service) delivery(id job.ID, attempt int, cancelFirst bool) func(contex
 		limited, done := context.WithTimeout(ctx, bus.RequestTimeout)
 		defer done()
 		reply, err := s.options.Link.Order(limited, host, order)
+		fault.Point(fault.OrderReplied)
 		switch {
 		case ctx.Err() != nil: // stopping: the next life settles it
 		case err != nil:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -70,6 +71,7 @@ func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Cha
 		}
 		return job.Job{}, s.failure("submit job", err)
 	}
+	fault.Point(fault.SubmitStored)
 	s.logger.Info("job submitted", "job", j.ID, "host", j.Host, "repo", j.Repository, "kind", j.Kind, "by", by.Name)
 	return j, nil
 }

@@ -57,7 +57,7 @@ func TestSubmitAnswersWithTheJobOfTheContract(t *testing.T) {
 	at, _ := got["submitted_at"].(string)
 	want := map[string]any{
 		"id": id, "kind": "backup", "host": "web1", "repository": "main", "plan": "web1-daily",
-		"state": "queued", "reason": "", "attempt": 0.0, "max_attempts": 2.0, "priority": 7.0, "retry_at": nil,
+		"state": "queued", "reason": "", "attempt": 0.0, "max_attempts": 2.0, "priority": 7.0, "retry_at": nil, "expires_at": nil, "timeout": 0.0,
 		"submitted_by": "operator:local", "submitted_at": at, "started_at": nil, "finished_at": nil,
 		"spec":     map[string]any{"paths": []any{"/etc", "/var/www"}, "exclude": []any{"*.log"}, "compression": "zstd,3"},
 		"progress": nil, "result": nil, "failure": nil, "cancel_requested": false, "attempts": []any{},

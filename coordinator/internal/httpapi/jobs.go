@@ -25,6 +25,8 @@ type SubmitJob struct {
 	Repository     string   `json:"repository,omitempty" maxLength:"200" doc:"on which repository"`
 	Spec           specBody `json:"spec,omitempty" doc:"the details; which fields there are follows from the kind"`
 	Plan           string   `json:"plan,omitempty" maxLength:"200" doc:"the plan that this belongs to"`
+	Timeout        int      `json:"timeout,omitempty" minimum:"0" doc:"seconds that an attempt may run; 0 or left out: the coordinator's limit"`
+	ExpiresIn      int      `json:"expires_in,omitempty" minimum:"0" doc:"seconds in which a host must have accepted it, else it expires; 0 or left out: the coordinator's limit"`
 	MaxAttempts    int      `json:"max_attempts,omitempty" minimum:"0" maximum:"10" doc:"tries in all; 0 or left out: the kind's own default"`
 	Priority       int      `json:"priority,omitempty" minimum:"-100" maximum:"100" doc:"higher goes first"`
 	IdempotencyKey string   `json:"idempotency_key,omitempty" maxLength:"200" doc:"the same key gets the same job, so that a request may be repeated"`
@@ -150,6 +152,7 @@ func (a *API) submitJob(ctx context.Context, in *submitInput) (*submittedOutput,
 	stored, err := a.options.Jobs.Submit(ctx, fleet.ActorOf(ctx), job.Request{
 		Host: in.Body.Host, Kind: job.Kind(in.Body.Kind), Repository: in.Body.Repository,
 		Spec: in.Body.Spec.RawMessage, Plan: in.Body.Plan, MaxAttempts: in.Body.MaxAttempts,
+		Timeout: in.Body.Timeout, ExpiresIn: in.Body.ExpiresIn,
 		Priority: in.Body.Priority, IdempotencyKey: key,
 	})
 	if err != nil {
