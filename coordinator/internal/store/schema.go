@@ -11,7 +11,7 @@ import (
 
 // Buckets of the file. Keys that consist of two parts are joined by a NUL.
 const (
-	bucketMeta              = "meta"               // schema, sequence, stream
+	bucketMeta              = "meta"               // schema, sequence, stream, restored
 	bucketJobs              = "jobs"               // id → job
 	bucketJobIndex          = "job_index"          // field NUL value NUL id → nothing
 	bucketJobsFinished      = "jobs_finished"      // time of finish, id → state
@@ -62,6 +62,7 @@ const (
 	metaSchema   = "schema"
 	metaSequence = "sequence"
 	metaStream   = "stream"
+	metaRestored = "restored" // JSON, unlike the numbers above
 )
 
 // migration brings the schema from the version before it to its own.
