@@ -78,6 +78,7 @@ func Main(m *testing.M) int {
 	if b := builds.binaries; b != nil {
 		_ = os.RemoveAll(b.dir)
 	}
+	removeNATSServer()
 	return code
 }
 
