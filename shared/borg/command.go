@@ -14,6 +14,11 @@ import (
 // from which the next one goes on (borg's default is 1800).
 const checkpointInterval = 300
 
+// listedStatus are the files that a backup lists, if it lists files: added,
+// modified, changed while they were read, unreadable. Unchanged ones would cost
+// 30 µs and 90 bytes each, in every backup.
+const listedStatus = "AMCE"
+
 // Task is one thing for borg to do, and what is known about it beforehand.
 type Task struct {
 	Kind       job.Kind
@@ -171,6 +176,9 @@ func backupOptions(spec job.BackupSpec) []string {
 	}
 	if spec.NumericIDs {
 		options = append(options, "--numeric-ids")
+	}
+	if spec.ListFiles {
+		options = append(options, "--list", "--filter="+listedStatus)
 	}
 	for _, pattern := range spec.Exclude {
 		options = append(options, "--exclude="+pattern)

@@ -24,12 +24,12 @@ func TestCommand(t *testing.T) {
 			want: "borg create --log-json --lock-wait=60 --json --progress --checkpoint-interval=300 -- /srv/lab/repo::web1-2026-11-22T02:00:00 /etc /-n"},
 		"backup with everything": {
 			spec: job.BackupSpec{Paths: []string{"/a b"}, Exclude: []string{"-x", "*.log"}, Compression: "zstd,3", Comment: "{now}",
-				ExcludeCaches: true, OneFileSystem: true, NumericIDs: true, UploadLimit: 10},
+				ExcludeCaches: true, OneFileSystem: true, NumericIDs: true, UploadLimit: 10, ListFiles: true},
 			edit: func(_ *borg.Task, env *borg.Environment) {
 				*env = borg.Environment{Binary: "/opt/borg", LockWait: 1500 * time.Millisecond, UploadLimit: 100, RemotePath: "/opt/borg"}
 			},
 			want: "/opt/borg create --log-json --lock-wait=2 --remote-path=/opt/borg --upload-ratelimit=10 --json --progress --checkpoint-interval=300 " +
-				"--compression=zstd,3 '--comment={{now}}' --exclude-caches --one-file-system --numeric-ids --exclude=-x '--exclude=*.log' " +
+				"--compression=zstd,3 '--comment={{now}}' --exclude-caches --one-file-system --numeric-ids --list --filter=AMCE --exclude=-x '--exclude=*.log' " +
 				"-- /srv/lab/repo::web1-2026-11-22T02:00:00 '/a b'"},
 		"backup below the host's limit": {spec: job.BackupSpec{Paths: []string{"/a"}, UploadLimit: 500},
 			edit: func(_ *borg.Task, env *borg.Environment) { env.UploadLimit = 100 },

@@ -129,6 +129,7 @@ func goodScenarios() []scenario {
 		{name: "init", spec: job.InitSpec{}, fresh: true, state: job.Succeeded},
 		{name: "backup", spec: job.BackupSpec{Paths: []string{"/data"}, Comment: "before {the} move", Compression: "zstd,3",
 			Exclude: []string{"-*.log"}, ExcludeCaches: true, OneFileSystem: true, NumericIDs: true}, state: job.Succeeded},
+		{name: "backup-listed", spec: job.BackupSpec{Paths: []string{"/data"}, ListFiles: true}, state: job.Succeeded},
 		{name: "backup-some-paths-missing", spec: backupOf("/data", "/nope"), state: job.Warning},
 		{name: "list", spec: job.ListSpec{Prefix: "web1-"}, prepare: withArchives, state: job.Succeeded},
 		{name: "list-empty", spec: job.ListSpec{}, state: job.Succeeded},

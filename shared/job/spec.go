@@ -43,6 +43,10 @@ type BackupSpec struct {
 	OneFileSystem bool     `json:"one_file_system,omitempty"` // stay on the paths' file systems
 	NumericIDs    bool     `json:"numeric_ids,omitempty"`     // store no user and group names
 	UploadLimit   int      `json:"upload_limit,omitempty"`    // KiB/s to the repository; 0 = none
+	// ListFiles gives the log a line for each file that is added (A), modified
+	// (M), changed while it was read (C), or cannot be read (E); unchanged files
+	// are left out. Of a long list the log keeps the beginning and the end.
+	ListFiles bool `json:"list_files,omitempty"`
 }
 
 // ListSpec lists the archives of a repository, newest last.

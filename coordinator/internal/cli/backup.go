@@ -20,6 +20,7 @@ type backupCommand struct {
 	Comment       string   `help:"A comment that is stored in the archive." placeholder:"TEXT"`
 	ExcludeCaches bool     `help:"Leave out directories that are tagged as caches."`
 	OneFileSystem bool     `help:"Stay on the file systems of the paths."`
+	List          bool     `help:"Name each file that is added, modified, or cannot be read, in the job's log."`
 	UploadLimit   int      `help:"Limit the upload, in KiB/s." placeholder:"KIB"`
 	Create        string   `help:"Make the repository first, at this location, if there is none of that name." placeholder:"LOCATION"`
 	fresh         `group:"For --create:"`
@@ -42,7 +43,7 @@ Ctrl-C ends the watching only; the backup goes on. The exit code is the backup's
 func (c backupCommand) Run(s *session) error {
 	spec := job.BackupSpec{
 		Paths: c.Paths, Exclude: c.Exclude, Compression: c.Compression, Archive: c.Archive, Comment: c.Comment,
-		ExcludeCaches: c.ExcludeCaches, OneFileSystem: c.OneFileSystem, UploadLimit: c.UploadLimit,
+		ExcludeCaches: c.ExcludeCaches, OneFileSystem: c.OneFileSystem, UploadLimit: c.UploadLimit, ListFiles: c.List,
 	}
 	data, err := json.Marshal(spec)
 	if err != nil {

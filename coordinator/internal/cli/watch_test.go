@@ -80,11 +80,11 @@ func withoutTimes(text string) string {
 func TestBackupAsJSON(t *testing.T) {
 	c := full(t)
 	c.events = []client.Event{told(job.Running), logged(1, job.LevelWarning, "/x"), told(job.Warning)}
-	r := c.run(t, "", "backup", "--host", "web1", "--repo", "main", "--json", "/etc")
+	r := c.run(t, "", "backup", "--host", "web1", "--repo", "main", "--json", "--list", "/etc")
 	if r.code != console.ExitWarning || r.err != "" || !strings.HasPrefix(r.out, "{\n  \"id\": \""+string(backupID)) {
 		t.Errorf("exit code %d:\n%s%s", r.code, r.err, r.out)
 	}
-	if want := `POST /jobs {"host":"web1","kind":"backup","repository":"main","spec":{"paths":["/etc"]}}`; c.asked[0] != want {
+	if want := `POST /jobs {"host":"web1","kind":"backup","repository":"main","spec":{"paths":["/etc"],"list_files":true}}`; c.asked[0] != want {
 		t.Errorf("asked %s, want %s", c.asked[0], want)
 	}
 }

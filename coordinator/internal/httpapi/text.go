@@ -222,6 +222,7 @@ func texts() map[string]string {
 		"exclude_caches":     "leave out tagged cache directories",
 		"one_file_system":    "stay on the file systems of the paths",
 		"numeric_ids":        "store no names of users and groups",
+		"list_files":         "a line in the log for each file that is added (A), modified (M), changed while it was read (C) or unreadable (E)",
 		"upload_limit":       "KiB a second to the repository; 0: no limit",
 		"RestoreSpec.target": "an absolute directory on the host; made when it is missing",
 		"RestoreSpec.paths":  "files and directories as the archive has them; left out: everything",

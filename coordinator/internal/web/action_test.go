@@ -85,13 +85,13 @@ func TestReadingChangesNothing(t *testing.T) {
 func TestSubmitBackup(t *testing.T) {
 	w := rich()
 	got := w.post(t, "/hosts/web1/backup", url.Values{
-		"key": {"page-1"}, "repository": {"web1-main"}, "paths": {"/etc\r\n\r\n  /srv/my data \r\n"}, "exclude": {"*.tmp\r\n"}, "compression": {"zstd,3"},
+		"key": {"page-1"}, "repository": {"web1-main"}, "paths": {"/etc\r\n\r\n  /srv/my data \r\n"}, "exclude": {"*.tmp\r\n"}, "compression": {"zstd,3"}, "list_files": {"1"},
 	})
 	if got.Code != http.StatusSeeOther || !strings.HasPrefix(got.Header().Get("Location"), "/jobs/01") {
 		t.Fatalf("status %d to %q, want 303 to the job", got.Code, got.Header().Get("Location"))
 	}
 	want := job.Request{Host: "web1", Kind: job.Backup, Repository: "web1-main", IdempotencyKey: "page-1"}
-	want.Spec, _ = json.Marshal(job.BackupSpec{Paths: []string{"/etc", "/srv/my data"}, Exclude: []string{"*.tmp"}, Compression: "zstd,3"})
+	want.Spec, _ = json.Marshal(job.BackupSpec{Paths: []string{"/etc", "/srv/my data"}, Exclude: []string{"*.tmp"}, Compression: "zstd,3", ListFiles: true})
 	if diff := cmp.Diff([]job.Request{want}, w.submitted); diff != "" {
 		t.Errorf("submitted (-want +got):\n%s", diff)
 	}

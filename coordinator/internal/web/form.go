@@ -23,6 +23,7 @@ type backupForm struct {
 	Paths       string // one a line
 	Exclude     string // one a line
 	Compression string
+	ListFiles   bool
 	Known       []string // repositories to choose from
 	Faults      []*job.Failure
 }
@@ -103,7 +104,7 @@ func (s *site) likeLast(ctx context.Context, last *fleet.BackupSummary, form *ba
 	}
 	if spec, ok := j.Spec.(job.BackupSpec); ok {
 		form.Paths, form.Exclude = strings.Join(spec.Paths, "\n"), strings.Join(spec.Exclude, "\n")
-		form.Compression = spec.Compression
+		form.Compression, form.ListFiles = spec.Compression, spec.ListFiles
 	}
 }
 
@@ -118,8 +119,9 @@ func (s *site) submitBackup(w http.ResponseWriter, r *http.Request) {
 	form := &backupForm{
 		Key: r.PostForm.Get("key"), Repository: r.PostForm.Get("repository"), Paths: r.PostForm.Get("paths"),
 		Exclude: r.PostForm.Get("exclude"), Compression: r.PostForm.Get("compression"),
+		ListFiles: r.PostForm.Get("list_files") != "",
 	}
-	spec := job.BackupSpec{Paths: lines(form.Paths), Exclude: lines(form.Exclude), Compression: form.Compression}
+	spec := job.BackupSpec{Paths: lines(form.Paths), Exclude: lines(form.Exclude), Compression: form.Compression, ListFiles: form.ListFiles}
 	request := job.Request{Host: name, Kind: job.Backup, Repository: form.Repository, IdempotencyKey: form.Key}
 	if form.Faults = s.submit(w, r, request, spec); form.Faults == nil {
 		return

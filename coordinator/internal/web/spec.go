@@ -55,7 +55,8 @@ func backupWishes(spec job.BackupSpec) []wish {
 		wish{"Paths", spec.Paths, true}, wish{"Exclude", spec.Exclude, true},
 		text("Compression", compression), text("Archive", spec.Archive), wish{Label: "Comment", Values: nonEmpty(spec.Comment)},
 		flag("Cache directories", spec.ExcludeCaches, "left out"), flag("Other file systems", spec.OneFileSystem, "left out"),
-		flag("User and group names", spec.NumericIDs, "left out"), limit,
+		flag("User and group names", spec.NumericIDs, "left out"),
+		flag("Files", spec.ListFiles, "listed in the log, but for unchanged ones"), limit,
 	)
 }
 
