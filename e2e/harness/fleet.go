@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,11 +20,21 @@ import (
 // Coordinator is a running `borgfleet serve` with its own data directory.
 type Coordinator struct {
 	*Process
-	Data  string // its state
-	HTTP  string // http://127.0.0.1:…
-	Bus   string // tls://127.0.0.1:…
-	t     testing.TB
-	flags []string
+	Data    string // its state
+	HTTP    string // http://127.0.0.1:…
+	Bus     string // tls://127.0.0.1:…
+	t       testing.TB
+	options CoordinatorOptions
+}
+
+// CoordinatorOptions are what tests choose about a coordinator. The zero value
+// is one on free ports of loopback with a fresh data directory.
+type CoordinatorOptions struct {
+	Flags                 []string // further ones of serve
+	Env                   []string // besides the test's own
+	Data                  string   // its state
+	Config                string   // the configuration file's text
+	HTTPListen, BusListen string   // host:port; port 0 is a free one
 }
 
 // Endpoints is what the coordinator writes into its data directory once it
@@ -37,8 +48,24 @@ type Endpoints struct {
 // ports, and waits until it is ready. Flags are further ones of serve.
 func StartCoordinator(t testing.TB, flags ...string) *Coordinator {
 	t.Helper()
-	c := &Coordinator{Data: filepath.Join(t.TempDir(), "coordinator"), t: t, flags: flags}
-	c.start("127.0.0.1:0", "127.0.0.1:0")
+	return StartCoordinatorWith(t, CoordinatorOptions{Flags: flags})
+}
+
+// StartCoordinatorWith is StartCoordinator for tests that choose more.
+func StartCoordinatorWith(t testing.TB, o CoordinatorOptions) *Coordinator {
+	t.Helper()
+	dir := t.TempDir()
+	config := os.DevNull
+	if o.Config != "" {
+		config = filepath.Join(dir, "coordinator.yaml")
+		if err := os.WriteFile(config, []byte(o.Config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.Config = config
+	o.Data = cmp.Or(o.Data, filepath.Join(dir, "coordinator"))
+	c := &Coordinator{Data: o.Data, t: t, options: o}
+	c.start(cmp.Or(o.HTTPListen, "127.0.0.1:0"), cmp.Or(o.BusListen, "127.0.0.1:0"))
 	return c
 }
 
@@ -47,9 +74,9 @@ func (c *Coordinator) start(httpListen, busListen string) {
 	endpoints := filepath.Join(c.Data, "endpoints.json")
 	_ = os.Remove(endpoints)
 	argv := append([]string{
-		Binary(c.t, "borgfleet"), "serve", "--config", os.DevNull, "--data", c.Data, "--http", httpListen, "--bus", busListen,
-	}, c.flags...)
-	c.Process = Start(c.t, "coordinator", nil, argv...)
+		Binary(c.t, "borgfleet"), "serve", "--config", c.options.Config, "--data", c.Data, "--http", httpListen, "--bus", busListen,
+	}, c.options.Flags...)
+	c.Process = Start(c.t, "coordinator", c.options.Env, argv...)
 	Eventually(c.t, "the coordinator to be ready", func() error {
 		if !c.Alive() {
 			c.t.Fatalf("the coordinator ended:\n%s", c.Output())

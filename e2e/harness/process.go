@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Process is a daemon under test.
@@ -84,6 +85,38 @@ func (p *Process) Terminate(t testing.TB) int {
 	t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	return p.Wait(t)
+}
+
+// Stop stops the daemon where it is (SIGSTOP), and returns when it stands
+// still: nothing of it runs until [Process.Continue].
+func (p *Process) Stop() { p.signalUntil(syscall.SIGSTOP, true) }
+
+// Continue lets a stopped daemon go on.
+func (p *Process) Continue() { p.signalUntil(syscall.SIGCONT, false) }
+
+func (p *Process) signalUntil(signal syscall.Signal, stopped bool) {
+	_ = p.cmd.Process.Signal(signal)
+	pause := time.NewTicker(time.Millisecond)
+	defer pause.Stop()
+	for p.Alive() && !p.allThreads(stopped) {
+		<-pause.C
+	}
+}
+
+// allThreads reports whether every thread of the daemon is stopped, or none.
+func (p *Process) allThreads(stopped bool) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.PID()))
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has just ended
+		}
+		_, state, _ := strings.Cut(string(stat), ") ") // the name before it may hold anything but this
+		if strings.HasPrefix(state, "T") != stopped {
+			return false
+		}
+	}
+	return len(threads) > 0
 }
 
 // Wait waits for the daemon's end and returns its exit code.
