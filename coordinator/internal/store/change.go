@@ -14,11 +14,14 @@ type Change interface {
 	apply(tx *transaction) error
 }
 
-// CreateJob stores a new job; [ErrExists] if its id is taken.
+// CreateJob stores a new job; [ErrExists] if its id is taken. It may have any
+// state: what is taken in of a job that another life of this database knew
+// begins where that has left it.
 func CreateJob(j job.Job) Change { return jobPut{job: j, create: true} }
 
 // PutJob stores a job, new or not. Its progress is not stored. A terminal state
-// is never changed: [ErrTerminal].
+// is never changed: [ErrTerminal]. Other states change only as the state table
+// says, see [job.State.CanBecome]: [ErrIllegal].
 func PutJob(j job.Job) Change { return jobPut{job: j} }
 
 // DeleteJob removes a job with its idempotency keys and attempt states.

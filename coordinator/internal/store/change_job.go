@@ -107,6 +107,8 @@ func (c jobPut) apply(tx *transaction) error {
 		return fmt.Errorf("%s %w", object(bucketJobs, string(c.job.ID)), ErrExists)
 	case exists && before.State.Terminal() && before.State != now.State:
 		return fmt.Errorf("job %s, which has %s, %w", c.job.ID, before.State, ErrTerminal)
+	case exists && before.State != now.State && !before.State.CanBecome(now.State):
+		return fmt.Errorf("job %s from %s to %s: %w", c.job.ID, before.State, now.State, ErrIllegal)
 	}
 	data, err := json.Marshal(c.job)
 	if err != nil {

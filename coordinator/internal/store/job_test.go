@@ -53,6 +53,34 @@ func TestPutJobRefuses(t *testing.T) {
 	}
 }
 
+func TestPutJobKeepsToTheStateTable(t *testing.T) {
+	for _, from := range job.States() {
+		for _, to := range job.States() {
+			s, j := open(t), newJob(0)
+			j.State = from
+			if from.Terminal() {
+				j = finished(j, from, start)
+			}
+			apply(t, s, store.CreateJob(j))
+			j.State = to
+			if to.Terminal() {
+				j = finished(j, to, start)
+			}
+			var want error
+			switch {
+			case from == to || from.CanBecome(to):
+			case from.Terminal():
+				want = store.ErrTerminal
+			default:
+				want = store.ErrIllegal
+			}
+			if _, err := s.Apply(store.PutJob(j)); !errors.Is(err, want) {
+				t.Errorf("from %s to %s: %v, want %v", from, to, err, want)
+			}
+		}
+	}
+}
+
 func TestOpenAndActiveJobs(t *testing.T) {
 	s := open(t)
 	var all []job.Job

@@ -88,6 +88,9 @@ func randomChange(r *rand.Rand, m model) (store.Change, error) {
 		if j.State.Terminal() && next != j.State {
 			return store.PutJob(changed), store.ErrTerminal
 		}
+		if next != j.State && !j.State.CanBecome(next) {
+			return store.PutJob(changed), store.ErrIllegal
+		}
 		m.jobs[j.ID] = changed
 		return store.PutJob(changed), nil
 	}

@@ -24,6 +24,7 @@ var (
 	ErrMissing  = errors.New("does not exist")
 	ErrChanged  = errors.New("has changed meanwhile")
 	ErrTerminal = errors.New("is over and cannot change")
+	ErrIllegal  = errors.New("the state table has no such step")
 	ErrOpenJobs = errors.New("has jobs that are not over")
 )
 
