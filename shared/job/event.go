@@ -129,3 +129,9 @@ type Request struct {
 	Priority       int             `json:"priority,omitempty"`        // higher goes first; -100 to 100
 	IdempotencyKey string          `json:"idempotency_key,omitempty"` // the same key returns the same job
 }
+
+// Bounds of a request's times.
+const (
+	MaxTimeout = 30 * 24 * time.Hour
+	MaxExpiry  = 365 * 24 * time.Hour
+)

@@ -77,10 +77,13 @@ type OIDC struct {
 // Enabled reports whether there is a provider.
 func (o OIDC) Enabled() bool { return o.Issuer != "" }
 
-// Limits bounds what runs at once.
+// Limits bounds what runs at once, and how long things may take.
 type Limits struct {
-	Running int `yaml:"running"`  // jobs in the whole fleet
-	PerHost int `yaml:"per_host"` // jobs on one host, also bounded by the agent's slots
+	Running int      `yaml:"running"`  // jobs in the whole fleet
+	PerHost int      `yaml:"per_host"` // jobs on one host, also bounded by the agent's slots
+	Expire  Duration `yaml:"expire"`   // in which a host must have accepted a job; 0: no limit
+	Timeout Duration `yaml:"timeout"`  // that an attempt of a job may run; 0: no limit
+	Offline Duration `yaml:"offline"`  // that a host may be away before its jobs are given up; 0: no limit
 }
 
 // History says how long finished jobs are kept; whichever bound is met first.
@@ -115,6 +118,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+const hour = Duration(time.Hour)
+
 // Default is the configuration without a file.
 func Default() Config {
 	return Config{
@@ -123,8 +128,8 @@ func Default() Config {
 		Bus:     Bus{Listen: "127.0.0.1:4222"},
 		TLS:     TLS{Names: []string{}},
 		OIDC:    OIDC{NameClaim: "preferred_username", RoleClaim: "groups", Roles: map[string]bus.Role{}},
-		Limits:  Limits{Running: 50, PerHost: 1},
-		History: History{Keep: Duration(400 * 24 * time.Hour), Jobs: 1_000_000},
+		Limits:  Limits{Running: 50, PerHost: 1, Expire: 24 * hour, Offline: 7 * 24 * hour},
+		History: History{Keep: 400 * 24 * hour, Jobs: 1_000_000},
 		Log:     Log{Level: "info", Format: "text"},
 	}
 }

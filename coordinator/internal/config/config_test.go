@@ -113,6 +113,8 @@ func TestValidateAccepts(t *testing.T) {
 		"one address":      `{http: {listen: "192.0.2.7:443", url: "https://backup.example.net/"}, bus: {listen: "backup.example.net:4222", url: "wss://backup.example.net"}}`,
 		"a certificate":    `{tls: {names: [backup.example.net, 192.0.2.7, "2001:db8::7"], certificate_file: /etc/c.pem, key_file: /etc/k.pem, ca_file: /etc/ca.pem}}`,
 		"a provider":       `{oidc: {issuer: "https://login.example.net/realms/staff", client_id: x, client_secret_file: /etc/s, roles: {admins: admin, staff: viewer, ops: operator}}}`,
+		"no limits":        `{limits: {expire: 0, timeout: 0s, offline: 0d}}`,
+		"short limits":     `{limits: {expire: 1s, timeout: 90m, offline: 2d}}`,
 		"a local provider": `{oidc: {issuer: "http://127.0.0.1:9000", client_id: x, client_secret_file: /etc/s}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,6 +137,9 @@ func TestValidateRefuses(t *testing.T) {
 		"client without provider": {`{oidc: {client_id: x}}`, "oidc.issuer: is needed with the other keys of oidc"},
 		"roles without provider":  {`{oidc: {roles: {a: admin}}}`, "oidc.issuer: is needed with the other keys of oidc"},
 		"password in a URL":       {`{bus: {url: "tls://user:secret@host:4222"}}`, "bus.url: "},
+		"a negative limit":        {`{limits: {expire: -1h}}`, "limits.expire: must be between 1s and 365d"},
+		"a limit of no time":      {`{limits: {offline: 5ms}}`, "limits.offline: must be between 1s and 365d"},
+		"a limit of years":        {`{limits: {timeout: 31d}}`, "limits.timeout: must be between 1s and 30d"},
 		"a big port":              {`{http: {listen: ":65536"}}`, "http.listen: "},
 	} {
 		t.Run(name, func(t *testing.T) {

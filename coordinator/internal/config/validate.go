@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // Validate returns nil, or every fault joined, each with its field's path.
@@ -25,6 +26,9 @@ func (c Config) Validate() error {
 		oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 		positive("limits.running", c.Limits.Running), positive("limits.per_host", c.Limits.PerHost),
+		span("limits.expire", c.Limits.Expire, job.MaxExpiry),
+		span("limits.timeout", c.Limits.Timeout, job.MaxTimeout),
+		span("limits.offline", c.Limits.Offline, job.MaxExpiry),
 		positive("history.jobs", c.History.Jobs),
 	}
 	if time.Duration(c.History.Keep) < time.Hour {
@@ -168,6 +172,14 @@ func oneOf(field, value string, allowed ...string) error {
 func positive(field string, n int) error {
 	if n < 1 {
 		return fmt.Errorf("%s: must be at least 1", field)
+	}
+	return nil
+}
+
+// span accepts 0, or a time from a second to the most.
+func span(field string, d Duration, most time.Duration) error {
+	if given := time.Duration(d); given != 0 && (given < time.Second || given > most) {
+		return fmt.Errorf("%s: must be between 1s and %dd, or 0 for no limit", field, most/(24*time.Hour))
 	}
 	return nil
 }
