@@ -18,10 +18,29 @@ type Restored struct {
 type restoredPut struct{ marker Restored }
 
 // MarkRestored records that the database was restored. A database that was
-// restored before is marked anew.
+// restored before is marked anew. What works once or until it is ended, and may
+// have been used or ended after the copy was taken, is dropped: sessions, links
+// for passwords, and enrolment tokens that nobody has spent.
 func MarkRestored(r Restored) Change { return restoredPut{marker: r} }
 
 func (c restoredPut) apply(tx *transaction) error {
+	for _, bucket := range []string{bucketSessions, bucketLinks} {
+		if err := tx.deletePrefix(bucket, nil); err != nil {
+			return err
+		}
+	}
+	tokens, err := all[EnrolmentToken](tx.tx, bucketEnrolmentTokens, "")
+	if err != nil {
+		return err
+	}
+	for _, token := range tokens {
+		if token.SpentAt != nil {
+			continue // its host may ask again for what it was given
+		}
+		if err := tx.delete(bucketEnrolmentTokens, []byte(token.Hash)); err != nil {
+			return err
+		}
+	}
 	return tx.put(bucketMeta, metaRestored, c.marker)
 }
 

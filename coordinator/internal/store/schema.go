@@ -79,6 +79,9 @@ func migrations() []migration {
 	}
 }
 
+// SchemaVersion is the newest schema that this version of borgfleet knows.
+func SchemaVersion() int { return len(migrations()) }
+
 func createBuckets(tx *bbolt.Tx, names []string) error {
 	for _, name := range names {
 		if _, err := tx.CreateBucket([]byte(name)); err != nil {
