@@ -1,7 +1,9 @@
 package bus_test
 
 import (
+	"crypto/rand"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,6 +159,28 @@ func TestIsLoopback(t *testing.T) {
 	} {
 		if got := bus.IsLoopback(host); got != want {
 			t.Errorf("IsLoopback(%q) = %v", host, got)
+		}
+	}
+}
+
+func TestCheckInstance(t *testing.T) {
+	for text, want := range map[string]bool{
+		rand.Text(): true, "a1": true,
+		"": false, "a.b": false, ">": false, "*": false, "a b": false, strings.Repeat("A", 65): false, "ä": false,
+	} {
+		if err := bus.CheckInstance(text); (err == nil) != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestWhoHasSomethingToTellIsBackSoon(t *testing.T) {
+	for failures := range 40 {
+		if d := bus.UrgentDelay(failures); d <= 0 || d > bus.UrgentGap+50*time.Millisecond {
+			t.Errorf("after %d failures: %s", failures, d)
+		}
+		if d := bus.ReconnectDelay(failures); d <= 0 || d > bus.MaxReconnectGap+50*time.Millisecond {
+			t.Errorf("at rest, after %d failures: %s", failures, d)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package bus
 import (
 	"crypto/tls"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"time"
 
@@ -35,19 +36,25 @@ type ConnectOptions struct {
 	OnDisconnect func(error) // must not block
 	OnFailure    func(error) // an attempt to connect failed, and is repeated; must not block
 	OnError      func(error) // permission violations, slow consumers; must not block
+	// Reconnect says how long to wait before the next try to connect, after the
+	// number of those that failed; nil: [ReconnectDelay].
+	Reconnect func(failures int) time.Duration
 }
 
 // Options turns o into the nats.go options that every client of ours uses:
 // reconnect for ever with full jitter, no reconnect buffer (spools are ours),
 // quick notice of a dead link, own inbox.
 func (o ConnectOptions) Options() []nats.Option {
+	if o.Reconnect == nil {
+		o.Reconnect = ReconnectDelay
+	}
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.CustomInboxPrefix(InboxPrefix(o.Name)),
 		nats.PingInterval(PingInterval), nats.MaxPingsOutstanding(PingsOut),
 		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
-		nats.CustomReconnectDelay(reconnectDelay), nats.ReconnectBufSize(-1),
-		nats.Timeout(10 * time.Second),
+		nats.CustomReconnectDelay(o.Reconnect), nats.ReconnectBufSize(-1),
+		nats.Timeout(10 * time.Second), nats.SetCustomDialer(&net.Dialer{Timeout: DialTimeout}), nats.FlusherTimeout(10 * time.Second),
 		nats.ConnectHandler(func(*nats.Conn) { call(o.OnConnect) }),
 		nats.ReconnectHandler(func(*nats.Conn) { call(o.OnConnect) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { callWith(o.OnFailure, err) }), // of the first connect, too
@@ -70,10 +77,22 @@ func IsLoopback(host string) bool {
 	return host == "localhost" || err == nil && address.Unmap().IsLoopback()
 }
 
-// reconnectDelay is exponential with full jitter, between 50 ms and
+// ReconnectDelay is exponential with full jitter, between 50 ms and
 // MaxReconnectGap.
-func reconnectDelay(attempts int) time.Duration {
-	ceiling := min(250*time.Millisecond<<min(attempts, 10), MaxReconnectGap)
+func ReconnectDelay(failures int) time.Duration { return reconnectDelay(failures, MaxReconnectGap) }
+
+// UrgentDelay is the same for a client that has something to tell: at most
+// UrgentGap.
+//
+// That is bearable for a whole fleet. Only those hosts are that quick at which
+// something runs or whose results are not stored, and the coordinator's limit of
+// running jobs bounds how many those are. While it is away, a refused try costs
+// one packet each way; when it is back, a thousand handshakes spread over a
+// second cost it about that second.
+func UrgentDelay(failures int) time.Duration { return reconnectDelay(failures, UrgentGap) }
+
+func reconnectDelay(failures int, most time.Duration) time.Duration {
+	ceiling := min(250*time.Millisecond<<min(failures, 10), most)
 	return 50*time.Millisecond + rand.N(ceiling)
 }
 

@@ -2,6 +2,8 @@ package bus
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -13,13 +15,16 @@ const MaxMessageBytes = 512 << 10
 
 // Timing of the protocol.
 const (
-	PingInterval    = 20 * time.Second // with PingsOut: a dead link is noticed within 60 s
+	PingInterval    = 5 * time.Second // with PingsOut: a dead link is noticed within 15 s
 	PingsOut        = 2
-	HelloBusy       = 10 * time.Second // while something runs
-	HelloIdle       = 30 * time.Second // at rest; jittered by up to a fifth
-	RequestTimeout  = 5 * time.Second  // no answer by then is ambiguous, not a failure
-	OrderLifetime   = 2 * time.Minute  // an order older than this is not accepted
-	MaxReconnectGap = 60 * time.Second // full jitter up to here
+	DialTimeout     = 4 * time.Second         // for a TCP connection: the third try of TCP itself is after 3 s
+	HelloBusy       = 10 * time.Second        // while something runs
+	HelloIdle       = 30 * time.Second        // at rest; jittered by up to a fifth
+	RequestTimeout  = 5 * time.Second         // no answer by then is ambiguous, not a failure
+	OrderLifetime   = 2 * time.Minute         // an order older than this is not accepted
+	MaxReconnectGap = 60 * time.Second        // full jitter up to here
+	UrgentGap       = time.Second             // the same, with something to tell
+	PresenceTimeout = 1500 * time.Millisecond // a run of an agent that has not answered by then is gone
 )
 
 // Order asks a host to run one attempt of one job. It travels inside an
@@ -106,7 +111,8 @@ type CancelReply struct {
 // Hello tells the coordinator what a host is and which attempts it knows.
 type Hello struct {
 	Host         string        `json:"host"`
-	Instance     string        `json:"instance"` // random, of this run of the agent
+	Instance     string        `json:"instance"`          // random, of this run of the agent
+	Refused      bool          `json:"refused,omitempty"` // this run was refused when it was last answered
 	AgentVersion string        `json:"agent_version"`
 	BorgVersion  string        `json:"borg_version"` // empty: no usable borg, see BorgFailure
 	BorgFailure  *job.Failure  `json:"borg_failure,omitempty"`
@@ -136,6 +142,16 @@ type HelloReply struct {
 	// Refused says why the coordinator does not work with this run of the agent:
 	// another one with the same identity is there. There are no verdicts then.
 	Refused *job.Failure `json:"refused,omitempty"`
+}
+
+// CheckInstance returns an error unless text can be the name of a run of an
+// agent, as [rand.Text] makes it: it becomes part of a subject.
+func CheckInstance(text string) error {
+	letter := func(r rune) bool { return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' }
+	if text == "" || len(text) > 64 || strings.ContainsFunc(text, func(r rune) bool { return !letter(r) }) {
+		return fmt.Errorf("%q names no run of an agent", text)
+	}
+	return nil
 }
 
 // Presence is a run of an agent's answer to the question whether it is there.
