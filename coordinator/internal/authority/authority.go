@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -129,6 +130,25 @@ func (a *Authority) Run(ctx context.Context) error {
 			a.logger.Info("certificate renewed", "expires", a.Expires())
 		}
 	}
+}
+
+// IssueElsewhere makes a key and a certificate for a server of ours that does
+// not run in the coordinator: both, with who signed it, as one PEM text. It is
+// signed by the coordinator's own authority, good for two years, and nobody
+// renews it. ca is what clients have to trust. The server's certificate
+// is left alone, so the coordinator may run.
+func IssueElsewhere(options Options) (pem, ca []byte, err error) {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	issuer := &own{dir: options.Dir, names: options.Names, life: elsewhereLife, now: options.Now, logger: options.Logger}
+	if err := issuer.open(filepath.Join(options.Dir, authorityFile)); err != nil {
+		return nil, nil, err
+	}
+	if pem, err = issuer.sign(); err != nil {
+		return nil, nil, err
+	}
+	return pem, encodeCertificates([]*x509.Certificate{issuer.authority.Leaf}), nil
 }
 
 // encodeCertificates returns certificates as PEM.

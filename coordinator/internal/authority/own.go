@@ -30,7 +30,8 @@ const (
 
 	authorityLife = 10 * 365 * 24 * time.Hour
 	serverLife    = 90 * 24 * time.Hour
-	backdate      = 24 * time.Hour // for hosts whose clock is behind
+	elsewhereLife = 2 * 365 * 24 * time.Hour // of a certificate that nobody renews by itself
+	backdate      = 24 * time.Hour           // for hosts whose clock is behind
 )
 
 // own is the coordinator's own authority.
@@ -38,6 +39,7 @@ type own struct {
 	dir       string
 	authority tls.Certificate
 	names     []string
+	life      time.Duration // of the server's certificate
 	now       func() time.Time
 	logger    hclog.Logger
 }
@@ -47,7 +49,7 @@ func openOwn(options Options, logger hclog.Logger) (source, []*x509.Certificate,
 	if err := makeDir(options.Dir); err != nil {
 		return nil, nil, err
 	}
-	o := &own{dir: options.Dir, names: options.Names, now: options.Now, logger: logger}
+	o := &own{dir: options.Dir, names: options.Names, life: serverLife, now: options.Now, logger: logger}
 	err := o.open(filepath.Join(o.dir, authorityFile))
 	return o, []*x509.Certificate{o.authority.Leaf}, err
 }
@@ -166,7 +168,7 @@ func (o *own) template() *x509.Certificate {
 	now := o.now()
 	template := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: "borgfleet coordinator"},
-		NotBefore: now.Add(-backdate), NotAfter: now.Add(serverLife),
+		NotBefore: now.Add(-backdate), NotAfter: now.Add(o.life),
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -194,8 +196,24 @@ func namesOf(certificate *x509.Certificate) []string {
 	return slices.Compact(names)
 }
 
-// issue makes the server's certificate, with a key of its own, and stores it.
+// issue makes the server's certificate and stores it.
 func (o *own) issue(path string) (*tls.Certificate, error) {
+	data, err := o.sign()
+	if err != nil {
+		return nil, err
+	}
+	if err := writePrivate(path, data); err != nil {
+		return nil, err
+	}
+	issued, err := tls.X509KeyPair(data, data)
+	if err != nil {
+		return nil, fmt.Errorf("read the server's certificate: %w", err)
+	}
+	return &issued, nil
+}
+
+// sign makes a key and a certificate for it, with who signed it, as PEM.
+func (o *own) sign() ([]byte, error) {
 	if end := o.authority.Leaf.NotAfter; !o.now().Before(end) {
 		return nil, job.Fail(job.Unavailable, "the authority that hosts trust has expired on %s", end.Format(time.DateOnly)).
 			WithHint("see that the clock is right; %s", o.anew())
@@ -208,18 +226,7 @@ func (o *own) issue(path string) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the server's certificate: %w", err)
 	}
-	data, err := encode(key, certificate, o.authority.Leaf.Raw)
-	if err != nil {
-		return nil, err
-	}
-	if err := writePrivate(path, data); err != nil {
-		return nil, err
-	}
-	issued, err := tls.X509KeyPair(data, data)
-	if err != nil {
-		return nil, fmt.Errorf("read the server's certificate: %w", err)
-	}
-	return &issued, nil
+	return encode(key, certificate, o.authority.Leaf.Raw)
 }
 
 // encode returns a key and certificates as PEM.

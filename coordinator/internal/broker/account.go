@@ -98,16 +98,16 @@ func newAccounts(keys *keyring, revoked map[string]revocations) (*accounts, erro
 // what the clock of their time did, and no key that was revoked comes back.
 func endOfTime() time.Time { return time.Unix(math.MaxInt64, 0) }
 
-// operator returns the self-signed claims that the server trusts.
-func (a *accounts) operator() (*jwt.OperatorClaims, error) {
+// operator returns the self-signed JWT that the server trusts.
+func (a *accounts) operator() (string, error) {
 	claims := jwt.NewOperatorClaims(public(a.keys.operator))
 	claims.Name = "borgfleet"
 	claims.SystemAccount = public(a.keys.accounts[systemAccount])
 	token, err := claims.Encode(a.keys.operator)
 	if err != nil {
-		return nil, fmt.Errorf("sign bus operator: %w", err)
+		return "", fmt.Errorf("sign bus operator: %w", err)
 	}
-	return jwt.DecodeOperatorClaims(token)
+	return token, nil
 }
 
 // issue makes an account's JWT and hands it to the server's resolver.

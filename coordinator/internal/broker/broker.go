@@ -33,7 +33,7 @@ type Options struct {
 type Broker struct {
 	logger    hclog.Logger
 	dir       string
-	keys      *keyring       // only the signer with an external cluster
+	keys      *keyring
 	server    *server.Server // nil with an external cluster
 	accounts  *accounts      // nil with an external cluster
 	agents    issuer         // mints agents

@@ -45,11 +45,8 @@ func (b *Broker) startEmbedded(ctx context.Context, options Options) error {
 		return err
 	}
 	b.url = b.server.ClientURL()
-	b.account, b.agents = public(b.keys.accounts[agentsAccount]), b.issuer(agentRole)
-	b.operators = map[string]bus.Role{}
-	for _, role := range bus.Roles() {
-		b.operators[public(b.keys.roles[string(role)])] = role
-	}
+	b.account, b.agents = public(b.keys.accounts[agentsAccount]), b.keys.issuer(agentRole)
+	b.operators = b.keys.operators()
 	for _, name := range []string{agentsConnection, streamConnection, apiConnection, systemConnection} {
 		if b.connections[name], err = b.connectInProcess(name); err != nil {
 			delete(b.connections, name)
@@ -109,11 +106,15 @@ func listenFailure(field, listen string, err error) error {
 
 // configure sets all but the listeners.
 func (b *Broker) configure(settings *server.Options, options Options) error {
-	operator, err := b.accounts.operator()
+	token, err := b.accounts.operator()
 	if err != nil {
 		return err
 	}
-	sentinel, err := b.issuer(enrolRole).mint(enrolRole)
+	operator, err := jwt.DecodeOperatorClaims(token)
+	if err != nil {
+		return fmt.Errorf("read bus operator: %w", err)
+	}
+	sentinel, err := b.keys.issuer(enrolRole).mint(enrolRole)
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (b *Broker) runServer(ctx context.Context, settings *server.Options) error 
 
 // connectInProcess connects with credentials that live as long as this process.
 func (b *Broker) connectInProcess(name string) (*nats.Conn, error) {
-	client, err := b.issuer("coordinator-" + name).mint("coordinator." + name)
+	client, err := b.keys.issuer("coordinator-" + name).mint("coordinator." + name)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ func CheckServer(version string) error { return checkServer(version) }
 func (b *Broker) Lend(dir string) (*External, error) {
 	file := func(name string) string { return filepath.Join(dir, name+".creds") }
 	for _, name := range []string{agentsConnection, streamConnection, apiConnection, systemConnection} {
-		client, err := b.issuer("coordinator-" + name).mint("lent-" + name)
+		client, err := b.keys.issuer("coordinator-" + name).mint("lent-" + name)
 		if err != nil {
 			return nil, err
 		}

@@ -38,11 +38,16 @@ const externalTimeout = 30 * time.Second
 // key of agents.
 func (b *Broker) connectExternal(ctx context.Context, options Options) (err error) {
 	external := options.External
-	if b.keys, err = openSigner(options.Dir); err != nil {
-		return err
-	}
 	if b.account, err = accountOf(external.AgentsCredentialsFile); err != nil {
 		return err
+	}
+	if b.keys, err = keysOf(options.Dir, b.account); err != nil {
+		return err
+	}
+	if b.keys == nil {
+		if b.keys, err = openSigner(options.Dir); err != nil {
+			return err
+		}
 	}
 	signing, err := readKey(external.SigningKeyFile, nkeys.PrefixByteAccount)
 	if err != nil {

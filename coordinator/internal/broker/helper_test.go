@@ -47,10 +47,17 @@ func operatorToken(t testing.TB, b *broker.Broker, role bus.Role) (token, public
 	if err != nil {
 		t.Fatal(err)
 	}
-	if token, err = nkeys.ParseDecoratedJWT(credentials); err != nil {
+	return tokenOf(t, credentials), publicKey
+}
+
+// tokenOf returns the JWT in the text of a .creds file.
+func tokenOf(t testing.TB, credentials []byte) string {
+	t.Helper()
+	token, err := nkeys.ParseDecoratedJWT(credentials)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return token, publicKey
+	return token
 }
 
 // credentialsFile writes credentials where nats.go reads them.

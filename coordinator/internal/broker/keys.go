@@ -10,10 +10,12 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/nats-io/nkeys"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
 )
 
 // keyring holds every private key of the embedded bus, and the signer of
-// orders.
+// orders. With a cluster that somebody else has laid out it holds the signer.
 type keyring struct {
 	operator nkeys.KeyPair
 	accounts map[string]nkeys.KeyPair // by account
@@ -21,7 +23,23 @@ type keyring struct {
 	signer   nkeys.KeyPair
 }
 
-const keySuffix = ".nk"
+// own reports whether the accounts are ours to mint in, rather than those of a
+// cluster that somebody else has laid out.
+func (k *keyring) own() bool { return k.operator != nil }
+
+// operators returns the roles of operators by the public keys that mint them.
+func (k *keyring) operators() map[string]bus.Role {
+	known := map[string]bus.Role{}
+	for _, role := range bus.Roles() {
+		known[public(k.roles[string(role)])] = role
+	}
+	return known
+}
+
+const (
+	keysDir   = "keys"
+	keySuffix = ".nk"
+)
 
 // generation is that of the set of keys: 2 since operators have an account of
 // their own and hosts enrol. The first has no file that says so.
@@ -38,7 +56,7 @@ func openKeys(dir string) (*keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make bus directory: %w", err)
 	}
-	path := filepath.Join(dir, "keys")
+	path := filepath.Join(dir, keysDir)
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = makeKeys(dir, path)
@@ -191,7 +209,28 @@ func makeKey(path string, prefix nkeys.PrefixByte) error {
 	return errors.Join(err, file.Sync(), file.Close())
 }
 
-// openSigner reads or makes the one key that is ours with an external cluster.
+// keysOf returns the keys below dir if they are those of an account AGENTS that
+// is given by its public key, and nil if they are not or there are none. They
+// are when the cluster is an embedded server that was exported.
+func keysOf(dir, agents string) (*keyring, error) {
+	if !Exists(dir) {
+		return nil, nil
+	}
+	keys, err := openKeys(dir)
+	if err != nil || public(keys.accounts[agentsAccount]) != agents {
+		return nil, err
+	}
+	return keys, nil
+}
+
+// Exists reports whether an embedded server has ever run with dir.
+func Exists(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, keysDir))
+	return err == nil
+}
+
+// openSigner reads or makes the one key that is ours with a cluster that
+// somebody else has laid out.
 func openSigner(dir string) (*keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make bus directory: %w", err)

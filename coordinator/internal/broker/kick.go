@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,25 +35,23 @@ type clientsAnswer struct {
 	} `json:"data"`
 }
 
-// cutOff disconnects an agent from an external cluster.
-func (b *Broker) cutOff(publicKey string) error {
+// cutOff disconnects a client from an external cluster.
+func (b *Broker) cutOff(account, publicKey string) error {
 	if b.System() == nil {
-		return job.Fail(job.Unavailable, "the external bus cannot be told to disconnect agent %s", publicKey).
-			WithHint("its credentials end by themselves within a day; to end them now run, where the cluster is administered: "+
-				"nsc revocations add-user --account AGENTS --user-public-key %s && nsc push --account AGENTS", publicKey)
+		return b.cannotCutOff(account, publicKey)
 	}
 	inbox := b.System().NewInbox()
 	answers, err := b.System().SubscribeSync(inbox)
 	if err != nil {
-		return fmt.Errorf("ask for connections of agent %s: %w", publicKey, err)
+		return fmt.Errorf("ask for connections of %s: %w", publicKey, err)
 	}
 	defer func() { _ = answers.Unsubscribe() }() // the connection may be closed already
-	question, err := json.Marshal(map[string]any{"acc": b.account, "user": publicKey, "auth": true})
+	question, err := json.Marshal(map[string]any{"acc": b.accountKey(account), "user": publicKey, "auth": true})
 	if err != nil {
-		return fmt.Errorf("ask for connections of agent %s: %w", publicKey, err)
+		return fmt.Errorf("ask for connections of %s: %w", publicKey, err)
 	}
 	if err := b.System().PublishRequest("$SYS.REQ.SERVER.PING.CONNZ", inbox, question); err != nil {
-		return fmt.Errorf("ask for connections of agent %s: %w", publicKey, err)
+		return fmt.Errorf("ask for connections of %s: %w", publicKey, err)
 	}
 	for patience := firstAnswer; ; patience = nextAnswer {
 		message, err := answers.NextMsg(patience)
@@ -63,9 +62,27 @@ func (b *Broker) cutOff(publicKey string) error {
 			err = b.kickAll(message.Data)
 		}
 		if err != nil {
-			return fmt.Errorf("disconnect agent %s: %w", publicKey, err)
+			return fmt.Errorf("disconnect %s: %w", publicKey, err)
 		}
 	}
+}
+
+// cannotCutOff says what has to be done by hand.
+func (b *Broker) cannotCutOff(account, publicKey string) error {
+	failure := job.Fail(job.Unavailable, "the external bus cannot be told to disconnect %s", publicKey)
+	if b.keys.own() {
+		return failure.WithHint("give bus.external.system_credentials_file; to end its credentials without, run borgfleet bus export again, with --force, and have nats-server read its configuration again")
+	}
+	return failure.WithHint("its credentials end by themselves within a day; to end them now run, where the cluster is administered: "+
+		"nsc revocations add-user --account %[1]s --user-public-key %[2]s && nsc push --account %[1]s", strings.ToUpper(account), publicKey)
+}
+
+// accountKey returns the public key of an account whose users we can revoke.
+func (b *Broker) accountKey(name string) string {
+	if name == agentsAccount {
+		return b.account
+	}
+	return public(b.keys.accounts[name])
 }
 
 // lookForRevoked has cutOffRevoked look. It does not block.
@@ -76,7 +93,7 @@ func (b *Broker) lookForRevoked() {
 	}
 }
 
-// cutOffRevoked disconnects agents whose keys were revoked from an external
+// cutOffRevoked disconnects clients whose keys were revoked from an external
 // cluster whenever that is there again: who connected meanwhile was not told of,
 // and what was revoked meanwhile was not told to it.
 func (b *Broker) cutOffRevoked(ctx context.Context) {
@@ -86,18 +103,32 @@ func (b *Broker) cutOffRevoked(ctx context.Context) {
 			return
 		case <-b.back:
 		}
-		b.revoking.Lock()
-		revoked := b.revoked[agentsAccount]
-		b.revoking.Unlock()
-		for key := range revoked {
-			if ctx.Err() != nil {
-				return
-			}
-			if err := b.cutOff(key); err != nil {
-				b.logger.Warn("an agent that was revoked may still be connected", "err", err)
-			}
+		for _, account := range b.watched() {
+			b.cutOffRevokedOf(ctx, account)
 		}
 	}
+}
+
+func (b *Broker) cutOffRevokedOf(ctx context.Context, account string) {
+	b.revoking.Lock()
+	revoked := b.revoked[account]
+	b.revoking.Unlock()
+	for key := range revoked {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := b.cutOff(account, key); err != nil {
+			b.logger.Warn("a client that was revoked may still be connected", "err", err)
+		}
+	}
+}
+
+// watched are the accounts whose clients are judged when they connect.
+func (b *Broker) watched() []string {
+	if b.server == nil && b.keys.own() {
+		return []string{agentsAccount, operatorsAccount}
+	}
+	return []string{agentsAccount}
 }
 
 // kickAll disconnects every client that a server has told of.

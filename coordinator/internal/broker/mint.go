@@ -95,11 +95,11 @@ func (b *Broker) MintOperator(name string, role bus.Role) (credentials []byte, p
 	if !slices.Contains(bus.Roles(), role) {
 		return nil, "", job.Invalid("role", "%q is not a role", role).WithHint("one of viewer, operator, admin")
 	}
-	if b.server == nil {
+	if !b.keys.own() {
 		return nil, "", job.Fail(job.Unavailable, "operators of an external bus are not made here").
-			WithHint("make a user of the account FLEET where the cluster is administered, for example with nsc")
+			WithHint("make a user of the account OPERATORS where the cluster is administered, for example with nsc")
 	}
-	operator, err := b.issuer(string(role)).mint(name)
+	operator, err := b.keys.issuer(string(role)).mint(name)
 	if err != nil {
 		return nil, "", err
 	}
@@ -111,7 +111,7 @@ func (b *Broker) MintOperator(name string, role bus.Role) (credentials []byte, p
 // may read. A file with credentials of this bus is left alone; any other, such
 // as one from before operators had an account of their own, is replaced.
 func (b *Broker) WriteOperatorCredentials(path, name string, role bus.Role) error {
-	if account, err := accountOf(path); err == nil && account == b.issuer(string(role)).account {
+	if account, err := accountOf(path); err == nil && account == b.keys.issuer(string(role)).account {
 		return nil
 	}
 	credentials, _, err := b.MintOperator(name, role)
@@ -124,9 +124,9 @@ func (b *Broker) WriteOperatorCredentials(path, name string, role bus.Role) erro
 	return nil
 }
 
-// issuer returns what mints users of a role of the embedded server.
-func (b *Broker) issuer(roleName string) issuer {
-	return issuer{account: public(b.keys.accounts[roles()[roleName].account]), key: b.keys.roles[roleName]}
+// issuer returns what mints users of a role.
+func (k *keyring) issuer(roleName string) issuer {
+	return issuer{account: public(k.accounts[roles()[roleName].account]), key: k.roles[roleName]}
 }
 
 // Operator returns who an operator's JWT stands for. It is believed because of

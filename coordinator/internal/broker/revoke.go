@@ -34,20 +34,25 @@ var revocationFiles = map[string]string{
 // system account is lent, an agent that was revoked is disconnected whenever it
 // connects; otherwise the *job.Failure says what its administrator has to do.
 func (b *Broker) RevokeAgent(publicKey string) error {
-	if err := b.revoke(agentsAccount, publicKey); err != nil || b.server != nil {
-		return err
-	}
-	return b.cutOff(publicKey)
+	return b.end(agentsAccount, publicKey)
 }
 
 // RevokeOperator ends an operator's credentials as RevokeAgent ends an agent's.
-// Those of an external cluster are not ours to end.
+// Those of an external cluster are not ours to end, unless it is an embedded
+// server that was exported.
 func (b *Broker) RevokeOperator(publicKey string) error {
-	if b.server == nil {
+	if !b.keys.own() {
 		return job.Fail(job.Unavailable, "credentials of operators of an external bus are not revoked here").
 			WithHint("run where the cluster is administered: nsc revocations add-user --account OPERATORS --user-public-key %s && nsc push --account OPERATORS", publicKey)
 	}
-	return b.revoke(operatorsAccount, publicKey)
+	return b.end(operatorsAccount, publicKey)
+}
+
+func (b *Broker) end(account, publicKey string) error {
+	if err := b.revoke(account, publicKey); err != nil || b.server != nil {
+		return err
+	}
+	return b.cutOff(account, publicKey)
 }
 
 // revoke writes a revocation down, and then tells the embedded server.
@@ -57,12 +62,8 @@ func (b *Broker) revoke(account, publicKey string) error {
 	}
 	b.revoking.Lock()
 	defer b.revoking.Unlock()
-	now := time.Now()
 	next := maps.Clone(b.revoked[account])
-	next[publicKey] = now
-	if b.server == nil {
-		maps.DeleteFunc(next, func(_ string, at time.Time) bool { return now.Sub(at) > 2*externalLifetime })
-	}
+	next[publicKey] = time.Now()
 	if err := writeRevocations(b.dir, account, next); err != nil {
 		return err
 	}

@@ -27,10 +27,11 @@ type connectNotice struct {
 	} `json:"client"`
 }
 
-// watcher disconnects clients of the account AGENTS that must not be there
-// although the server let them in.
+// watcher disconnects clients of an account that must not be there although the
+// server let them in.
 type watcher struct {
 	broker    *Broker
+	account   string
 	enrollers []connectNotice // the oldest first; those that have gone are found out when it is their turn
 }
 
@@ -39,9 +40,11 @@ func (b *Broker) watch() error {
 	if b.System() == nil {
 		return nil
 	}
-	w := &watcher{broker: b}
-	if _, err := b.System().Subscribe(bus.Connected(b.account), w.take); err != nil {
-		return fmt.Errorf("watch agents that connect: %w", err)
+	for _, account := range b.watched() {
+		w := &watcher{broker: b, account: account}
+		if _, err := b.System().Subscribe(bus.Connected(b.accountKey(account)), w.take); err != nil {
+			return fmt.Errorf("watch %s that connect: %w", account, err)
+		}
 	}
 	return nil
 }
@@ -63,7 +66,7 @@ func (w *watcher) take(message *nats.Msg) {
 			w.kick(w.enrollers[0], w.broker.logger.Debug, "too many without credentials are connected")
 			w.enrollers = w.enrollers[1:]
 		}
-	case w.broker.server == nil && w.broker.isRevoked(agentsAccount, identity):
+	case w.broker.server == nil && w.broker.isRevoked(w.account, identity):
 		w.kick(notice, w.broker.logger.Warn, "it was revoked")
 	}
 }

@@ -50,6 +50,7 @@ type grammar struct {
 	NATSCreds natsCreds     `cmd:"" name:"nats-creds" help:"Credentials for the plain NATS client." group:"people"`
 	Audit     auditCommands `cmd:"" help:"Who did what: list, verify." group:"people"`
 
+	Bus        busCommands       `cmd:"" help:"The bus: export it to a nats-server of your own." group:"program"`
 	Serve      serveCommand      `cmd:"" help:"Run the coordinator." group:"program"`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish." group:"program"`
 	Version    versionCommand    `cmd:"" help:"Print the version." group:"program"`
