@@ -39,6 +39,7 @@ type service struct {
 	told     chan struct{}     // gets one for every event, when set
 	keys     map[string]string // hosts by public key
 	stuck    string            // host whose hellos are not answered
+	caughtUp []int             // events that were stored when it was told so
 }
 
 func newService() *service { return &service{changed: make(chan struct{}), keys: map[string]string{}} }
@@ -115,6 +116,7 @@ func (s *service) HandleEvents(_ context.Context, batch []bus.StreamEvent) error
 	return err
 }
 
+func (s *service) CaughtUp() { s.change(func() { s.caughtUp = append(s.caughtUp, len(s.events)) }) }
 func (s *service) HandleProgress(host string, p bus.Progress) {
 	s.change(func() { s.progress = append(s.progress, p) })
 }

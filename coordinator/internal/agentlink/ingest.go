@@ -47,6 +47,10 @@ func (r *Receiver) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	left := int(consumer.CachedInfo().NumPending) // it was made, or looked at, just now
+	if left == 0 {
+		r.Ingest.CaughtUp()
+	}
 	messages, broken := make(chan jetstream.Msg, batchEvents), make(chan error, 1)
 	consuming, err := consumer.Consume(
 		func(message jetstream.Msg) {
@@ -69,9 +73,14 @@ func (r *Receiver) follow(ctx context.Context) error {
 		case err := <-broken:
 			return err
 		case first := <-messages:
-			if err := r.store(ctx, gather(first, messages)); err != nil {
+			batch := gather(first, messages)
+			if err := r.store(ctx, batch); err != nil {
 				return err
 			}
+			if left > 0 && left <= len(batch) {
+				r.Ingest.CaughtUp()
+			}
+			left -= len(batch)
 		}
 	}
 }

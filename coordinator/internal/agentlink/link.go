@@ -53,6 +53,15 @@ func (l *Link) Cancel(ctx context.Context, host string, cancel bus.Cancel) (bus.
 	return reply, nil
 }
 
+// Present asks a run of a host's agent whether it is there. Who does not answer
+// within [bus.PresenceTimeout] is not.
+func (l *Link) Present(ctx context.Context, host, instance string) bool {
+	ctx, cancel := context.WithTimeout(ctx, bus.PresenceTimeout)
+	defer cancel()
+	reply, err := ask[bus.Presence](ctx, l.agents, bus.PresenceSubject(host, instance), struct{}{})
+	return err == nil && reply.Instance == instance
+}
+
 // ask sends a request and waits for its answer, at most [bus.RequestTimeout].
 func ask[Reply any](ctx context.Context, connection *nats.Conn, subject string, request any) (reply Reply, err error) {
 	data, err := json.Marshal(request)

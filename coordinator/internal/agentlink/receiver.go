@@ -38,6 +38,9 @@ type Ingest interface {
 	// again; those known already change nothing. After an error the same batch
 	// is given again.
 	HandleEvents(ctx context.Context, batch []bus.StreamEvent) error
+	// CaughtUp is told when everything is stored that was in the stream when
+	// reading began. It may be repeated.
+	CaughtUp()
 }
 
 // Stream is where agents' events are read from.
@@ -206,6 +209,10 @@ func (r *Receiver) takeHello(ctx context.Context, message *nats.Msg) {
 	}
 	if hello.Host != host {
 		logger.Warn("hello dropped: it is for another host", "claimed", hello.Host)
+		return
+	}
+	if hello.Instance != "" && bus.CheckInstance(hello.Instance) != nil { // empty: of an agent of 0.2
+		logger.Warn("hello dropped: malformed instance")
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, bus.RequestTimeout)
