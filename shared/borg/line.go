@@ -20,15 +20,29 @@ type splitter struct{ partial []byte }
 // write calls emit for every line that chunk completes. The line is valid
 // only during the call.
 func (s *splitter) write(chunk []byte, emit func(line []byte)) {
-	for len(chunk) > 0 {
-		end := bytes.IndexAny(chunk, "\r\n")
+	for {
+		end := bytes.IndexByte(chunk, '\n')
 		if end < 0 {
-			s.keep(chunk)
+			s.returns(chunk, emit)
 			return
 		}
-		s.keep(chunk[:end])
-		chunk = chunk[end+1:]
+		s.returns(chunk[:end], emit)
 		s.flush(emit)
+		chunk = chunk[end+1:]
+	}
+}
+
+// returns takes what has no line feed in it.
+func (s *splitter) returns(part []byte, emit func(line []byte)) {
+	for {
+		end := bytes.IndexByte(part, '\r')
+		if end < 0 {
+			s.keep(part)
+			return
+		}
+		s.keep(part[:end])
+		s.flush(emit)
+		part = part[end+1:]
 	}
 }
 
@@ -92,16 +106,16 @@ type message struct {
 
 // decode takes a line apart into text that precedes JSON (a prompt, usually
 // empty) and the message. Without a message, all of the line is text.
-func decode(line []byte) (text string, said *message) {
+func decode(line []byte) (text string, said message, isMessage bool) {
 	start := bytes.Index(line, []byte(`{"`))
 	if start < 0 {
-		return string(line), nil
+		return string(line), message{}, false
 	}
 	var m message
 	if json.Unmarshal(line[start:], &m) != nil || !known(m.Type) {
-		return string(line), nil
+		return string(line), message{}, false
 	}
-	return strings.TrimSpace(string(line[:start])), &m
+	return strings.TrimSpace(string(line[:start])), m, true
 }
 
 func known(kind string) bool {

@@ -19,6 +19,7 @@ type Exit struct {
 	Code           int            // exit status; meaningless when Signal is set
 	Signal         syscall.Signal // the signal that ended it, or 0
 	Cancelled      bool           // a person asked for the end before it came
+	Timeout        time.Duration  // the limit that it lived beyond, and was ended for; 0: none
 	Lost           bool           // nobody saw how it ended: Code, Signal and Ended mean nothing
 	Duration       time.Duration  // how long the process lived; 0 means Ended - Started
 	Started, Ended time.Time
@@ -30,6 +31,9 @@ const maxStdoutBytes = 64 << 20
 
 // maxKeyBytes bounds a key that is given out; they have about a kilobyte.
 const maxKeyBytes = 64 << 10
+
+// maxLockBytes bounds what is read of who holds a lock.
+const maxLockBytes = 256 << 10
 
 // maxMessageLines bounds the lines that one message of borg's makes in a log.
 // Of a longer one the end is kept, where a traceback names its cause.
@@ -63,13 +67,15 @@ func (p *Parser) Stderr(chunk []byte) []Item {
 }
 
 // Stdout takes the next bytes of standard output. What matters there is one
-// JSON object, or for a key export the encrypted key, which [Parser.Finish]
-// reads.
+// JSON object, or for a key export the encrypted key, or who holds the lock,
+// which [Parser.Finish] reads.
 func (p *Parser) Stdout(chunk []byte) {
 	limit := maxStdoutBytes
 	switch {
 	case p.task.Kind == job.KeyExport:
 		limit = maxKeyBytes
+	case p.task.Kind == job.BreakLock:
+		limit = maxLockBytes
 	case !printsJSON(p.task.Kind):
 		return
 	}
@@ -95,26 +101,33 @@ func (p *Parser) Finish(exit Exit) job.Outcome {
 
 func (p *Parser) take() []Item {
 	items := p.items
-	p.items = nil
+	p.items = make([]Item, 0, len(items)) // as many are likely to come next
 	return items
 }
 
 // line takes one whole line.
 func (p *Parser) line(line []byte) {
-	text, said := decode(line)
-	if text != "" {
-		p.facts.plain(text)
-		p.log(rawLevel(text), text)
+	said, ok := quick(line)
+	if !ok {
+		var text string
+		if text, said, ok = decode(line); text != "" {
+			p.facts.plain(text)
+			p.log(rawLevel(text), text)
+		}
 	}
-	if said == nil {
-		return
+	if ok {
+		p.said(said)
 	}
+}
+
+// said takes a message.
+func (p *Parser) said(said message) {
 	if at := moment(said.Time); !at.IsZero() {
 		p.at = at
 	}
 	switch said.Type {
 	case typeArchive, typePercent, typeMessage:
-		if now := p.progress.update(*said); now != nil {
+		if now := p.progress.update(said); now != nil {
 			now.At = p.at
 			p.items = append(p.items, Item{Progress: now})
 		}
@@ -124,25 +137,32 @@ func (p *Parser) line(line []byte) {
 		if said.Name == loggerProgress {
 			return // an inner progress bar in disguise
 		}
-		p.facts.logged(*said)
+		p.facts.logged(said)
 		p.log(levelOf(said.LevelName), said.Message)
 	default:
-		p.facts.question(*said)
+		p.facts.question(said)
 		p.log(job.LevelWarning, said.Message)
 	}
 }
 
 // log appends a log line for every line of text.
 func (p *Parser) log(level job.Level, text string) {
+	if plain(text) {
+		p.logLine(level, text)
+		return
+	}
 	lines := strings.FieldsFunc(clean(text), func(r rune) bool { return r == '\n' })
 	if over := len(lines) - maxMessageLines; over > 0 {
 		lines = lines[over:]
 	}
 	for _, line := range lines {
-		line = strings.TrimRight(line, " \t")
-		if line == "" {
-			continue
-		}
+		p.logLine(level, line)
+	}
+}
+
+// logLine appends a line, unless it is blank.
+func (p *Parser) logLine(level job.Level, line string) {
+	if line = strings.TrimRight(line, " \t"); line != "" {
 		line = head(line, job.MaxLogLineBytes)
 		p.items = append(p.items, Item{Line: &job.LogLine{At: p.at, Level: level, Text: line}})
 	}

@@ -11,6 +11,24 @@ var urlPassword = regexp.MustCompile(`([a-z][a-z0-9+.-]*://[^/@:\s]*):[^/@\s]*@`
 // clean makes text from outside fit for JSON and for eyes: valid UTF-8, no
 // control characters except line ends and tabs, no password inside a URL.
 func clean(text string) string {
+	if plain(text) {
+		return text
+	}
+	return cleanThoroughly(text)
+}
+
+// plain reports whether text is one line of ASCII without a URL, as most of
+// borg's words are: there is nothing to clean.
+func plain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return !strings.Contains(text, "://")
+}
+
+func cleanThoroughly(text string) string {
 	text = strings.ToValidUTF8(text, string(utf8.RuneError))
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
@@ -42,7 +60,10 @@ const maxWordsBytes = 1 << 10
 
 // oneLine makes text fit for one line of a display.
 func oneLine(text string) string {
-	line := strings.NewReplacer("\n", " ", "\t", " ").Replace(clean(text))
+	line := text
+	if !plain(text) {
+		line = strings.NewReplacer("\n", " ", "\t", " ").Replace(cleanThoroughly(text))
+	}
 	return head(strings.TrimSpace(line), maxWordsBytes)
 }
 

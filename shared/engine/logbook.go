@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -22,7 +23,7 @@ type logbook struct {
 	toldTail int // lines of the tail that were told before
 	seen     int
 	waiting  []job.LogLine // of the head, not told yet
-	tail     []job.LogLine // the newest of the others, at most LogTailLines
+	tail     []job.LogLine // the newest of the others, at most LogTailLines; a ring once that is full
 	omitted  int           // lines that have fallen out of the tail
 	timer    *time.Timer   // runs while lines wait
 }
@@ -45,13 +46,11 @@ func (b *logbook) add(line job.LogLine, now time.Time) {
 		if b.timer == nil {
 			b.timer = time.NewTimer(logPause)
 		}
-	default:
+	case len(b.tail) < job.LogTailLines:
 		b.tail = append(b.tail, line)
-		if len(b.tail) > job.LogTailLines {
-			b.tail[0] = job.LogLine{} // let its text go
-			b.tail = b.tail[1:]
-			b.omitted++
-		}
+	default:
+		b.tail[b.omitted%job.LogTailLines] = line
+		b.omitted++
 	}
 }
 
@@ -80,7 +79,9 @@ func (b *logbook) news() news {
 // rest returns, when no more lines come, all that are still to be told.
 func (b *logbook) rest() []news {
 	head := b.news()
-	tail := news{lines: b.tail[min(b.toldTail, len(b.tail)):], omitted: b.omitted}
+	oldest := b.omitted % job.LogTailLines
+	lines := slices.Concat(b.tail[oldest:], b.tail[:oldest])
+	tail := news{lines: lines[min(b.toldTail, len(lines)):], omitted: b.omitted}
 	if b.toldTail > 0 {
 		tail.omitted = 0 // was told with the first of them
 	}
