@@ -199,7 +199,10 @@ func (d *daemon) buildService(context.Context) error {
 	d.dispatch, err = dispatch.New(dispatch.Options{
 		Store: d.store, Link: agentlink.New(d.broker.Agents(), d.broker.Signer()), Registry: d.registry, Presence: presence,
 		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Attention: d.attention, Logger: d.logger,
-		Limits:  dispatch.Limits{Running: d.config.Limits.Running, PerHost: d.config.Limits.PerHost},
+		Limits: dispatch.Limits{
+			Running: d.config.Limits.Running, PerHost: d.config.Limits.PerHost, Expire: time.Duration(d.config.Limits.Expire),
+			Timeout: time.Duration(d.config.Limits.Timeout), Offline: time.Duration(d.config.Limits.Offline),
+		},
 		History: dispatch.History{Keep: time.Duration(d.config.History.Keep), Jobs: d.config.History.Jobs},
 	})
 	return err

@@ -85,7 +85,7 @@ func (b *batch) list() []store.Change {
 		if b.created[id] {
 			changes = append(changes, store.CreateJob(e.job))
 		} else if b.put[id] {
-			changes = append(changes, store.PutJob(e.job))
+			changes = append(changes, b.steps(e)...)
 		}
 		if known := b.s.index.get(id); known != nil && known.attempt.Attempt != 0 &&
 			(known.attempt.Attempt != e.attempt.Attempt || e.attempt.Finished) {
@@ -99,6 +99,18 @@ func (b *batch) list() []store.Change {
 		changes = append(changes, store.PutRepositoryRecord(name, record))
 	}
 	return append(changes, b.changes...)
+}
+
+// steps puts a job by way of what the state table wants to see in between: an
+// attempt that another life of this store ordered was sent.
+func (b *batch) steps(e *entry) []store.Change {
+	known := b.s.index.get(e.job.ID)
+	if known == nil || e.job.Attempt <= known.job.Attempt || known.job.State != job.Queued || known.job.State.CanBecome(e.job.State) {
+		return []store.Change{store.PutJob(e.job)}
+	}
+	between := e.job
+	between.State, between.FinishedAt = job.Sent, nil
+	return []store.Change{store.PutJob(between), store.PutJob(e.job)}
 }
 
 // commit stores the batch, then changes memory, then tells watchers. After an

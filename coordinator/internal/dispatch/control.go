@@ -67,7 +67,7 @@ func asked() *job.Failure {
 // cancelQueued ends a job in place of which no attempt runs.
 func (s *Service) cancelQueued(b *batch, e *entry, why *job.Failure) {
 	now := s.now()
-	e.cancelledInPlace(now, why)
+	e.overInPlace(job.Cancelled, now, why)
 	told := s.own(e, now)
 	told.Type, told.State, told.Failure = job.EventCancelled, job.Cancelled, e.job.Failure
 	b.tell(told)
@@ -110,6 +110,7 @@ func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, 
 	again := &entry{encrypted: encrypted, job: job.Job{
 		ID: job.NewID(now), Kind: old.Kind, Host: old.Host, Repository: old.Repository, Plan: old.Plan, State: job.Queued,
 		MaxAttempts: old.MaxAttempts, Priority: old.Priority,
+		ExpiresAt: s.expiry(now, expiresIn(old)), Timeout: old.Timeout,
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: old.Spec, Attempts: []job.Attempt{},
 	}}
 	return s.submit(by, again, "", s.auditControl(by, "job.retry", again.job))

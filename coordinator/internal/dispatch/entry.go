@@ -33,7 +33,10 @@ func (e *entry) ticket() ticket {
 func (e *entry) held() bool { return e.job.State == job.Sent || e.job.State == job.Running }
 
 func (e *entry) waiting() waiting {
-	w := waiting{ticket: e.ticket(), Encrypted: e.encrypted, NotBefore: e.holdUntil, Pause: e.hold}
+	w := waiting{ticket: e.ticket(), Encrypted: e.encrypted, NotBefore: e.holdUntil, Pause: e.hold, Retry: e.job.Attempt > 0}
+	if at := e.job.ExpiresAt; at != nil {
+		w.Expires = *at
+	}
 	if at := e.job.RetryAt; at != nil && at.After(w.NotBefore) {
 		w.NotBefore, w.Pause = *at, fmt.Sprintf("retry %d of %d", e.job.Attempt+1, e.job.MaxAttempts)
 	}

@@ -97,7 +97,7 @@ func (s *Service) reconcile(hello bus.Hello, now time.Time) error {
 	for _, e := range again {
 		s.index.set(e)
 		s.logger.Info("order sent again", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
-		s.later(s.delivery(e.job.ID, e.job.Attempt, e.job.CancelRequested))
+		s.later(s.delivery(e.job.ID, e.job.Attempt, e.job.CancelRequested || e.overdue(now)))
 	}
 	if len(b.order) > 0 {
 		s.stir()
@@ -156,7 +156,7 @@ func (s *Service) standing(host string, said bus.HostAttempt) (standing, error) 
 func undone(j job.Job, attempt int) bool {
 	for _, a := range j.Attempts {
 		if a.Number == attempt {
-			return a.Failure != nil && a.Failure.Code == job.Interrupted
+			return a.Failure != nil && (a.Failure.Code == job.Interrupted || a.Failure.Code == job.HostUnreachable)
 		}
 	}
 	return false

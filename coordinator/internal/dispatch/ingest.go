@@ -65,7 +65,14 @@ func (s *Service) take(b *batch, event bus.Event) dropped {
 			"after", e.attempt.LastSeq, "before", event.Seq)
 	}
 	now := s.now()
-	told := e.follow(event, now, s.retryAt(e, now))
+	changed := *e
+	told := changed.follow(event, now, s.retryAt(e, now))
+	if next := changed.job.State; next != e.job.State && !e.job.State.CanBecome(next) {
+		e.attempt.LastSeq = event.Seq // it must not come again: the next hello then ends the attempt
+		b.set(e, false)
+		return dropIllegal
+	}
+	e = &changed
 	b.set(e, event.Type != job.EventLog || told.State != b.state(event.Job))
 	b.tell(told)
 	if told.Type == job.EventFinished || told.Type == job.EventRetried {
@@ -85,6 +92,9 @@ func (b *batch) state(id job.ID) job.State {
 // drop logs an event that changes nothing. Repeats are ordinary.
 func (s *Service) drop(event bus.StreamEvent, why dropped) {
 	level := s.logger.Warn
+	if why == dropIllegal {
+		level = s.logger.Error
+	}
 	if why == dropRepeat || why == dropFenced || (why == dropUnknown && s.isOver(event)) {
 		level = s.logger.Debug
 	}

@@ -72,7 +72,10 @@ func (s *Service) order(ctx context.Context, e *entry) (bus.Order, error) {
 	now := s.now()
 	order := bus.Order{
 		Host: e.job.Host, Job: e.job.ID, Attempt: e.job.Attempt, IssuedAt: now, ExpiresAt: now.Add(bus.OrderLifetime),
-		Kind: e.job.Kind, Spec: spec, Repository: repository.Repository,
+		Kind: e.job.Kind, Spec: spec, Repository: repository.Repository, Timeout: e.job.Timeout,
+	}
+	if at := e.job.ExpiresAt; at != nil && e.job.Attempt == 1 && at.Before(order.ExpiresAt) {
+		order.ExpiresAt = *at
 	}
 	if current := e.current(); current != nil {
 		order.Archive = current.Archive
@@ -176,7 +179,7 @@ func (s *Service) orderAnswered(id job.ID, attempt int, reply bus.OrderReply) {
 		}
 		now := s.now()
 		s.logger.Warn("host refused an order", "job", id, "host", e.job.Host, "err", reply.Failure)
-		b.tell(e.concluded(e.refusal(reply.Failure), s.own(e, now), s.retryAt(e, now)))
+		b.tell(e.concluded(e.refusal(reply.Failure, now), s.own(e, now), s.retryAt(e, now)))
 		return true
 	})
 }
@@ -208,7 +211,7 @@ func (s *Service) orderNotMade(id job.ID, attempt int, cause error) {
 	s.settle(id, attempt, func(b *batch, e *entry) bool {
 		if final, ok := errors.AsType[impossible](cause); ok && e.job.State == job.Sent {
 			now := s.now()
-			b.tell(e.concluded(e.refusal(final.failure), s.own(e, now), now))
+			b.tell(e.concluded(e.refusal(final.failure, now), s.own(e, now), now))
 			return true
 		}
 		if e.job.State != job.Sent || e.maybe {

@@ -7,11 +7,16 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// Limits bounds what runs and waits at once. Zero fields mean the defaults.
+// Limits bounds what runs and waits at once, where 0 means the default, and for
+// how long, where 0 means without a limit.
 type Limits struct {
 	Running int // jobs sent or running in the whole fleet; default 50
 	PerHost int // the same on one host, also bounded by the agent's slots; default 1
 	Open    int // jobs that are not over; more are refused; default 10,000
+
+	Expire  time.Duration // in which a host must have accepted a job, if its request does not say
+	Timeout time.Duration // that an attempt may run, if its job's request does not say; whole seconds
+	Offline time.Duration // that a host may be away before the jobs that it has are given up
 }
 
 func (l Limits) withDefaults() Limits {
@@ -33,6 +38,17 @@ type waiting struct {
 	Encrypted bool      // its order carries a sealed passphrase
 	NotBefore time.Time // retry time; zero: at once
 	Pause     string    // why NotBefore lies ahead, as a sentence's beginning
+	Expires   time.Time // when it must have begun; zero: never
+	Retry     bool      // it has begun before
+}
+
+// expired reports whether a job's time is over. A retry that can go now, or
+// whose pause is not over, has it all the same: its job was begun in time.
+func (w waiting) expired(obstacle string, now time.Time) bool {
+	if w.Expires.IsZero() || w.Expires.After(now) {
+		return false
+	}
+	return !w.Retry || (obstacle != "" && !w.NotBefore.After(now))
 }
 
 // hostState is a host in the planner's eyes.
@@ -45,7 +61,8 @@ type hostState struct {
 // plan is what shall happen to the queue now.
 type plan struct {
 	Go      []job.ID          // to be sent, in this order
-	Reasons map[job.ID]string // of all others
+	Reasons map[job.ID]string // of all others; of the expired, empty if they could go now
+	Expired []job.ID          // to be ended, as their time is over
 	Next    time.Time         // when to plan again if nothing happens; zero: never
 }
 
@@ -62,10 +79,17 @@ func makePlan(queue []waiting, held []ticket, hosts func(string) hostState, limi
 	}
 	result := plan{Reasons: map[job.ID]string{}}
 	for _, w := range queue {
-		if w.NotBefore.After(now) && (result.Next.IsZero() || w.NotBefore.Before(result.Next)) {
-			result.Next = w.NotBefore
+		for _, at := range []time.Time{w.NotBefore, w.Expires} {
+			if at.After(now) {
+				result.Next = earliest(result.Next, at)
+			}
 		}
-		if reason := p.obstacle(w); reason != "" {
+		reason := p.obstacle(w)
+		expired := w.expired(reason, now)
+		if expired {
+			result.Expired = append(result.Expired, w.ID)
+		}
+		if expired || reason != "" {
 			result.Reasons[w.ID] = reason
 			continue
 		}

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
@@ -23,26 +24,59 @@ func (s *Service) pump() time.Time {
 		s.logger.Warn("host is silent, taken as offline", "host", host)
 		s.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: host})
 	}
+	if err := s.tryStore(); err != nil {
+		return now.Add(retryWrite) // logged
+	}
 	if err := s.endRemoved(); err != nil {
 		s.logger.Error("jobs of removed hosts cannot be ended; trying again", "err", err)
 		return now.Add(retryWrite)
 	}
+	deadline, err := s.giveUp(now)
+	if err != nil {
+		s.logger.Error("jobs of hosts that are away cannot be ended; trying again", "err", err)
+		return now.Add(retryWrite)
+	}
+	after, err := s.dispatch(now)
+	if err != nil {
+		s.logger.Error("the queue cannot be moved on; trying again", "err", err)
+		return now.Add(retryWrite)
+	}
+	return earliest(next, earliest(deadline, after))
+}
+
+// dispatch sends what can go, ends what has expired, and says of the rest why
+// it waits. It returns when to look again at the latest.
+func (s *Service) dispatch(now time.Time) (next time.Time, err error) {
 	queue, held := s.index.snapshot()
 	p := s.plan(queue, held, now)
 	if err := s.send(p.Go, now); err != nil {
-		s.logger.Error("orders cannot be stored; trying again", "err", err)
-		return now.Add(retryWrite)
+		return next, fmt.Errorf("store orders: %w", err)
+	}
+	if err := s.expire(p, now); err != nil {
+		return next, fmt.Errorf("store what has expired: %w", err)
 	}
 	more, err := s.explain(p, now)
 	if err != nil {
-		s.logger.Error("reasons cannot be stored; trying again", "err", err)
-		return now.Add(retryWrite)
+		return next, fmt.Errorf("store reasons: %w", err)
 	}
-	next = earliest(next, p.Next)
 	if more {
-		next = earliest(next, now.Add(time.Second))
+		return earliest(p.Next, now.Add(time.Second)), nil
 	}
-	return next
+	return p.Next, nil
+}
+
+// tryStore writes to a store whose last write failed, so that it is known to be
+// well again as soon as it is, without anybody having to ask for something.
+func (s *Service) tryStore() error {
+	if s.options.Store.Healthy() == nil {
+		return nil
+	}
+	if _, err := s.apply(); err != nil {
+		s.logger.Error("the database cannot be written; trying again", "err", err)
+		return err
+	}
+	s.logger.Info("the database can be written again")
+	return nil
 }
 
 func (s *Service) plan(queue, held []*entry, now time.Time) plan {

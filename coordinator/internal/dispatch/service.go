@@ -2,9 +2,11 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -177,6 +179,7 @@ func (s *Service) later(task func(context.Context)) {
 const (
 	pruneEvery = time.Hour
 	retryWrite = 5 * time.Second // after the store has failed
+	lookAgain  = 5 * time.Second // at the latest: clocks may jump, which no timer notices
 )
 
 // Run dispatches until ctx ends. Everything that is sent to hosts is sent from
@@ -188,7 +191,7 @@ func (s *Service) Run(ctx context.Context) error {
 	running.Go(func() { s.keepHouse(ctx) })
 	s.stir()
 	for {
-		next := s.pump()
+		next := earliest(s.pump(), s.now().Add(lookAgain))
 		s.tasks.Lock()
 		tasks := s.tasks.waiting
 		s.tasks.waiting = nil
@@ -260,6 +263,11 @@ func (s *Service) hostChanged(host string) {
 // our own fault.
 func (s *Service) failure(doing string, err error) *job.Failure {
 	f := job.AsFailure(err)
+	if errors.Is(err, syscall.ENOSPC) {
+		s.logger.Error(doing, "err", err)
+		return job.Fail(job.Unavailable, "%s: %s", doing, syscall.ENOSPC).
+			WithHint("make space on the disk with the coordinator's data; running jobs go on, and it works again by itself")
+	}
 	if f.Code == job.Internal {
 		s.logger.Error(doing, "err", err)
 		return job.Fail(job.Unavailable, "%s: %s", doing, err).

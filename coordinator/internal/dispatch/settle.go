@@ -48,7 +48,7 @@ func (e *entry) accept() {
 // the retry rule gives it another attempt after pause. It reports whether it
 // does.
 func (e *entry) conclude(o job.Outcome, at time.Time, retryAt time.Time) (retried bool) {
-	o = sane(o)
+	o = e.sane(o)
 	e.job.Attempts = slices.Clone(e.job.Attempts)
 	if current := e.current(); current != nil {
 		current.State, current.Failure, current.FinishedAt = o.State, o.Failure, &at
@@ -66,8 +66,8 @@ func (e *entry) conclude(o job.Outcome, at time.Time, retryAt time.Time) (retrie
 }
 
 // sane makes an outcome hold together, whatever a host said.
-func sane(o job.Outcome) job.Outcome {
-	if !o.State.Terminal() || o.State == job.Expired {
+func (e *entry) sane(o job.Outcome) job.Outcome {
+	if !o.State.Terminal() || (o.State == job.Expired && e.job.State != job.Sent) {
 		o.Failure = job.Fail(job.Internal, "the host ended the attempt with the state %q", o.State)
 		o.State = job.Failed
 	}
@@ -76,23 +76,28 @@ func sane(o job.Outcome) job.Outcome {
 		o.Failure = job.Fail(job.Internal, "the host gave no cause for the failure").WithHint("see the job's log")
 	case o.State == job.Cancelled && o.Failure == nil:
 		o.Failure = job.Fail(job.CodeCancelled, "the job was cancelled")
+	case o.State == job.Expired && o.Failure == nil:
+		o.Failure = e.notAccepted("", false)
 	}
 	return o
 }
 
-// cancelledInPlace ends a job of which no attempt runs.
-func (e *entry) cancelledInPlace(at time.Time, why *job.Failure) {
-	e.job.State, e.job.Reason, e.job.FinishedAt, e.job.RetryAt = job.Cancelled, "", &at, nil
+// overInPlace ends a job of which no attempt runs.
+func (e *entry) overInPlace(state job.State, at time.Time, why *job.Failure) {
+	e.job.State, e.job.Reason, e.job.FinishedAt, e.job.RetryAt = state, "", &at, nil
 	e.job.Failure = why
 }
 
 // refusal is the outcome of an order that the host did not accept.
-func (e *entry) refusal(f *job.Failure) job.Outcome {
+func (e *entry) refusal(f *job.Failure, now time.Time) job.Outcome {
 	if f == nil {
 		f = job.Fail(job.RefusedByHost, "host %s refused the order and gave no cause", e.job.Host)
 	}
-	if e.job.CancelRequested || f.Code == job.CodeCancelled {
-		return job.Outcome{State: job.Cancelled, Failure: f}
+	switch {
+	case e.job.CancelRequested || f.Code == job.CodeCancelled:
+		return e.meant(job.Outcome{State: job.Cancelled, Failure: f}, now)
+	case e.overdue(now) && f.Code == job.RefusedByHost:
+		return job.Outcome{State: job.Expired, Failure: e.notAccepted(f.Message, false)}
 	}
 	return job.Outcome{State: job.Failed, Failure: f}
 }
@@ -108,6 +113,7 @@ const (
 	dropFenced     dropped = "older attempt"
 	dropImpossible dropped = "attempt that was never ordered"
 	dropGarbage    dropped = "event makes no sense"
+	dropIllegal    dropped = "step that the state table has not"
 )
 
 // judge says whether an event of a host is news for an open job; "" means yes.
@@ -140,7 +146,9 @@ func (e *entry) follow(event bus.Event, now, retryAt time.Time) job.Event {
 	told.At = within(told.At, e.job.SubmittedAt, now)
 	e.attempt.LastSeq = told.Seq
 	e.noteStamp(event.Stamp)
-	e.accept()
+	if told.Type != job.EventFinished {
+		e.accept()
+	}
 	switch told.Type {
 	case job.EventStarted:
 		e.job.StartedAt = &told.At
@@ -149,7 +157,7 @@ func (e *entry) follow(event bus.Event, now, retryAt time.Time) job.Event {
 			current.StartedAt = &told.At
 		}
 	case job.EventFinished:
-		outcome := job.Outcome{State: told.State, Result: told.Result, Failure: told.Failure}
+		outcome := e.meant(job.Outcome{State: told.State, Result: told.Result, Failure: told.Failure}, now)
 		if e.job.CancelRequested && told.Failure != nil && told.Failure.Code == job.Interrupted {
 			outcome.State = job.Cancelled // it was to end, and the host says that its process is gone
 		}

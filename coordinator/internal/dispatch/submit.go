@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
@@ -34,7 +35,7 @@ func (s *Service) Submit(_ context.Context, by fleet.Actor, request job.Request)
 		return job.Job{}, s.failure("submit job", err)
 	}
 	if request.IdempotencyKey != "" {
-		old, found, err := s.earlier(request.IdempotencyKey, e.job)
+		old, found, err := s.earlier(request, e.job)
 		if err != nil {
 			return job.Job{}, s.failure("look up idempotency key", err)
 		}
@@ -56,14 +57,12 @@ func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Cha
 		return job.Job{}, s.failure("submit job", err)
 	}
 	j := e.job
-	b.create(e)
+	b.also(also...)
+	b.enqueue(by, e)
 	b.also(store.RequireHost(j.Host), store.RequireRepository(j.Repository))
 	if key != "" {
 		b.also(store.PutIdempotency(key, j.ID, j.SubmittedAt))
 	}
-	b.also(also...)
-	b.also(auditRequest(by, j))
-	b.tell(job.Event{Job: j.ID, Host: j.Host, Type: job.EventQueued, At: j.SubmittedAt, State: job.Queued})
 	defer s.stir() // also after an error: the job may have been stored
 	if err := b.commit(); err != nil {
 		if errors.Is(err, store.ErrMissing) { // removed since check looked
@@ -74,6 +73,14 @@ func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Cha
 	fault.Point(fault.SubmitStored)
 	s.logger.Info("job submitted", "job", j.ID, "host", j.Host, "repo", j.Repository, "kind", j.Kind, "by", by.Name)
 	return j, nil
+}
+
+// enqueue puts a new job into the batch, with its entry in the audit.
+func (b *batch) enqueue(by fleet.Actor, e *entry) {
+	j := e.job
+	b.create(e)
+	b.also(auditRequest(by, j))
+	b.tell(job.Event{Job: j.ID, Host: j.Host, Type: job.EventQueued, At: j.SubmittedAt, State: job.Queued})
 }
 
 // check makes a job of a request, or says what is wrong with it.
@@ -103,10 +110,14 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	case len(r.IdempotencyKey) > maxKeyBytes:
 		return nil, job.Invalid("idempotency_key", "%d bytes, more than the %d that are allowed", len(r.IdempotencyKey), maxKeyBytes)
 	}
+	if err := checkTimes(r); err != nil {
+		return nil, err
+	}
 	now := s.now()
 	return &entry{encrypted: encrypted, job: job.Job{
 		ID: job.NewID(now), Kind: r.Kind, Host: r.Host, Repository: r.Repository, State: job.Queued,
 		MaxAttempts: cmp.Or(r.MaxAttempts, r.Kind.DefaultAttempts()), Priority: r.Priority,
+		ExpiresAt: s.expiry(now, time.Duration(r.ExpiresIn)*time.Second), Timeout: cmp.Or(r.Timeout, s.timeout()),
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
 	}}, nil
 }
@@ -186,9 +197,10 @@ func flatten(err error) []*job.Failure {
 	return []*job.Failure{job.AsFailure(err)}
 }
 
-// earlier returns the job that a key stands for. The same key with another
-// request is a conflict.
-func (s *Service) earlier(key string, asked job.Job) (job.Job, bool, error) {
+// earlier returns the job that a request's key stands for. The same key with
+// another request is a conflict.
+func (s *Service) earlier(request job.Request, asked job.Job) (job.Job, bool, error) {
+	key := request.IdempotencyKey
 	id, found, err := s.options.Store.JobByIdempotency(key)
 	if err != nil || !found {
 		return job.Job{}, false, err
@@ -201,7 +213,7 @@ func (s *Service) earlier(key string, asked job.Job) (job.Job, bool, error) {
 	if err != nil {
 		return job.Job{}, false, err
 	}
-	if !same {
+	if !same || !sameTimes(old, request) {
 		return job.Job{}, false, job.Fail(job.Conflict, "idempotency_key: %q stands for job %s, which was another request", key, id).
 			WithHint("use a new key for a new request")
 	}
