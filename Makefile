@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GITLEAKS    := github.com/zricethezav/gitleaks/v8@v8.30.1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint vet fmt fmt-check layers secrets clean
+.PHONY: help setup build demo test faults chaos overload bench lint vet fmt fmt-check layers secrets clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -29,6 +29,18 @@ demo: setup build ## coordinator, agent and real backups on this machine; Ctrl-C
 
 test: setup build ## all tests: unit and end to end, with the race detector
 	go test -race -timeout 15m work
+
+# A case alone: make faults CASE='agent / kill / middle'. The directory is entered, since go test then shows what is printed.
+faults: setup ## break everything at every moment, and see what became of the jobs; writes e2e/FAULTS.md (CASE=regexp: only those)
+	cd e2e/faults && BORGFLEET_MATRIX='$(or $(CASE),all)' BORGFLEET_MATRIX_FILE=e2e/FAULTS.md \
+		go test -count 1 -timeout 20m -parallel 12 -run 'TestMatrix$$'
+
+chaos: setup ## random jobs and faults for MINUTES=1, from SEED, which replays a run
+	cd e2e/faults && BORGFLEET_CHAOS=$(or $(SEED),$(shell date +%s)) BORGFLEET_CHAOS_MINUTES=$(or $(MINUTES),1) \
+		go test -count 1 -timeout 120m -run 'TestChaos$$'
+
+overload: setup ## 1,000 jobs on 50 agents, a log of 1 GB, 300,000 listed files (minutes)
+	cd e2e/overload && BORGFLEET_OVERLOAD=full go test -count 1 -timeout 60m
 
 bench: setup build ## measure against plain borg and ssh, in one run; prints a table with ratios
 	BORGFLEET_BIN=$(CURDIR)/bin go test -run '^$$' -bench . -benchtime 1x -count 1 -timeout 30m ./e2e/bench

@@ -1,0 +1,240 @@
+package faults_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/borgfleet/borgfleet/e2e/harness"
+	"github.com/borgfleet/borgfleet/e2e/lab"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// world is one fleet under test and the log of what was asked of it.
+type world struct {
+	t      testing.TB
+	lab    *lab.Lab
+	c      *harness.Coordinator
+	points *lab.Points     // of the coordinator
+	bus    *externalBus    // nil: the coordinator's own
+	server *harness.SSHD   // of the repositories
+	hosts  []*host         // the first is the one that cases break
+	repos  []*repository   // likewise
+	asked  []job.ID        // all that was submitted
+	rest   map[string]rest // what programs hold when nothing is to be done
+	store  *lab.Machine    // where the server is, if it has a machine of its own
+}
+
+// host is a machine with an agent.
+type host struct {
+	*harness.Agent
+	machine *lab.Machine
+	points  *lab.Points // of agent and supervisors
+	starts  string      // file in which every start of a borg by the agent is noted
+	t       testing.TB
+}
+
+// repository is a borg repository on the server.
+type repository struct {
+	name, location, passphrase string
+	dir                        string // where its files are
+}
+
+// options are what cases choose about their world.
+type options struct {
+	hosts       int       // default 1
+	external    bool      // the bus is a NATS server of its own
+	data        *lab.Disk // the coordinator's; nil: the test's directory
+	agentData   *lab.Disk // of the first agent
+	storeDisk   *lab.Disk // of the repositories
+	busDisk     *lab.Disk // of an external bus
+	storeApart  bool      // the server of the repositories is on a machine of its own
+	local       bool      // the repository is a directory of the host
+	agentConfig string    // further lines of agent.yaml
+	lab         *lab.Lab  // made by the case, for its disks
+	config      string    // coordinator.yaml
+}
+
+// made is an empty repository that is copied for each case: to make one takes
+// a second. TestMain removes it.
+var made struct {
+	sync.Mutex
+	dir string
+}
+
+// template returns the directory of the repository to copy.
+func template(t testing.TB) string {
+	t.Helper()
+	made.Lock()
+	defer made.Unlock()
+	if made.dir == "" {
+		dir, err := os.MkdirTemp("", "borgfleet-template-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.dir = dir
+		env := []string{"BORG_PASSPHRASE=" + passphrase, "BORG_BASE_DIR=" + filepath.Join(dir, "borg")}
+		if r := harness.Run(t, env, "borg", "init", "--encryption", "repokey-blake2", filepath.Join(dir, "repository")); r.Code != 0 {
+			t.Fatalf("borg init: %s", r.Stderr)
+		}
+	}
+	return filepath.Join(made.dir, "repository")
+}
+
+const passphrase = "only a test's passphrase"
+
+// newWorld starts a fleet with one repository.
+func newWorld(t testing.TB, o options) *world {
+	t.Helper()
+	w := &world{t: t, lab: o.lab, rest: map[string]rest{}}
+	if w.lab == nil {
+		w.lab = lab.New(t)
+	}
+	w.points = w.lab.Points("coordinator")
+	w.startServer(o)
+	w.startCoordinator(o)
+	for i := range max(1, o.hosts) {
+		w.addHost(fmt.Sprintf("web%d", i+1), o)
+	}
+	w.addRepository("main", o)
+	w.noteRest()
+	return w
+}
+
+// startServer starts the SSH server of the repositories.
+func (w *world) startServer(o options) {
+	if o.local {
+		return
+	}
+	server := harness.SSHDOptions{Listen: w.lab.Hub()}
+	if o.storeApart {
+		w.store = w.lab.Machine("store")
+		server = harness.SSHDOptions{Listen: w.store.Address, Prefix: w.store.Prefix()}
+	}
+	w.server = harness.StartSSHDWith(w.t, server)
+}
+
+func (w *world) startCoordinator(o options) {
+	w.t.Helper()
+	start := harness.CoordinatorOptions{
+		BusListen: w.lab.Hub() + ":0", Flags: []string{"--tls-names", w.lab.Hub()}, Env: w.points.Env(), Config: o.config,
+	}
+	if o.data != nil {
+		start.Data = filepath.Join(o.data.Path, "coordinator")
+	}
+	if o.external {
+		dir := ""
+		if o.busDisk != nil {
+			dir = o.busDisk.Path
+		}
+		w.bus = startBus(w, &start, dir)
+	}
+	w.c = harness.StartCoordinatorWith(w.t, start)
+}
+
+// borgScript notes for which attempt it was started, by the file that its
+// standard error goes to, and becomes borg.
+const borgScript = `#!/bin/sh
+printf '%%s %%s\n' "$(readlink /proc/$$/fd/2)" "$*" >> %s
+exec borg "$@"
+`
+
+func (w *world) addHost(name string, o options) *host {
+	w.t.Helper()
+	h := &host{machine: w.lab.Machine(name), points: w.lab.Points(name), t: w.t}
+	dir := w.t.TempDir()
+	h.starts = filepath.Join(dir, "starts")
+	program := filepath.Join(dir, "borg")
+	if err := os.WriteFile(program, fmt.Appendf(nil, borgScript, h.starts), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	config := fmt.Sprintf("borg: {binary: %q, nice: 0, ionice: \"\"", program)
+	if w.server != nil {
+		config += fmt.Sprintf(", rsh: %q", w.server.RSH()+" -o ServerAliveInterval=5 -o ServerAliveCountMax=3")
+	}
+	config += "}\n" + o.agentConfig
+	agent := harness.AgentOptions{
+		Config: config, Env: h.points.Env(), Prefix: h.machine.Prefix(),
+		BusURLs: []string{"tls://" + h.machine.Link.Reach(strings.TrimPrefix(w.c.Bus, "tls://"))},
+	}
+	if o.agentData != nil && len(w.hosts) == 0 {
+		agent.Data = filepath.Join(o.agentData.Path, "agent")
+	}
+	h.Agent = w.c.AddAgent(name, agent)
+	w.hosts = append(w.hosts, h)
+	return h
+}
+
+// addRepository makes a repository known.
+func (w *world) addRepository(name string, o options) *repository {
+	w.t.Helper()
+	parent := w.t.TempDir()
+	if o.storeDisk != nil {
+		parent = o.storeDisk.Path
+	}
+	r := &repository{name: name, passphrase: passphrase, dir: filepath.Join(parent, name)}
+	if err := os.CopyFS(r.dir, os.DirFS(template(w.t))); err != nil {
+		w.t.Fatal(err)
+	}
+	r.location = r.dir
+	if w.server != nil {
+		r.location = w.server.URL(r.dir)
+	}
+	file := filepath.Join(w.t.TempDir(), "passphrase")
+	if err := os.WriteFile(file, []byte(passphrase), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	w.c.MustCLI("repo", "add", name, "--location", r.location, "--passphrase-file", file)
+	w.repos = append(w.repos, r)
+	return r
+}
+
+// ask submits a job for the first host and repository. The coordinator may be
+// held or dead: then the request is given up, and its job found by its key.
+func (w *world) ask(kind job.Kind, spec any) job.ID {
+	w.t.Helper()
+	return w.askOf(w.hosts[0], w.repos[0], kind, spec)
+}
+
+func (w *world) askOf(h *host, r *repository, kind job.Kind, spec any) job.ID {
+	w.t.Helper()
+	j := w.c.Submit(w.request(h, r, kind, spec))
+	w.asked = append(w.asked, j.ID)
+	return j.ID
+}
+
+func (w *world) request(h *host, r *repository, kind job.Kind, spec any) string {
+	w.t.Helper()
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	request, err := json.Marshal(job.Request{Host: h.Host, Kind: kind, Repository: r.name, Spec: raw})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(request)
+}
+
+// slowBackup asks for a backup that takes about the given number of seconds
+// over SSH, with little work for the processor: the link to the repository has
+// a rate.
+func (w *world) slowBackup(seconds int) job.ID {
+	w.t.Helper()
+	const rate = 128 // KiB/s
+	dir := w.t.TempDir()
+	harness.MakeTree(w.t, dir, 2*seconds, rate<<10/2)
+	return w.ask(job.Backup, job.BackupSpec{Paths: []string{dir}, UploadLimit: rate, Compression: "none"})
+}
+
+// quick asks for a backup of a few small files.
+func (w *world) quick() job.ID {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	harness.MakeTree(w.t, dir, 4, 4<<10)
+	return w.ask(job.Backup, job.BackupSpec{Paths: []string{dir}})
+}
