@@ -80,8 +80,8 @@ func signalName(e Exit) string {
 	}
 }
 
-// outcome judges the attempt. A cancelled one that ended by itself with a
-// whole result, before the signal took effect, is what it is.
+// outcome judges the attempt. One that was cancelled, or ran for too long, and
+// ended by itself with a whole result before a signal took effect, is what it is.
 func (p *Parser) outcome(exit Exit) job.Outcome {
 	class := p.class(exit)
 	if class != classOK && class != classWarning {
@@ -89,8 +89,8 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 	}
 	result := p.result(exit)
 	if err := p.fill(result); err != nil {
-		if exit.Cancelled {
-			return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}
+		if outcome, stopped := p.stopped(exit); stopped {
+			return outcome
 		}
 		why := unreadable
 		if p.task.Kind == job.KeyExport {
@@ -112,11 +112,31 @@ func (p *Parser) unwell(exit Exit) job.Outcome {
 	if outcome, saved := p.saved(exit); saved {
 		return outcome
 	}
-	if exit.Cancelled {
-		return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}
+	if outcome, stopped := p.stopped(exit); stopped {
+		return outcome
 	}
 	return job.Outcome{State: job.Failed, Failure: p.broken(exit)}
 }
+
+// stopped judges a borg that was ended on purpose before its work was done: by
+// a person, or because it ran for too long.
+func (p *Parser) stopped(exit Exit) (outcome job.Outcome, stopped bool) {
+	switch {
+	case exit.Cancelled:
+		return job.Outcome{State: job.Cancelled, Failure: p.explain(cancelled, "", exit)}, true
+	case exit.Timeout > 0:
+		why := timedOut
+		if p.task.Kind == job.Backup {
+			why.hint += "; the next backup goes on from borg's last checkpoint"
+		}
+		return job.Outcome{State: job.Failed, Failure: p.explain(why, exit.Timeout.String(), exit)}, true
+	default:
+		return outcome, false
+	}
+}
+
+var timedOut = cause{code: job.Timeout, message: "the {kind} job was ended because borg had run on {host} for longer than its time limit of {said}",
+	hint: "see in its log what took so long; give the job a longer timeout, or raise limits.timeout"}
 
 // saved judges a backup that did not end well, or unseen, after its archive was
 // complete: borg prints its report when the archive is committed, and never

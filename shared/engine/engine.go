@@ -5,6 +5,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -31,6 +32,10 @@ type Executor interface {
 	// Signal sends a signal to the program and its children. It does nothing
 	// when the program is gone.
 	Signal(ctx context.Context, id string, s process.Signal) error
+	// Age returns how long the program has been running, by a clock that nobody
+	// sets. running is false before the start, after the end, and for an unknown
+	// ID; none of that is an error.
+	Age(ctx context.Context, id string) (age time.Duration, running bool, err error)
 	// Remove forgets a run that is over; it returns process.ErrRunning for one
 	// that is not. Unknown IDs are no error.
 	Remove(ctx context.Context, id string) error
@@ -43,6 +48,9 @@ type Attempt struct {
 	Host       string
 	Task       borg.Task
 	Passphrase secret.Value // empty: the repository has none
+	// Timeout is how long borg may run, from its start, whoever follows it
+	// meanwhile. 0: no limit.
+	Timeout time.Duration
 }
 
 // ID names the attempt to the executor.
@@ -110,7 +118,9 @@ func (e *Engine) Run(ctx context.Context, a Attempt, rec Recorder, cancel <-chan
 //
 // When cancel is closed, borg is signalled (see DESIGN.md for how), and the
 // attempt ends as cancelled when borg is gone, or as what it was when borg had
-// done its work by then. When ctx ends, borg goes on, nothing more is recorded,
+// done its work by then. The same happens when borg has run for longer than the
+// attempt's timeout, which then fails with code timeout; a cancellation that
+// comes before borg is gone makes it cancelled. When ctx ends, borg goes on, nothing more is recorded,
 // and ctx's error is returned; that is the only error there is.
 func (e *Engine) Resume(ctx context.Context, a Attempt, from Resume, rec Recorder, cancel <-chan struct{}) error {
 	r := &run{

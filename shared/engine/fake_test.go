@@ -30,6 +30,7 @@ type scripted struct {
 	pieces   []piece
 	exit     process.Exit
 	ends     time.Duration                                      // after the start
+	older    time.Duration                                      // than its start by the clock says
 	onSignal func(n int, s process.Signal) (process.Exit, bool) // n signals came before; true: it ends
 	startErr []error                                            // of the first calls
 	breaks   []int                                              // Follow fails after so many pieces, one number a call
@@ -133,6 +134,15 @@ func (s *scripted) Signal(_ context.Context, _ string, signal process.Signal) er
 		close(s.killed)
 	}
 	return nil
+}
+
+func (s *scripted) Age(context.Context, string) (time.Duration, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.started {
+		return 0, false, nil
+	}
+	return s.older + time.Since(s.begun), true, nil
 }
 
 func (s *scripted) Remove(context.Context, string) error { return nil }

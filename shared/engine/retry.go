@@ -14,7 +14,7 @@ import (
 // Waits between tries double from the first to the longest.
 const (
 	retryFirst   = 100 * time.Millisecond
-	retryLongest = 30 * time.Second
+	retryLongest = 5 * time.Second // a disk that has room again is soon used
 )
 
 // retry tries until it works, ctx ends, or the error says that it never will.

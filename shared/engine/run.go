@@ -14,6 +14,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/process"
+	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 // run is one call of Resume. Everything but the follower and the ladder
@@ -30,8 +31,9 @@ type run struct {
 	book   *logbook
 	pace   pacer
 	at     process.Offsets // output read so far
-	// signalled is set before the first signal is sent, by the ladder.
-	signalled atomic.Bool
+	// cancelledInTime and overdue say why borg was signalled. They are set
+	// before the first signal, and not after borg's end.
+	cancelledInTime, overdue atomic.Bool
 }
 
 // toTheEnd is the attempt, step by step.
@@ -84,9 +86,13 @@ func (r *run) start(ctx context.Context, argv, environ []string) (*job.Failure, 
 	case job.KeyExportSpec:
 		command.Recipient = spec.Recipient
 	}
+	passphrase := r.attempt.Passphrase
+	if r.attempt.Task.Kind == job.BreakLock {
+		passphrase = secret.Value{} // borg opens no archive, and the shell around it has no use for it
+	}
 	var started process.Started
 	err := retry(ctx, r.logger, "start borg", func() (err error) {
-		started, err = r.options.Executor.Start(ctx, command, r.attempt.Passphrase)
+		started, err = r.options.Executor.Start(ctx, command, passphrase)
 		return err
 	})
 	if failure, ok := errors.AsType[*process.StartError](err); ok {
@@ -106,7 +112,11 @@ func (r *run) follow(ctx context.Context) (process.Exit, error) {
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	defer stop()
-	helpers.Go(func() { r.ladder(within) })
+	begun := make(chan struct{})
+	begin := sync.OnceFunc(func() { close(begun) })
+	helpers.Go(func() { r.awaitCancel(within, begin) })
+	helpers.Go(func() { r.awaitTimeout(within, begin) })
+	helpers.Go(func() { r.ladder(within, begun) })
 
 	chunks, taken := make(chan process.Chunk), make(chan struct{})
 	emit := func(c process.Chunk) error {
@@ -194,11 +204,21 @@ func (r *run) outcome(exit process.Exit) job.Outcome {
 	if exit.StartError != "" {
 		return failed(r.exitFailure(exit))
 	}
-	return r.parser.Finish(borg.Exit{
+	lived := exit.Lived
+	if lived == 0 { // a supervisor of an older version did not say
+		lived = max(0, exit.EndedAt.Sub(exit.StartedAt))
+	}
+	end := borg.Exit{
 		Lost: exit.Lost,
-		Code: exit.Code, Signal: syscall.Signal(exit.Signal), Cancelled: r.signalled.Load(),
-		Duration: max(0, exit.EndedAt.Sub(exit.StartedAt)), Started: exit.StartedAt, Ended: exit.EndedAt,
-	})
+		Code: exit.Code, Signal: syscall.Signal(exit.Signal), Cancelled: r.cancelledInTime.Load(),
+		Duration: lived, Started: exit.StartedAt, Ended: exit.EndedAt,
+	}
+	// An agent that was started again does not know what the one before it did;
+	// how long borg lived does not depend on that.
+	if limit := r.attempt.Timeout; limit > 0 && (r.overdue.Load() || lived >= limit) {
+		end.Timeout = limit
+	}
+	return r.parser.Finish(end)
 }
 
 // finish tells the rest of the log, and the outcome.

@@ -56,6 +56,7 @@ type ending struct {
 	StartError    string        `json:"start_error,omitempty"`
 	StartErrno    syscall.Errno `json:"start_errno,omitempty"`
 	StartDir      bool          `json:"start_dir,omitempty"`
+	Seconds       float64       `json:"seconds,omitempty"` // that it lived, whatever the clock was set to
 	UserSeconds   float64       `json:"user_seconds,omitempty"`
 	SystemSeconds float64       `json:"system_seconds,omitempty"`
 	MaxRSSBytes   int64         `json:"max_rss_bytes,omitempty"`
@@ -65,6 +66,7 @@ func (e ending) exit() Exit {
 	return Exit{
 		Code: e.Code, Signal: e.Signal, StartedAt: e.StartedAt, EndedAt: e.EndedAt,
 		StartError: e.StartError, StartErrno: e.StartErrno, StartDir: e.StartDir,
+		Lived: time.Duration(e.Seconds * float64(time.Second)),
 	}
 }
 

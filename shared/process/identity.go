@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // stat is what /proc/<pid>/stat says of a process.
@@ -81,6 +83,19 @@ func (i identity) alive() (bool, error) {
 		return false, fmt.Errorf("read boot id: %w", err)
 	}
 	return boot == i.Boot, nil
+}
+
+// ticksPerSecond is the unit of times in /proc: USER_HZ, which is the same on
+// every architecture that Go runs Linux on (see time(7)).
+const ticksPerSecond = 100
+
+// age is how long ago a process of this boot was started.
+func (i identity) age() (time.Duration, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0, fmt.Errorf("read the time since boot: %w", err)
+	}
+	return max(0, time.Duration(now.Nano())-time.Duration(i.Ticks)*(time.Second/ticksPerSecond)), nil
 }
 
 // gone reports whether an error of /proc means that there is no such process.

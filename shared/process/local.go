@@ -122,6 +122,36 @@ func (l *Local) Signal(_ context.Context, id string, s Signal) error {
 	return nil
 }
 
+// Age returns how long the program has been running, by the kernel's own clock,
+// which nobody sets; a time in which the machine slept counts. running is false
+// before the start, after the end, and for an unknown ID.
+func (l *Local) Age(_ context.Context, id string) (age time.Duration, running bool, err error) {
+	dir, err := l.directory(id)
+	if err != nil || !dir.there() {
+		return 0, false, err
+	}
+	who, err := dir.identity()
+	if err != nil {
+		return 0, false, err
+	}
+	if running, err = who.alive(); err != nil || !running {
+		return 0, false, err
+	}
+	age, err = who.age()
+	return age, err == nil, err
+}
+
+// Over reports whether a run has ended, is lost, or never began: nothing of it
+// lives then, or is about to.
+func (l *Local) Over(_ context.Context, id string) (bool, error) {
+	dir, err := l.directory(id)
+	if err != nil {
+		return false, err
+	}
+	at, _, err := dir.look()
+	return at == unstarted || at.over(), err
+}
+
 // Remove deletes the directory of a run that is over or was never started;
 // for any other it returns [ErrRunning]. An unknown ID is no error.
 func (l *Local) Remove(_ context.Context, id string) error {

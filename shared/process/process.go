@@ -64,6 +64,9 @@ type Exit struct {
 	Signal    int       // number of the signal that ended it, or 0
 	StartedAt time.Time // zero when not started, or not known
 	EndedAt   time.Time // zero when not started, or lost
+	// Lived is how long the program ran, by a clock that nobody sets; 0 when
+	// not started, or not known.
+	Lived time.Duration
 	// StartError says why the program could not be started; empty when it was.
 	StartError string
 	// StartErrno is the system's error number when the program itself could not

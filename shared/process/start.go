@@ -289,7 +289,7 @@ func (l *Local) launched(dir directory, said string) (Started, error) {
 		if said == "" {
 			said = "the supervisor ended without a word"
 		}
-		return Started{}, &StartError{Doing: "supervise", Err: errors.New(said)}
+		return Started{}, &StartError{Doing: "supervise", Err: reported(said)}
 	}
 	known, err := dir.identity()
 	for _, warning := range known.Warnings {

@@ -21,11 +21,9 @@ import (
 // lockFD is where a supervisor finds the lock of its directory.
 const lockFD = 3
 
-// The exit is written again after a fault, for example of a full disk.
-const (
-	exitRetries = 60
-	exitRetry   = time.Second
-)
+// exitRetry is when the exit is written again after a fault, for example of a
+// full disk, for as long as that takes.
+const exitRetry = time.Second
 
 // Supervise is the main function of a supervisor: it runs what command.json of
 // the job directory dir asks for, waits for its end, and writes that down. It
@@ -48,10 +46,30 @@ func Supervise(dir string) int {
 		}
 	}
 	if err := supervise(job); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, report(err))
 		return 1
 	}
 	return 0
+}
+
+// reportFormat is how a supervisor says why it could not begin: the system's
+// error number, or 0, and the words.
+const reportFormat = "errno %d: "
+
+func report(err error) string {
+	errno, _ := errors.AsType[syscall.Errno](err)
+	return fmt.Sprintf(reportFormat, errno) + err.Error()
+}
+
+// reported is the error that a supervisor told with report, or the words of one
+// that crashed.
+func reported(said string) error {
+	var errno syscall.Errno
+	if _, err := fmt.Sscanf(said, reportFormat, &errno); err != nil || errno == 0 {
+		return errors.New(said)
+	}
+	_, words, _ := strings.Cut(said, ": ")
+	return fmt.Errorf("%s (%w)", strings.TrimSuffix(words, ": "+errno.Error()), errno)
 }
 
 func supervise(dir directory) error {
@@ -101,6 +119,7 @@ func supervise(dir directory) error {
 	dir.makeRoom()
 	end := wait(pid, at)
 	sealing.finish()
+	dir.syncOutputs()
 	fault.Point(fault.ExitUntold)
 	return dir.settle(end)
 }
@@ -231,8 +250,9 @@ func wait(pid int, at time.Time) ending {
 			break
 		}
 	}
+	now := time.Now()
 	end := ending{
-		Code: status.ExitStatus(), StartedAt: at.UTC(), EndedAt: time.Now().UTC(),
+		Code: status.ExitStatus(), StartedAt: at.UTC(), EndedAt: now.UTC(), Seconds: now.Sub(at).Seconds(),
 		UserSeconds:   time.Duration(usage.Utime.Nano()).Seconds(),
 		SystemSeconds: time.Duration(usage.Stime.Nano()).Seconds(),
 		MaxRSSBytes:   usage.Maxrss << 10,
@@ -243,32 +263,55 @@ func wait(pid int, at time.Time) ending {
 	return end
 }
 
-// exitRoom is how much room exit.json gets beforehand, in bytes.
-const exitRoom = 4096
+// How much room exit.json and the standard output get beforehand, in bytes. The
+// latter is enough for the report of a backup.
+const (
+	exitRoom   = 4 << 10
+	stdoutRoom = 16 << 10
+)
 
-// makeRoom makes room on the disk for exit.json: a backup may end because the
-// disk is full, and that has to be told. Without room it is tried in the end.
+// makeRoom makes room on the disk for exit.json, and for what borg prints when a
+// backup is done: the disk may be full by then, and both have to be told.
+// Without room it is tried in the end.
 func (d directory) makeRoom() {
-	file, err := os.OpenFile(d.file(exitFile+".new"), os.O_WRONLY|os.O_CREATE, 0o600)
-	if err != nil {
-		return
+	for name, room := range map[string]int64{exitFile + ".new": exitRoom, stdoutFile: stdoutRoom} {
+		file, err := os.OpenFile(d.file(name), os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			continue
+		}
+		_ = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, room)
+		file.Close() // nothing was written
 	}
-	_ = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, exitRoom)
-	file.Close() // nothing was written
 }
 
-// settle writes the exit down for good, and tries for a while if it must. In a
-// directory that is gone there is nobody to tell.
+// settle writes the exit down for good, however long the disk does not let it:
+// nobody else knows it. In a directory that is gone there is nobody to tell.
 func (d directory) settle(end ending) error {
 	content, err := json.Marshal(end)
 	if err != nil {
 		return err
 	}
-	for try := 0; ; try++ {
-		if err = d.publish(content); err == nil || try >= exitRetries || !d.there() {
+	for {
+		if err = d.publish(content); err == nil || !d.there() {
 			return err
 		}
 		time.Sleep(exitRetry)
+	}
+}
+
+// syncOutputs brings what the program has printed to the disk. An exit that
+// outlived a power cut without its output would make a good backup a failed one.
+// A disk that refuses takes nothing from what is true now.
+func (d directory) syncOutputs() {
+	for _, name := range []string{stdoutFile, stderrFile} {
+		file, err := os.Open(d.file(name))
+		if err != nil {
+			continue
+		}
+		if info, err := file.Stat(); err == nil && info.Size() > 0 {
+			_ = file.Sync()
+		}
+		file.Close() // read only: nothing to lose
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/process"
@@ -144,6 +145,30 @@ func signalAfterEnd(t *testing.T, x engine.Executor) {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
+}
+
+func ageOfProgram(t *testing.T, x engine.Executor) {
+	silent := func(when string) {
+		t.Helper()
+		if age, running, err := x.Age(t.Context(), "job.1"); age != 0 || running || err != nil {
+			t.Errorf("%s: age %v, running %v, error %v", when, age, running, err)
+		}
+	}
+	silent("before the start")
+	before := time.Now()
+	Start(t, x, Shell("job.1", `sleep 60`), secret.Value{})
+	Until(t, "the program grows older", func() bool {
+		age, running, err := x.Age(t.Context(), "job.1")
+		if err != nil || !running {
+			t.Fatalf("age: running %v, error %v", running, err)
+		}
+		if most := time.Since(before) + time.Second; age > most { // it is told in parts of a second
+			t.Fatalf("%v old, but was started %v ago at most", age, most)
+		}
+		return age > 200*time.Millisecond
+	})
+	End(t, x, "job.1")
+	silent("after the end")
 }
 
 func remove(t *testing.T, x engine.Executor) {

@@ -51,6 +51,7 @@ func Executor(t *testing.T, open func(t *testing.T) engine.Executor) {
 		{"default signal dispositions", defaultDispositions},
 		{"ended by a signal", endedBySignal},
 		{"signal after the end", signalAfterEnd},
+		{"age", ageOfProgram},
 		{"remove", remove},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
