@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
@@ -90,7 +91,8 @@ func (r *Receiver) follow(ctx context.Context) error {
 func (r *Receiver) judge(err error, broken chan<- error) {
 	switch {
 	case errors.Is(err, jetstream.ErrNoHeartbeat), errors.Is(err, jetstream.ErrConsumerDeleted),
-		errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrBadRequest):
+		errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrBadRequest),
+		errors.Is(err, nats.ErrNoResponders): // the bus stores nothing now, or has made the consumer anew
 		select {
 		case broken <- err:
 		default:

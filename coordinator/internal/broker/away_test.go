@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // link leads to a server, and can be cut.
@@ -114,4 +116,33 @@ func TestAgentsAreCutOffWhenTheExternalClusterIsThereAgain(t *testing.T) {
 	closed = connect() // the cluster itself believes the credentials until they expire
 	start(t, broker.Options{Dir: dir, External: lent})
 	wantOff("when the coordinator was there again", closed)
+}
+
+// TestAClusterThatComesLate is waited for, and then everything is there.
+func TestAClusterThatComesLate(t *testing.T) {
+	cluster := start(t, broker.Options{})
+	lent, err := cluster.Lend(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	way := newLink(t, cluster.URL())
+	way.set(true)
+	lent.URLs = []string{"nats://" + way.Addr().String()}
+	b := start(t, broker.Options{External: lent})
+	if err := b.Healthy(); err == nil {
+		t.Error("all is said to be well without a bus")
+	}
+	if _, err := b.Consumer(t.Context(), 0); err == nil {
+		t.Error("a consumer without a bus")
+	}
+	way.set(false)
+	eventually(t, func() error {
+		_, err := b.Consumer(t.Context(), 0)
+		return errors.Join(err, b.Healthy())
+	})
+	web1, _ := agent(t, cluster, "web1")
+	publish(t, web1, "web1", job.NewID(time.Now()), 1)
+	if got := sequences(t, read(t, b, 0, 1)); got != "1" {
+		t.Errorf("read %s", got)
+	}
 }

@@ -47,7 +47,7 @@ type Broker struct {
 
 	connections map[string]*nats.Conn
 	js          jetstream.JetStream
-	stream      jetstream.Stream
+	stream      jetstream.StreamConfig // as it should be
 	stop        context.CancelFunc
 	background  sync.WaitGroup
 
@@ -65,7 +65,8 @@ const (
 )
 
 // Start makes the keys when there are none yet, starts the embedded server or
-// connects to the external cluster, and makes sure of the stream. ctx bounds
+// connects to the external cluster, and makes sure of the stream. An external
+// cluster that is not there is no fault: Healthy says so until it is. ctx bounds
 // the start only. Faults that an operator can mend are *job.Failure.
 func Start(ctx context.Context, options Options) (*Broker, error) {
 	if options.StreamMaxBytes == 0 {
@@ -88,7 +89,11 @@ func Start(ctx context.Context, options Options) (*Broker, error) {
 		b.Close()
 		return nil, err
 	}
-	if err := b.openStream(ctx, options); err != nil {
+	if err := b.openStream(options); err != nil {
+		b.Close()
+		return nil, err
+	}
+	if err := b.makeStream(ctx); err != nil && b.connected() == nil {
 		b.Close()
 		return nil, err
 	}
@@ -97,6 +102,8 @@ func Start(ctx context.Context, options Options) (*Broker, error) {
 	b.background.Go(func() { b.trim(background, options.StreamMaxBytes) })
 	if b.server == nil {
 		b.background.Go(func() { b.cutOffRevoked(background) })
+	} else {
+		b.background.Go(func() { b.mend(background) })
 	}
 	return b, nil
 }
@@ -143,23 +150,34 @@ func (b *Broker) Refusals() map[string]uint64 {
 // healthTimeout bounds the questions of Healthy.
 const healthTimeout = 2 * time.Second
 
-// Healthy returns why the bus cannot do its work now, or nil. JetStream
-// switches itself off when the disk is full, and this is where one sees it.
+// Healthy returns why the bus cannot do its work now, or nil. The stream takes
+// no more when the disk is full, and this is where one sees it.
 func (b *Broker) Healthy() error {
 	if b.server != nil {
-		if status := b.server.Healthz(&server.HealthzOptions{}); status.Error != "" {
-			return fmt.Errorf("embedded NATS server: %s", status.Error)
+		if err := b.storing(); err != nil {
+			return err
 		}
 	}
+	if err := b.connected(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+	defer cancel()
+	if _, err := b.js.Stream(ctx, bus.StreamName); err != nil {
+		return fmt.Errorf("stream %s: %w", bus.StreamName, err)
+	}
+	return nil
+}
+
+// connected returns why a connection is of no use now, or nil.
+func (b *Broker) connected() error {
 	for name, connection := range b.connections {
 		if !connection.IsConnected() {
 			return fmt.Errorf("bus connection %q is %s", name, connection.Status())
 		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
-	defer cancel()
-	if _, err := b.stream.Info(ctx); err != nil {
-		return fmt.Errorf("stream %s: %w", bus.StreamName, err)
+		if err := checkServer(connection.ConnectedServerVersion()); err != nil && b.server == nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -185,7 +203,7 @@ func (b *Broker) Close() {
 func (b *Broker) connectOptions(name string) []nats.Option {
 	logger := b.logger.With("connection", name)
 	options := bus.ConnectOptions{
-		Name: "coordinator." + name,
+		Name: "coordinator." + name, Reconnect: bus.UrgentDelay,
 		OnConnect: func() {
 			logger.Debug("connected")
 			if name == systemConnection {

@@ -125,9 +125,9 @@ func (b *Broker) configure(settings *server.Options, options Options) error {
 	settings.AccountResolver = b.accounts.resolver
 	settings.SystemAccount = public(b.keys.accounts[systemAccount])
 	settings.JetStream = true
-	settings.StoreDir = filepath.Join(options.Dir, "store")
+	settings.StoreDir = b.storeDir()
 	settings.SyncAlways = true
-	settings.JetStreamMaxStore = 2 * options.StreamMaxBytes
+	settings.JetStreamMaxStore = maxStore(options.StreamMaxBytes)
 	settings.MaxPayload = maxPayload
 	settings.MaxPending = maxPending
 	settings.PingInterval = bus.PingInterval
@@ -136,6 +136,13 @@ func (b *Broker) configure(settings *server.Options, options Options) error {
 	settings.TLSTimeout = authTimeout
 	return nil
 }
+
+// storeDir is where the embedded server keeps the stream.
+func (b *Broker) storeDir() string { return filepath.Join(b.dir, "store") }
+
+// maxStore is what the server may store, which is more than the stream may hold,
+// so that it is always the stream that refuses.
+func maxStore(streamBytes int64) int64 { return 2 * streamBytes }
 
 // runServer returns when the server accepts clients, or says why it does not.
 // Opening a large stream takes a while, and is not cut short by ctx: the server

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/nats-io/jwt/v2"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -22,6 +23,7 @@ import (
 const (
 	exportedConfig  = "nats-server.conf"
 	exportedSigning = "agents-signing" + keySuffix
+	exportedTrust   = "operator.jwt" // whom the server trusts
 )
 
 // Export is what a stand-alone nats-server has to know besides the accounts.
@@ -140,6 +142,23 @@ var configText string
 
 var configTemplate = template.Must(template.New(exportedConfig).Funcs(template.FuncMap{"quote": strconv.Quote}).Parse(configText))
 
+// trust writes the JWT of the operator into a file, and returns its path. One
+// that an earlier export has written stays: a running server reads accounts
+// again, but not whom it trusts.
+func (e Export) trust(laidOut *accounts) (path string, err error) {
+	path = filepath.Join(e.Target, exportedTrust)
+	token, err := laidOut.operator()
+	if err != nil {
+		return "", err
+	}
+	if known, err := os.ReadFile(path); err == nil {
+		if claims, err := jwt.DecodeOperatorClaims(string(known)); err == nil && claims.Subject == public(laidOut.keys.operator) {
+			return path, nil
+		}
+	}
+	return path, e.write(exportedTrust, []byte(token))
+}
+
 // config is nats-server's configuration.
 func (e Export) config(keys *keyring) ([]byte, error) {
 	revoked, err := readRevocations(e.Dir)
@@ -159,10 +178,10 @@ func (e Export) config(keys *keyring) ([]byte, error) {
 	}
 	values := configuration{
 		Export: e, Sentinel: sentinel.token, System: public(keys.accounts[systemAccount]),
-		Store: filepath.Join(e.Target, "store"), MaxStore: 2 * e.StreamMaxBytes, MaxPayload: maxPayload, MaxPending: maxPending,
+		Store: filepath.Join(e.Target, "store"), MaxStore: maxStore(e.StreamMaxBytes), MaxPayload: maxPayload, MaxPending: maxPending,
 		PingInterval: bus.PingInterval, PingsOut: bus.PingsOut, Wait: int(authTimeout),
 	}
-	if values.Operator, err = laidOut.operator(); err != nil {
+	if values.Operator, err = e.trust(laidOut); err != nil {
 		return nil, err
 	}
 	for _, name := range accountNames() {

@@ -123,8 +123,13 @@ func TestPeopleOfAnExportedBus(t *testing.T) {
 		t.Error("bob's requests are still taken")
 	}
 	e.export.Force = true
+	trusted := filepath.Join(e.export.Target, "operator.jwt")
+	before, _ := os.Stat(trusted)
 	if _, err := e.export.Write(); err != nil {
 		t.Fatal(err)
+	}
+	if after, err := os.Stat(trusted); err != nil || !os.SameFile(before, after) {
+		t.Errorf("whom a running server trusts was written again (%v), and it cannot read that", err)
 	}
 	if err := e.server.Reload(); err != nil {
 		t.Fatal(err)

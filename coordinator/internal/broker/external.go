@@ -3,7 +3,10 @@ package broker
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -82,9 +85,20 @@ func (b *Broker) connectExternal(ctx context.Context, options Options) (err erro
 	return b.watch()
 }
 
-// dial connects and waits until the connection stands.
+// dial connects, and waits for a moment until the connection stands. A cluster
+// that is away may come back; one that refuses us will not change its mind.
 func (b *Broker) dial(ctx context.Context, name, file string, external *External) error {
-	options := append(b.connectOptions(name), nats.UserCredentials(file))
+	if _, err := os.Stat(file); err != nil {
+		return fmt.Errorf("read credentials: %w", err)
+	}
+	refused := make(chan error, 1)
+	options := append(b.connectOptions(name), nats.UserCredentials(file),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			select {
+			case refused <- err:
+			default: // one is enough
+			}
+		}))
 	if external.TLS != nil {
 		options = append(options, nats.Secure(external.TLS))
 	}
@@ -96,15 +110,29 @@ func (b *Broker) dial(ctx context.Context, name, file string, external *External
 	b.connections[name] = connection
 	connected := connection.StatusChanged(nats.CONNECTED)
 	defer connection.RemoveStatusListener(connected)
-	if !connection.IsConnected() {
-		select {
-		case <-connected:
-		case <-ctx.Done():
-			return job.Fail(job.Unavailable, "no connection (%s) to the bus at %s: %v", name, urls, connection.LastError()).
-				WithHint("check bus.external.urls and the credentials files; nats-server's own log tells more")
-		}
+	if connection.IsConnected() {
+		return checkServer(connection.ConnectedServerVersion())
 	}
-	return checkServer(connection.ConnectedServerVersion())
+	select {
+	case <-connected:
+		return checkServer(connection.ConnectedServerVersion())
+	case err = <-refused:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if isAway(err) {
+		b.logger.Error("the bus is away; waiting for it", "urls", urls, "connection", name, "err", err)
+		return nil
+	}
+	return job.Fail(job.Unavailable, "no connection (%s) to the bus at %s: %v", name, urls, err).
+		WithHint("check bus.external.urls and the credentials files; nats-server's own log tells more")
+}
+
+// isAway reports whether there was nobody to talk to.
+func isAway(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // checkServer refuses servers with known holes in the checks that we rely on.

@@ -182,7 +182,6 @@ func TestAnExternalClusterThatCannotBeUsed(t *testing.T) {
 		external *broker.External
 		message  string
 	}{
-		"not there":           {lend(func(e *broker.External) { e.URLs = []string{"nats://127.0.0.1:1"} }), "no connection"},
 		"foreign credentials": {lend(func(e *broker.External) { e.CredentialsFile = foreign.CredentialsFile }), "no connection (stream)"},
 		"no credentials":      {lend(func(e *broker.External) { e.AgentsCredentialsFile = "/nowhere.creds" }), "/nowhere.creds"},
 		"no signing key":      {lend(func(e *broker.External) { e.SigningKeyFile = "/nowhere.nk" }), "/nowhere.nk"},

@@ -22,9 +22,9 @@ const (
 	streamTimeout      = 30 * time.Second // recovering a large stream takes a while
 )
 
-// openStream makes sure of the stream. A full stream refuses events, so that
+// openStream says what the stream is like. A full stream refuses events, so that
 // agents keep them, rather than dropping old ones.
-func (b *Broker) openStream(ctx context.Context, options Options) (err error) {
+func (b *Broker) openStream(options Options) (err error) {
 	if b.js, err = jetstream.New(b.Stream()); err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
@@ -32,9 +32,7 @@ func (b *Broker) openStream(ctx context.Context, options Options) (err error) {
 	if options.External != nil {
 		replicas = max(replicas, options.External.Replicas)
 	}
-	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
-	defer cancel()
-	b.stream, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	b.stream = jetstream.StreamConfig{
 		Name:        bus.StreamName,
 		Description: "events of agents until the coordinator has stored them",
 		Subjects:    []string{bus.StreamSubjects},
@@ -46,8 +44,19 @@ func (b *Broker) openStream(ctx context.Context, options Options) (err error) {
 		Duplicates:  duplicateWindow,
 		Storage:     jetstream.FileStorage,
 		Replicas:    replicas,
-	})
-	if err != nil {
+	}
+	return nil
+}
+
+// makeStream makes sure of the stream: an external cluster may have been away
+// at the start, or have lost it since.
+func (b *Broker) makeStream(ctx context.Context) error {
+	if err := b.connected(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
+	defer cancel()
+	if _, err := b.js.CreateOrUpdateStream(ctx, b.stream); err != nil {
 		return fmt.Errorf("make stream %s: %w", bus.StreamName, err)
 	}
 	return nil
@@ -65,28 +74,31 @@ func (b *Broker) openStream(ctx context.Context, options Options) (err error) {
 // that what was delivered but not stored comes at once and before anything
 // later.
 func (b *Broker) Consumer(ctx context.Context, after uint64) (jetstream.Consumer, error) {
-	info, err := b.stream.Info(ctx)
+	if err := b.makeStream(ctx); err != nil {
+		return nil, err
+	}
+	stream, err := b.js.Stream(ctx, bus.StreamName)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", bus.StreamName, err)
 	}
-	if after > info.State.LastSeq {
-		b.logger.Warn("the stream of events is older than the store: reading it from its beginning", "stored", after, "last", info.State.LastSeq)
+	if last := stream.CachedInfo().State.LastSeq; after > last {
+		b.logger.Warn("the stream of events is older than the store: reading it from its beginning", "stored", after, "last", last)
 		after = 0
 	}
-	consumer, err := b.stream.Consumer(ctx, bus.ConsumerName)
+	consumer, err := stream.Consumer(ctx, bus.ConsumerName)
 	switch {
 	case err == nil && agrees(consumer.CachedInfo(), after):
 		return consumer, nil
 	case err == nil:
 		after = min(after, consumer.CachedInfo().AckFloor.Stream)
-		err = b.stream.DeleteConsumer(ctx, bus.ConsumerName)
+		err = stream.DeleteConsumer(ctx, bus.ConsumerName)
 	default:
 		after = 0
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, fmt.Errorf("consumer of stream %s: %w", bus.StreamName, err)
 	}
-	consumer, err = b.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+	consumer, err = stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable:       bus.ConsumerName,
 		Description:   "stores events in the coordinator",
 		AckPolicy:     jetstream.AckExplicitPolicy,
@@ -129,14 +141,15 @@ func (b *Broker) trim(ctx context.Context, maxBytes int64) {
 // Trim removes stored events from the stream if it holds more than the given
 // number of bytes.
 func (b *Broker) Trim(ctx context.Context, above uint64) error {
-	info, err := b.stream.Info(ctx)
+	stream, err := b.js.Stream(ctx, bus.StreamName)
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", bus.StreamName, err)
 	}
-	if info.State.Bytes <= above {
+	held := stream.CachedInfo().State.Bytes
+	if held <= above {
 		return nil
 	}
-	consumer, err := b.stream.Consumer(ctx, bus.ConsumerName)
+	consumer, err := stream.Consumer(ctx, bus.ConsumerName)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil // nothing was stored yet
 	}
@@ -144,9 +157,9 @@ func (b *Broker) Trim(ctx context.Context, above uint64) error {
 		return fmt.Errorf("consumer of stream %s: %w", bus.StreamName, err)
 	}
 	floor := consumer.CachedInfo().AckFloor.Stream
-	if err := b.stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
 		return fmt.Errorf("purge stream %s: %w", bus.StreamName, err)
 	}
-	b.logger.Info("removed stored events from the stream", "up_to", floor, "bytes", info.State.Bytes)
+	b.logger.Info("removed stored events from the stream", "up_to", floor, "bytes", held)
 	return nil
 }

@@ -1,0 +1,180 @@
+package broker_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// smallDisk is a directory on a disk of its own, of so many megabytes.
+func smallDisk(t *testing.T, megabytes int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
+		if errors.Is(err, syscall.EPERM) {
+			t.Skip("only root can have a small disk")
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	return dir
+}
+
+// fill takes all the space that is left, and returns what gives it back.
+func fill(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := io.Copy(file, endless{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk does not become full: %v", err)
+	}
+	return func() {
+		if err := os.Remove(file.Name()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(buffer []byte) (int, error) { clear(buffer); return len(buffer), nil }
+
+// try publishes a large event as an agent does, and reports whether the stream
+// has confirmed it.
+func try(t *testing.T, connection *nats.Conn, id job.ID, seq int) bool {
+	t.Helper()
+	event := bus.Event{Event: job.Event{Job: id, Host: "web1", Attempt: 1, Seq: seq}, Stamp: bus.Stamp{Journal: "journal"}}
+	data, err := json.Marshal(map[string]any{"seq": seq, "filler": bytes.Repeat([]byte("x"), 32<<10)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := nats.NewMsg(bus.EventSubject("web1", id))
+	message.Header.Set(jetstream.MsgIDHeader, bus.EventID(event))
+	message.Data = data
+	reply, err := connection.RequestMsg(message, time.Second)
+	return err == nil && !strings.Contains(string(reply.Data), `"error"`)
+}
+
+// TestAFullDiskEndsByItself: what the stream has confirmed is kept, what it has
+// not comes again, and it takes that as soon as there is space.
+func TestAFullDiskEndsByItself(t *testing.T) {
+	disk := smallDisk(t, 32)
+	b := start(t, broker.Options{Dir: filepath.Join(disk, "bus")})
+	web1, _ := agent(t, b, "web1")
+	id := job.NewID(time.Now())
+	var confirmed []string
+	seq := 0
+	for range 3 { // it is not the first time only
+		for range 5 {
+			seq++
+			if !try(t, web1, id, seq) {
+				t.Fatalf("event %d was refused", seq)
+			}
+			confirmed = append(confirmed, fmt.Sprint(seq))
+		}
+		free := fill(t, disk)
+		seq++
+		for try(t, web1, id, seq) {
+			confirmed = append(confirmed, fmt.Sprint(seq))
+			seq++
+		}
+		if err := b.Healthy(); err == nil {
+			t.Error("the stream refuses, and all is said to be well")
+		}
+		free()
+		eventually(t, func() error { return b.Healthy() })
+		eventually(t, func() error {
+			if !try(t, web1, id, seq) {
+				return errors.New("it is still refused")
+			}
+			return nil
+		})
+		confirmed = append(confirmed, fmt.Sprint(seq))
+	}
+	got := []string{}
+	for _, message := range read(t, b, 0, len(confirmed)) {
+		var event struct{ Seq int }
+		if err := json.Unmarshal(message.Data(), &event); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(event.Seq))
+	}
+	if !slices.Equal(got, confirmed) {
+		t.Errorf("the stream has %v, it has confirmed %v", got, confirmed)
+	}
+}
+
+// TestAReaderGoesOnWhenAFullDiskHasEnded with a consumer that is there all the
+// time, as the coordinator's is.
+func TestAReaderGoesOnWhenAFullDiskHasEnded(t *testing.T) {
+	disk := smallDisk(t, 32)
+	b := start(t, broker.Options{Dir: filepath.Join(disk, "bus")})
+	web1, _ := agent(t, b, "web1")
+	id := job.NewID(time.Now())
+	consumer, err := b.Consumer(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := make(chan error, 64)
+	consuming, err := consumer.Consume(func(message jetstream.Msg) { _ = message.Ack() },
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			select {
+			case lost <- err:
+			default:
+			}
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer consuming.Stop()
+	free := fill(t, disk)
+	for seq := 1; try(t, web1, id, seq); seq++ {
+	}
+	free()
+	eventually(t, func() error { return b.Healthy() })
+	for {
+		select {
+		case err := <-lost:
+			if errors.Is(err, nats.ErrNoResponders) {
+				return // the coordinator then reads again from what it has stored
+			}
+		case <-time.After(patience):
+			t.Fatal("the reader was not told that it has to begin again")
+		}
+	}
+}
+
+// eventually waits until there is no error any more.
+func eventually(t *testing.T, condition func() error) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for err := condition(); err != nil; err = condition() {
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
