@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -248,8 +250,11 @@ type Agent struct {
 
 // AgentOptions are what tests choose about an agent.
 type AgentOptions struct {
-	Config string   // agent.yaml's text; empty means none
-	Env    []string // of the agent, besides the test's own
+	Config  string   // agent.yaml's text; empty means none
+	Env     []string // of the agent, besides the test's own
+	Data    string   // its state directory; empty means a fresh one
+	Prefix  []string // goes before its command lines, to run them elsewhere
+	BusURLs []string // where it looks for the bus, once it is enrolled; empty means where it enrolled
 }
 
 // EnrolmentToken is a one-time token for a host.
@@ -271,17 +276,40 @@ func (c *Coordinator) AddAgent(host string, options AgentOptions) *Agent {
 	if err := os.WriteFile(config, []byte(options.Config), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	a := &Agent{Host: host, Dir: dir, Data: filepath.Join(dir, "agent"), env: options.Env, t: c.t}
-	result := Run(c.t, options.Env, Binary(c.t, "borgfleet-agent"), "enroll", "--token", c.EnrolmentToken(host),
-		"--config", config, "--data", a.Data, "--no-service")
-	if result.Code != 0 {
+	a := &Agent{Host: host, Dir: dir, Data: cmp.Or(options.Data, filepath.Join(dir, "agent")), env: options.Env, t: c.t}
+	argv := append(slices.Clone(options.Prefix), Binary(c.t, "borgfleet-agent"))
+	a.argv = append(argv[:len(argv):len(argv)], "run", "--config", config, "--data", a.Data)
+	enroll := append(argv, "enroll", "--token", c.EnrolmentToken(host), "--config", config, "--data", a.Data, "--no-service")
+	if result := Run(c.t, options.Env, enroll[0], enroll[1:]...); result.Code != 0 {
 		c.t.Fatalf("enroll %s: exit code %d\n%s%s", host, result.Code, result.Stdout, result.Stderr)
 	}
-	a.argv = []string{Binary(c.t, "borgfleet-agent"), "run", "--config", config, "--data", a.Data}
+	if len(options.BusURLs) > 0 {
+		a.setBusURLs(options.BusURLs)
+	}
 	c.t.Cleanup(func() { KillAll(c.t, a.Data) })
 	a.Restart()
 	c.AwaitOnline(host)
 	return a
+}
+
+// urls is a list of addresses in agent.yaml, as enrolment writes it.
+var urls = regexp.MustCompile(`(?m)^  urls:\n(  +- .*\n)+`)
+
+// setBusURLs puts others in place of the addresses that enrolment found.
+func (a *Agent) setBusURLs(list []string) {
+	a.t.Helper()
+	path := filepath.Join(a.Dir, "agent.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if n := len(urls.FindAll(text, -1)); n != 1 {
+		a.t.Fatalf("%d lists of addresses in:\n%s", n, text)
+	}
+	text = urls.ReplaceAllLiteral(text, []byte("  urls:\n  - "+strings.Join(list, "\n  - ")+"\n"))
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		a.t.Fatal(err)
+	}
 }
 
 // Restart starts the agent again, after Kill or Terminate, on the same data.

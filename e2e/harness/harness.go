@@ -8,9 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,10 +38,41 @@ type binaries struct {
 	err error
 }
 
-// builds is what [Binary] built, if anything.
+// builds is what [Binary] built, if anything, and how.
 var builds struct {
 	sync.Mutex
 	*binaries
+	tags string
+}
+
+// SetTags sets the build tags of what [Binary] builds. Call it before the first
+// one, from TestMain.
+func SetTags(tags string) {
+	builds.Lock()
+	defer builds.Unlock()
+	builds.tags = tags
+}
+
+// modules are what the programs are built from.
+var modules = map[string]string{"borgfleet": "./coordinator", "borgfleet-agent": "./agent"}
+
+// Fetch gets what [Binary] needs from the network, so that it can build where
+// there is none.
+func Fetch() error {
+	if os.Getenv("BORGFLEET_BIN") != "" {
+		return nil
+	}
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	list := exec.Command("go", append([]string{"list", "-deps"}, slices.Collect(maps.Values(modules))...)...)
+	var stderr bytes.Buffer
+	list.Dir, list.Stderr = root, &stderr
+	if err := list.Run(); err != nil {
+		return fmt.Errorf("fetch what is built: %w\n%s", err, stderr.String())
+	}
+	return nil
 }
 
 func built() binaries {
@@ -61,8 +94,8 @@ func build() binaries {
 	if err != nil {
 		return binaries{err: err}
 	}
-	for name, module := range map[string]string{"borgfleet": "./coordinator", "borgfleet-agent": "./agent"} {
-		compile := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, name), module)
+	for name, module := range modules {
+		compile := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", builds.tags, "-o", filepath.Join(dir, name), module)
 		compile.Dir, compile.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := compile.CombinedOutput(); err != nil {
 			return binaries{err: fmt.Errorf("build %s: %w\n%s", name, err, out)}

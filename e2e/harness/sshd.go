@@ -1,32 +1,49 @@
 package harness
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 )
 
-// SSHD is a real OpenSSH server on loopback, with keys of its own, that lets
-// the test's user in with one key.
+// SSHD is a real OpenSSH server, with keys of its own, that lets the test's
+// user in with one key.
 type SSHD struct {
 	*Process
-	Port int
-	dir  string
-	user string
+	Address string // where it listens, without the port
+	Port    int
+	dir     string
+	user    string
 }
 
-// StartSSHD starts an sshd on a free port, and waits until it answers.
+// SSHDOptions are what tests choose about an sshd.
+type SSHDOptions struct {
+	Prefix []string // goes before its command line, to run it elsewhere
+	Listen string   // address, without a port; empty means loopback
+}
+
+// StartSSHD starts an sshd on a free port of loopback, and waits until it
+// answers.
 func StartSSHD(t testing.TB) *SSHD {
+	t.Helper()
+	return StartSSHDWith(t, SSHDOptions{})
+}
+
+// StartSSHDWith is StartSSHD for tests that choose more.
+func StartSSHDWith(t testing.TB, o SSHDOptions) *SSHD {
 	t.Helper()
 	current, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &SSHD{Port: FreePort(t), dir: t.TempDir(), user: current.Username}
+	s := &SSHD{Address: cmp.Or(o.Listen, "127.0.0.1"), Port: FreePort(t), dir: t.TempDir(), user: current.Username}
 	for _, key := range []string{"host", "client"} {
 		if r := Run(t, nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(s.dir, key)); r.Code != 0 {
 			t.Fatal(r.Stderr)
@@ -41,18 +58,18 @@ func StartSSHD(t testing.TB) *SSHD {
 		t.Fatal(err)
 	}
 	s.write(t, "authorized_keys", string(public))
-	s.write(t, "known_hosts", fmt.Sprintf("[127.0.0.1]:%d %s", s.Port, hostKey))
+	s.write(t, "known_hosts", "* "+string(hostKey)) // it may be reached under other addresses
 	s.write(t, "sshd_config", fmt.Sprintf(`Port %d
-ListenAddress 127.0.0.1
-HostKey %[2]s/host
-AuthorizedKeysFile %[2]s/authorized_keys
+ListenAddress %s
+HostKey %[3]s/host
+AuthorizedKeysFile %[3]s/authorized_keys
 PidFile none
 StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
-`, s.Port, s.dir))
+`, s.Port, s.Address, s.dir))
 	if os.Getuid() == 0 { // its privilege separation needs this directory
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Fatal(err)
@@ -62,9 +79,10 @@ MaxStartups 100
 	if err != nil {
 		program = "/usr/sbin/sshd"
 	}
-	s.Process = Start(t, "sshd", nil, program, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
+	argv := append(slices.Clone(o.Prefix), program, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
+	s.Process = Start(t, "sshd", nil, argv...)
 	Eventually(t, "sshd to answer", func() error {
-		connection, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port))
+		connection, err := net.Dial("tcp", s.HostPort())
 		if err != nil {
 			return err
 		}
@@ -85,9 +103,15 @@ func (s *SSHD) RSH() string {
 	return fmt.Sprintf("ssh -F none -i %s/client -o IdentitiesOnly=yes -o UserKnownHostsFile=%s/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes", s.dir, s.dir)
 }
 
+// HostPort is where it listens.
+func (s *SSHD) HostPort() string { return net.JoinHostPort(s.Address, strconv.Itoa(s.Port)) }
+
 // URL is the location of a repository on this server.
-func (s *SSHD) URL(path string) string {
-	return fmt.Sprintf("ssh://%s@127.0.0.1:%d%s", s.user, s.Port, path)
+func (s *SSHD) URL(path string) string { return s.URLAt(s.HostPort(), path) }
+
+// URLAt is URL for those who reach the server under another address.
+func (s *SSHD) URLAt(hostPort, path string) string {
+	return fmt.Sprintf("ssh://%s@%s%s", s.user, hostPort, path)
 }
 
 // FreePort returns a port that nobody listened on a moment ago.

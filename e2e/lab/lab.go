@@ -1,114 +1,115 @@
 // Package lab puts real programs on several machines that are network
-// namespaces of one, and breaks what is between and below them.
+// namespaces of one, and breaks what is between and below them: links, disks,
+// clocks, and the programs themselves at marked points. See DESIGN.md.
 package lab
 
 import (
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/borgfleet/borgfleet/e2e/harness"
 )
 
-// Main is for TestMain.
-func Main(m *testing.M) int { return harness.Main(m) }
+// Lab is a few machines around a hub. Everything in it ends with the test.
+type Lab struct {
+	t testing.TB
 
-// Lab is a few machines around one.
-type Lab struct{ t testing.TB }
-
-// New makes a lab that ends with the test.
-func New(t testing.TB) *Lab { return &Lab{t: t} }
-
-// Isolated reports whether machines have networks of their own.
-func (l *Lab) Isolated() bool { return false }
-
-// Hub is the address of the machine in the middle.
-func (l *Lab) Hub() string { return "127.0.0.1" }
-
-// Machine adds a host with one link to the hub.
-func (l *Lab) Machine(name string) *Machine {
-	return &Machine{Name: name, Address: "127.0.0.1", Link: &Link{}}
+	mu       sync.Mutex
+	machines map[string]*Machine // by address
 }
 
-// Machine is a host.
+// New makes a lab without machines.
+func New(t testing.TB) *Lab { return &Lab{t: t, machines: map[string]*Machine{}} }
+
+// Isolated reports whether machines have networks of their own. Else they are
+// addresses of loopback, and only what goes through [Link.Reach] can be cut.
+func (l *Lab) Isolated() bool { return isolated }
+
+// Hub is the address of the machine in the middle, where the test itself and
+// what it starts without a prefix are.
+func (l *Lab) Hub() string {
+	if isolated {
+		return hub
+	}
+	return "127.0.0.1"
+}
+
+// Machine is a host with one link to the hub.
 type Machine struct {
-	Name, Address string
-	Link          *Link
+	Name    string
+	Address string // its own, where its servers listen
+	Link    *Link
+	network *network // nil on loopback
 }
 
-// Prefix is what goes before a command line to run it on the machine.
-func (m *Machine) Prefix() []string { return nil }
+// machines counts all of the process, so that each has its own address.
+var machines atomic.Int32
 
-// Link is what connects a machine with the hub.
-type Link struct{}
+// Machine adds a host. It reaches other machines through the hub. When the test
+// ends, what runs on it is killed.
+func (l *Lab) Machine(name string) *Machine {
+	l.t.Helper()
+	m := &Machine{Name: name}
+	number := int(machines.Add(1))
+	if isolated {
+		m.network = l.connect(number)
+		m.Address = m.network.address()
+	} else {
+		m.Address = fmt.Sprintf("127.98.%d.%d", 1+number/250, 1+number%250)
+	}
+	m.Link = &Link{lab: l, network: m.network, relays: map[string]string{}, changed: make(chan struct{}), toHub: true, fromHub: true}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.machines[m.Address] = m
+	return m
+}
 
-// Cut lets nothing pass.
-func (k *Link) Cut() {}
+func (l *Lab) connect(number int) *network {
+	l.t.Helper()
+	n, err := newNetwork()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(n.close)
+	if err := n.connect(number); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() {
+		harness.Eventually(l.t, "the machine's processes to be gone", func() error {
+			left := n.processes()
+			for _, pid := range left {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // gone: as wanted
+			}
+			if len(left) > 0 {
+				return fmt.Errorf("%v are left", left)
+			}
+			return nil
+		})
+	})
+	return n
+}
 
-// CutToHub lets nothing pass that the machine sends.
-func (k *Link) CutToHub() {}
+// machineAt returns the machine that has the host of an address, nil when it is
+// the hub or none.
+func (l *Lab) machineAt(hostPort string) *Machine {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.machines[host]
+}
 
-// CutFromHub lets nothing pass that is sent to the machine.
-func (k *Link) CutFromHub() {}
-
-// Heal lets everything pass.
-func (k *Link) Heal() {}
-
-// Reach is where the machine finds a TCP server.
-func (k *Link) Reach(hostPort string) string { return hostPort }
-
-// Delay makes each byte take d longer.
-func (k *Link) Delay(d time.Duration) {}
-
-// Relay is Reach through a relay that Delay works on.
-func (k *Link) Relay(hostPort string) string { return hostPort }
-
-// Disk is a small file system of its own.
-type Disk struct{ Path string }
-
-// Disk makes a disk.
-func (l *Lab) Disk(megabytes int) *Disk { return &Disk{Path: l.t.TempDir()} }
-
-// Fill writes until no byte more can be written.
-func (d *Disk) Fill() {}
-
-// Free removes what Fill wrote.
-func (d *Disk) Free() {}
-
-// ReadOnly lets every write fail.
-func (d *Disk) ReadOnly() {}
-
-// ReadWrite takes ReadOnly back.
-func (d *Disk) ReadWrite() {}
-
-// Points holds one program at test points.
-type Points struct{ Dir string }
-
-// Points makes the directory for one program.
-func (l *Lab) Points(name string) *Points { return &Points{Dir: l.t.TempDir()} }
-
-// Env is what the program needs in its environment.
-func (p *Points) Env() []string { return []string{"BORGFLEET_FAULTS=" + p.Dir} }
-
-// Arm arms a point, once.
-func (p *Points) Arm(point string) {}
-
-// AwaitReached waits until the program is held at a point.
-func (p *Points) AwaitReached(point string) {}
-
-// Release lets a held program go on.
-func (p *Points) Release(point string) {}
-
-// Clock jumps the program's clock.
-func (p *Points) Clock(ahead time.Duration) {}
-
-// CorruptTail overwrites the last bytes of a file with noise.
-func CorruptTail(t testing.TB, path string, bytes int) {}
-
-// Descriptors counts a process's open file descriptors.
-func Descriptors(t testing.TB, pid int) int { return 0 }
-
-// RSS is a process's resident memory in bytes.
-func RSS(t testing.TB, pid int) int64 { return 0 }
-
-// Children returns all descendants of a process.
-func Children(pid int) []int { return nil }
+// Prefix is what goes before a command line to run it on this machine. The
+// program keeps the pid of what was started. It is nil on loopback.
+func (m *Machine) Prefix() []string {
+	if m.network == nil {
+		return nil
+	}
+	return m.network.prefix()
+}
