@@ -80,7 +80,7 @@ func (s *Service) expire(p plan, now time.Time) error {
 		if e.job.Attempt == 0 {
 			reason = cmp.Or(e.job.Reason, reason) // since a start, hosts may only not have been heard of
 			e.overInPlace(job.Expired, now, e.notAccepted(reason, s.hostState(e.job.Host).Away != ""))
-		} else if _, known := s.presence.offline(e.job.Host); known {
+		} else if s.presence.known(e.job.Host) {
 			e.overInPlace(job.Failed, now, e.notRetried(reason))
 		} else {
 			continue
@@ -182,19 +182,25 @@ func (s *Service) giveUp(now time.Time) (next time.Time, err error) {
 	return next, b.commit()
 }
 
-// awaySince returns since when a host is known to be away. A host that is there,
-// or has not had the time since the start to be heard of, is not.
-func (p *Presence) awaySince(host string) (since time.Time, away bool) {
+// known reports whether a host has been heard of since the start, or has had
+// the time for that.
+func (p *Presence) known(host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.hosts[host]
-	switch {
-	case w == nil || (!w.online && w.since.IsZero()):
-		return p.started, true
-	case w.online || (w.unheard && p.now().Sub(p.started) < silence):
+	return (w != nil && !w.unheard) || p.now().Sub(p.started) >= silence
+}
+
+// awaySince returns since when a host is known to be away.
+func (p *Presence) awaySince(host string) (since time.Time, away bool) {
+	if !p.known(host) {
 		return time.Time{}, false
 	}
-	return w.since, true
+	online, since := p.Online(host)
+	if since.IsZero() {
+		since = p.started
+	}
+	return since, !online
 }
 
 // outOfSight is the outcome of an attempt whose host does not come back.

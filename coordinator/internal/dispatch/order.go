@@ -173,6 +173,10 @@ func (s *Service) orderAnswered(id job.ID, attempt int, reply bus.OrderReply) {
 		if e.job.State != job.Sent {
 			return false // its events were quicker
 		}
+		if reply.Accepted && e.overdue(s.now()) {
+			e.maybe = true // it may be the fence that it answers for: its events, or the next hello, say which
+			return false
+		}
 		if reply.Accepted {
 			e.accept()
 			return true

@@ -34,6 +34,10 @@ func TestSubmitRefuses(t *testing.T) {
 		"too many attempts":  {func(r *job.Request) { r.MaxAttempts = 11 }, job.InvalidRequest, "max_attempts"},
 		"negative attempts":  {func(r *job.Request) { r.MaxAttempts = -1 }, job.InvalidRequest, "max_attempts"},
 		"an absurd priority": {func(r *job.Request) { r.Priority = 101 }, job.InvalidRequest, "priority"},
+		"a negative timeout": {func(r *job.Request) { r.Timeout = -1 }, job.InvalidRequest, "timeout"},
+		"a timeout of years": {func(r *job.Request) { r.Timeout = 30*86400 + 1 }, job.InvalidRequest, "30 d"},
+		"a negative expiry":  {func(r *job.Request) { r.ExpiresIn = -1 }, job.InvalidRequest, "expires_in"},
+		"an expiry of years": {func(r *job.Request) { r.ExpiresIn = 366 * 86400 }, job.InvalidRequest, "365 d"},
 		"a long key":         {func(r *job.Request) { r.IdempotencyKey = strings.Repeat("k", 201) }, job.InvalidRequest, "idempotency_key"},
 	}
 	scenario(t, func(t *testing.T, w *world) {
