@@ -3,7 +3,7 @@ package borg
 import "github.com/borgfleet/borgfleet/shared/job"
 
 // cause is what one of borg's errors means to a person. The texts may name
-// {repo}, {location}, {archive}, {target}, {host}, {borg} (its version), and {said}:
+// {repo}, {name} (the repository's alone), {location}, {archive}, {target}, {host}, {borg} (its version), and {said}:
 // borg's own words, without a full stop.
 type cause struct {
 	code    job.Code
@@ -89,7 +89,7 @@ var causes = map[string]cause{
 		hint: "somebody rolled it back, or it was restored from a copy; if that is right, run `borg delete --cache-only` and remove security/ID/manifest-timestamp under borg's base directory on {host}"},
 	// Locks.
 	"LockTimeout": {code: job.RepositoryLocked, message: "{repo} is locked by another borg, and stayed so while we waited",
-		hint: "see who else uses {repo}; if that process died on another host, break the lock only after making sure that no borg uses it"},
+		hint: "see who else uses {repo}; if that process died, the lock may be broken: borgfleet repo break-lock {name} --host {host}"},
 	"LockError":  {code: job.RepositoryLocked, message: "the lock of {repo} could not be taken: {said}", hint: "see who else uses {repo}"},
 	"LockErrorT": {code: job.RepositoryLocked, message: "the lock of {repo} could not be taken: {said}", hint: "see who else uses {repo}"},
 	"NotLocked":  {code: job.RepositoryLocked, message: "somebody broke the lock of {repo} while borg worked", hint: "never break the lock of a running borg; run a check job"},
@@ -250,6 +250,12 @@ var (
 		hint: "run the agent as a user who may, or restore to a directory of its own below policy.restore"}
 	noKey = cause{code: job.Internal, message: "borg ended well, but the key of {repo} could not be encrypted: {said}",
 		hint: "see whether the disk with the agent's data on {host} is full, then try again; the key has not left the host"}
+	lockStays = cause{code: job.RepositoryLocked, message: "{repo} is locked by {said}",
+		hint: "wait until it ends; if you are sure that no borg uses {repo} any more: borgfleet repo break-lock {name} --host {host} --force"}
+	lockChanges = cause{code: job.RepositoryLocked, message: "the lock of {repo} was changing hands while it was looked at",
+		hint: "another borg works on {repo}: wait until it ends"}
+	noBorg = cause{code: job.BorgMissing, message: "borg could not be run on {host}: {said}",
+		hint: "install it there (Debian: apt install borgbackup), or set borg.binary in the agent's configuration"}
 	unreadable = cause{code: job.Internal, message: "borg ended well, but the result that it printed could not be read: {said}",
 		hint: "a list job shows whether {repo} has what was asked for"}
 	cancelled = cause{code: job.CodeCancelled, message: "the {kind} job was cancelled while borg ran on {host}"}

@@ -32,7 +32,8 @@ type Task struct {
 }
 
 // Command returns borg's whole argument vector, beginning with the binary, and
-// the variables to add to its environment. Neither holds a secret. Values that
+// the variables to add to its environment; to break a lock, a shell's, which
+// looks before it runs borg. Neither holds a secret. Values that
 // come from a user always follow "=" or "--", so that none is taken for an
 // option. A restore writes into the working directory, which is for the caller
 // to set. The error is a *job.Failure where the user can do something about it,
@@ -48,8 +49,13 @@ func Command(task Task, env Environment) (argv, environ []string, err error) {
 	}
 	argv = append(append([]string{binary}, subcommand(task.Kind)...), common(task, env)...)
 	argv = append(argv, options...)
-	argv = append(argv, "--")
-	return append(argv, target...), env.variables(task), nil
+	argv = append(append(argv, "--"), target...)
+	if spec, ok := task.Spec.(job.BreakLockSpec); ok {
+		if argv, err = lockCommand(task, spec, argv); err != nil {
+			return nil, nil, fmt.Errorf("borg command for %s: %w", task.Kind, err)
+		}
+	}
+	return argv, env.variables(task), nil
 }
 
 func subcommand(kind job.Kind) []string {
@@ -121,7 +127,7 @@ func arguments(task Task) (options, target []string, err error) {
 		}
 		options = []string{"--progress"}
 		target = append([]string{repository + "::" + literal(spec.Archive)}, literalPaths(spec.Paths)...)
-	case job.KeyExportSpec:
+	case job.KeyExportSpec, job.BreakLockSpec:
 	case job.PruneSpec:
 		options, err = pruneOptions(spec, task.Host)
 	case job.CompactSpec:
@@ -265,10 +271,14 @@ func prefixGlob(prefix string) string {
 }
 
 // Redact returns a command as one line for a log, quoted for a shell, with the
-// password of a URL left out and at most [job.MaxLogLineBytes] long.
+// password of a URL and the text of our own script left out, and at most
+// [job.MaxLogLineBytes] long.
 func Redact(argv []string) string {
 	quoted := make([]string, len(argv))
 	for i, arg := range argv {
+		if arg == lockScript {
+			arg = "..."
+		}
 		quoted[i] = quote(arg)
 	}
 	return head(clean(strings.Join(quoted, " ")), job.MaxLogLineBytes)

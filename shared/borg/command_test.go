@@ -40,6 +40,9 @@ func TestCommand(t *testing.T) {
 		"info archive":  {spec: job.InfoSpec{Archive: "a{b}"}, want: "borg info --log-json --lock-wait=60 --json -- '/srv/lab/repo::a{{b}}'"},
 		"restore":       {spec: job.RestoreSpec{Archive: "a{b}", Target: "/t"}, want: "borg extract --log-json --lock-wait=60 --progress -- '/srv/lab/repo::a{{b}}'"},
 		"restore paths": {spec: job.RestoreSpec{Archive: "a", Target: "/t", Paths: []string{"-x", "re:{y}"}}, want: "borg extract --log-json --lock-wait=60 --progress -- /srv/lab/repo::a pp:-x 'pp:re:{y}'"},
+		"lock seen":     {spec: job.BreakLockSpec{DryRun: true}, want: "/bin/sh -c ... break-lock look /srv/lab/repo borg break-lock --log-json --lock-wait=60 -- /srv/lab/repo"},
+		"lock broken":   {spec: job.BreakLockSpec{}, want: "/bin/sh -c ... break-lock break /srv/lab/repo borg break-lock --log-json --lock-wait=60 -- /srv/lab/repo"},
+		"lock forced":   {spec: job.BreakLockSpec{Force: true}, want: "/bin/sh -c ... break-lock force /srv/lab/repo borg break-lock --log-json --lock-wait=60 -- /srv/lab/repo"},
 		"key export":    {spec: job.KeyExportSpec{Recipient: recipient}, want: "borg key export --log-json --lock-wait=60 -- /srv/lab/repo"},
 		"prune":         {spec: job.PruneSpec{KeepDaily: 7}, want: "borg prune --log-json --lock-wait=60 --list --progress '--glob-archives=web1-*' --keep-daily=7 -- /srv/lab/repo"},
 		"compact":       {spec: job.CompactSpec{}, want: "borg compact --log-json --lock-wait=60 --progress --verbose -- /srv/lab/repo"},
@@ -99,7 +102,7 @@ func TestCommandRefusesWhatNoJobCanBe(t *testing.T) {
 // Every kind that the vocabulary can run has a command here.
 func TestCommandForEveryRunnableKind(t *testing.T) {
 	specs := []job.Spec{job.InitSpec{}, backupOf("/etc"), job.ListSpec{}, job.InfoSpec{}, restoreOf("/etc"),
-		job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}, job.KeyExportSpec{Recipient: recipient}}
+		job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}, job.BreakLockSpec{}, job.KeyExportSpec{Recipient: recipient}}
 	var kinds []job.Kind
 	for _, spec := range specs {
 		if _, _, err := borg.Command(baseTask(neutralRoot, spec), borg.Environment{}); err != nil {

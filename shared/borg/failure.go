@@ -150,6 +150,7 @@ func (p *Parser) explain(why cause, said string, exit Exit) *job.Failure {
 	}
 	fill := strings.NewReplacer(
 		"{target}", clean(restore.Target),
+		"{name}", p.task.Repository.Name,
 		"{repo}", "repository "+p.task.Repository.Name,
 		"{location}", clean(p.task.Repository.Location),
 		"{archive}", clean(archive),

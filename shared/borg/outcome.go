@@ -83,6 +83,9 @@ func signalName(e Exit) string {
 // outcome judges the attempt. One that was cancelled, or ran for too long, and
 // ended by itself with a whole result before a signal took effect, is what it is.
 func (p *Parser) outcome(exit Exit) job.Outcome {
+	if p.task.Kind == job.BreakLock {
+		return p.unlocked(exit)
+	}
 	class := p.class(exit)
 	if class != classOK && class != classWarning {
 		return p.unwell(exit)

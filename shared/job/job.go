@@ -145,24 +145,6 @@ func (r *Result) SetRatios() {
 	}
 }
 
-// Lock is one holder of a repository's lock.
-type Lock struct {
-	Holder    string   `json:"holder"`    // as borg wrote it: host id and process
-	PID       int      `json:"pid"`       // of its process
-	Exclusive bool     `json:"exclusive"` // else it is shared
-	Process   Vitality `json:"process"`
-}
-
-// Vitality says whether a process lives.
-type Vitality string
-
-// What can be known of a lock's holder from where the job runs.
-const (
-	Alive   Vitality = "alive"
-	Dead    Vitality = "dead"    // it was a process of this host, and is gone
-	Unknown Vitality = "unknown" // it is, or was, a process of another host
-)
-
 // Archive is one line of a repository's list.
 type Archive struct {
 	Name     string    `json:"name"`

@@ -133,6 +133,9 @@ func (RestoreSpec) Kind() Kind { return Restore }
 // Kind implements [Spec].
 func (KeyExportSpec) Kind() Kind { return KeyExport }
 
+// Kind implements [Spec].
+func (BreakLockSpec) Kind() Kind { return BreakLock }
+
 // codec decodes the specs of one kind.
 type codec struct {
 	parse func([]byte) (Spec, error) // as submitted: strictly
@@ -151,6 +154,7 @@ var specs = map[Kind]codec{
 	Prune:     codecOf[PruneSpec](),
 	Compact:   codecOf[CompactSpec](),
 	Check:     codecOf[CheckSpec](),
+	BreakLock: codecOf[BreakLockSpec](),
 	KeyExport: codecOf[KeyExportSpec](),
 }
 

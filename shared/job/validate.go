@@ -114,6 +114,14 @@ func (s KeyExportSpec) Validate() error {
 	return nil
 }
 
+// Validate implements [Spec].
+func (s BreakLockSpec) Validate() error {
+	if s.Force && s.DryRun {
+		return badSpec("force", "cannot be combined with dry_run").WithHint("a dry run says who holds the lock, and changes nothing")
+	}
+	return nil
+}
+
 func badSpec(field, format string, args ...any) *Failure {
 	return Fail(InvalidSpec, "%s: %s", field, fmt.Sprintf(format, args...))
 }

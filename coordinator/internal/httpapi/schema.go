@@ -41,7 +41,7 @@ func specTypes() map[job.Kind]reflect.Type {
 	types := map[job.Kind]reflect.Type{}
 	for _, spec := range []job.Spec{
 		job.InitSpec{}, job.BackupSpec{}, job.ListSpec{}, job.InfoSpec{}, job.RestoreSpec{},
-		job.PruneSpec{}, job.CompactSpec{}, job.CheckSpec{}, job.KeyExportSpec{},
+		job.PruneSpec{}, job.CompactSpec{}, job.CheckSpec{}, job.BreakLockSpec{}, job.KeyExportSpec{},
 	} {
 		types[spec.Kind()] = reflect.TypeOf(spec)
 	}

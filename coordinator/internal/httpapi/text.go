@@ -245,6 +245,8 @@ func texts() map[string]string {
 		"repository_only":    "leave out the archives' metadata",
 		"max_duration":       "seconds; implies repository_only; 0: no limit",
 
+		"BreakLockSpec.force":      "also break the lock of a holder that may live, after making sure that it does not",
+		"BreakLockSpec.dry_run":    "only say who holds the lock",
 		"BackupSpec.archive":       "the archive's name; left out: <host>-<UTC time>",
 		"InfoSpec.archive":         "one archive; left out: the whole repository",
 		"PruneSpec.prefix":         "only archives whose name begins so; left out: this host's",

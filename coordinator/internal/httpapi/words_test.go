@@ -98,7 +98,7 @@ func TestDocumentedWordsAreTheRealOnes(t *testing.T) {
 	for _, spec := range asList(at(document, "components", "schemas", "SubmitJob", "properties", "spec", "anyOf")) {
 		specs = append(specs, strings.TrimPrefix(fmt.Sprint(at(spec, "$ref")), "#/components/schemas/"))
 	}
-	if diff := cmp.Diff([]string{"InitSpec", "BackupSpec", "ListSpec", "InfoSpec", "RestoreSpec", "PruneSpec", "CompactSpec", "CheckSpec", "KeyExportSpec"}, specs); diff != "" {
+	if diff := cmp.Diff([]string{"InitSpec", "BackupSpec", "ListSpec", "InfoSpec", "RestoreSpec", "PruneSpec", "CompactSpec", "CheckSpec", "BreakLockSpec", "KeyExportSpec"}, specs); diff != "" {
 		t.Errorf("specs (-want +got):\n%s", diff)
 	}
 	if len(specs) != len(job.Runnable()) {
@@ -124,7 +124,7 @@ func TestOnlyRequestsAreClosed(t *testing.T) {
 	}
 	slices.Sort(closed)
 	want := []string{
-		"BackupSpec", "ChangeRepository", "CheckSpec", "CompactSpec", "InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec",
+		"BackupSpec", "BreakLockSpec", "ChangeRepository", "CheckSpec", "CompactSpec", "InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec",
 		"NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewToken", "NewUser",
 		"PruneSpec", "RestoreSpec", "SealedPassphrase", "SubmitJob",
 	}
