@@ -52,6 +52,7 @@ type grammar struct {
 
 	Bus        busCommands       `cmd:"" help:"The bus: export it to a nats-server of your own." group:"program"`
 	Serve      serveCommand      `cmd:"" help:"Run the coordinator." group:"program"`
+	State      stateCommands     `cmd:"" help:"The coordinator's own state: backup, restore." group:"program"`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish." group:"program"`
 	Version    versionCommand    `cmd:"" help:"Print the version." group:"program"`
 }

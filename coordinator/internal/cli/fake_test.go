@@ -62,6 +62,19 @@ func newCoordinator(t *testing.T) *coordinator {
 	return c
 }
 
+// raw is an answer that is not JSON.
+type raw struct {
+	header map[string]string
+	body   string
+}
+
+func (a raw) write(w http.ResponseWriter) {
+	for name, value := range a.header {
+		w.Header().Set(name, value)
+	}
+	_, _ = io.WriteString(w, a.body)
+}
+
 // asker makes an answer of a request and its body.
 type asker func(r *http.Request, body string) any
 
@@ -80,7 +93,10 @@ func (c *coordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ask, ok := answer.(asker); ok {
 		answer = ask(r, string(body))
 	}
+	plain, isRaw := answer.(raw)
 	switch failure, refused := answer.(*job.Failure); {
+	case isRaw:
+		plain.write(w)
 	case path == "/events":
 		stream(w, r, events)
 	case refused:

@@ -38,6 +38,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/coordinator/internal/oidc"
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
+	"github.com/borgfleet/borgfleet/coordinator/internal/state"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/coordinator/internal/vault"
 	"github.com/borgfleet/borgfleet/coordinator/internal/web"
@@ -47,12 +48,12 @@ import (
 
 // What lies in the data directory.
 const (
-	storeFile       = "borgfleet.db"
-	keyFile         = "secrets.key"
-	busDir          = "bus"
-	tlsDir          = "tls"
+	storeFile       = state.DatabaseFile
+	keyFile         = state.KeyFile
+	busDir          = state.BusDir
+	tlsDir          = state.TLSDir
+	logsDir         = state.LogsDir
 	caFile          = "ca.pem"
-	logsDir         = "logs"
 	operatorFile    = "operator.creds"
 	startupPatience = 30 * time.Second
 )
@@ -127,6 +128,9 @@ func (d *daemon) build(ctx context.Context) error {
 func (d *daemon) openData(context.Context) error {
 	if err := os.MkdirAll(d.config.Data, 0o700); err != nil {
 		return dataFailure(d.config.Data, err)
+	}
+	if err := state.Whole(d.config.Data); err != nil {
+		return err
 	}
 	opened, err := store.Open(d.path(storeFile), d.logger)
 	if err != nil {
@@ -210,14 +214,14 @@ func (d *daemon) buildService(context.Context) error {
 
 // attention is what needs a person and is nobody else's business.
 func (d *daemon) attention() []fleet.Attention {
-	expires := d.authority.Expires()
+	restored, expires := d.restoredAttention(), d.authority.Expires()
 	if time.Until(expires) > expiryNotice {
-		return nil
+		return restored
 	}
-	return []fleet.Attention{{
+	return append(restored, fleet.Attention{
 		Kind: "certificate", Since: expires.Add(-expiryNotice), Message: "the coordinator's certificate ends on " + expires.Format(time.DateOnly),
 		Hint: "it was not renewed in time: see the log, or give another one (tls.certificate_file in coordinator.yaml)",
-	}}
+	})
 }
 
 // buildAccess builds who is who, and who may do what; and ends what a crash
@@ -309,7 +313,7 @@ func (d *daemon) addAPI(mux *http.ServeMux) error {
 		Repositories: d.gate.Repositories(d.registry), Feed: d.feed, Metrics: d.metrics,
 		Authenticator: d.access, Logins: d.access, People: d.gate.People(d.access), Tokens: d.gate.Tokens(d.access),
 		Credentials: d.gate.Credentials(d.access), Enrolment: d.gate.Enrolment(d.enrol), Audit: d.gate.Audit(d.store),
-		URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,
+		State: d.gate.State(d.keeper()), URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,
 		Ready: []httpapi.Check{
 			{Name: "bus", Check: func(context.Context) error { return d.broker.Healthy() }},
 			{Name: "store", Check: func(context.Context) error { return d.store.Healthy() }},

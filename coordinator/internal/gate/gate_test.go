@@ -15,6 +15,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/gate"
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
+	"github.com/borgfleet/borgfleet/coordinator/internal/state"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -32,6 +33,7 @@ var (
 	_ gate.Credentials  = (*access.Service)(nil)
 	_ gate.Recorder     = (*access.Service)(nil)
 	_ gate.Ledger       = (*store.Store)(nil)
+	_ gate.State        = (*state.Keeper)(nil)
 )
 
 // errInside says that a call went through the gate.
@@ -111,6 +113,9 @@ func (inside) Audit(fleet.AuditFilter) (fleet.AuditPage, error) {
 func (inside) VerifyAudit(context.Context) (fleet.AuditProof, error) {
 	return fleet.AuditProof{}, errInside
 }
+func (inside) BackupState(context.Context, fleet.Actor, fleet.StateBackup) (*fleet.StateCopy, error) {
+	return nil, errInside
+}
 
 // recorder keeps what was refused.
 type recorder struct{ refused []string }
@@ -133,7 +138,7 @@ var needed = map[string]bus.Role{
 	"People.Users": bus.Admin, "People.AddUser": bus.Admin, "People.SetRole": bus.Admin, "People.NewLink": bus.Admin, "People.RemoveUser": bus.Admin,
 	"Tokens.Tokens": bus.Admin, "Tokens.AddToken": bus.Admin, "Tokens.RemoveToken": bus.Admin,
 	"Credentials.Credentials": bus.Admin, "Credentials.MintCredentials": bus.Admin, "Credentials.RevokeCredentials": bus.Admin,
-	"Audit.Audit": bus.Admin, "Audit.VerifyAudit": bus.Admin,
+	"Audit.Audit": bus.Admin, "Audit.VerifyAudit": bus.Admin, "State.BackupState": bus.Admin,
 }
 
 // services returns everything behind a gate, by name.
@@ -141,6 +146,7 @@ func services(g *gate.Gate) map[string]any {
 	return map[string]any{
 		"Jobs": g.Jobs(inside{}), "Hosts": g.Hosts(inside{}), "Enrolment": g.Enrolment(inside{}), "Repositories": g.Repositories(inside{}),
 		"People": g.People(inside{}), "Tokens": g.Tokens(inside{}), "Credentials": g.Credentials(inside{}), "Audit": g.Audit(inside{}),
+		"State": g.State(inside{}),
 	}
 }
 

@@ -47,6 +47,8 @@ var rules = map[string]rule{
 
 	"audit.read":   {bus.Admin, "read the audit"},
 	"audit.verify": {bus.Admin, "check the audit"},
+
+	"state.backup": {bus.Admin, "copy the coordinator's state"},
 }
 
 // starting returns the rule of an action that starts a job of a kind.

@@ -40,6 +40,7 @@ type Options struct {
 	Credentials   Credentials
 	Enrolment     Enrolment
 	Audit         Audit
+	State         State
 
 	URL    string   // where people open the pages, such as https://backup.example.net:8440
 	Ready  []Check  // what /readyz looks at
@@ -85,6 +86,7 @@ func New(options Options) (*API, error) {
 	a.registerCredentials()
 	a.registerEnrolment()
 	a.registerAudit()
+	a.registerState()
 	if err := a.registerDocument(); err != nil {
 		return nil, fmt.Errorf("make HTTP API: %w", err)
 	}
@@ -103,7 +105,8 @@ func (o *Options) check() error {
 		"Metrics": o.Metrics == nil, "Logger": o.Logger == nil, "Authenticator": o.Authenticator == nil,
 		"Logins": o.Logins == nil, "People": o.People == nil, "Tokens": o.Tokens == nil,
 		"Credentials": o.Credentials == nil, "Enrolment": o.Enrolment == nil, "Audit": o.Audit == nil,
-		"URL": o.URL == "",
+		"State": o.State == nil,
+		"URL":   o.URL == "",
 	}
 	for name, isMissing := range missing {
 		if isMissing {

@@ -65,7 +65,7 @@ func TestDocumentListsTheOperations(t *testing.T) {
 		"GET /status", "GET /tokens", "GET /users", "GET /whoami",
 		"PATCH /repositories/{repo}", "PATCH /users/{user}",
 		"POST /enrolment-tokens", "POST /hosts", "POST /jobs", "POST /jobs/{id}/cancel", "POST /jobs/{id}/retry", "POST /login", "POST /logout",
-		"POST /nats-credentials", "POST /password", "POST /repositories", "POST /tokens", "POST /users", "POST /users/{user}/link",
+		"POST /nats-credentials", "POST /password", "POST /repositories", "POST /state", "POST /tokens", "POST /users", "POST /users/{user}/link",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("operations (-want +got):\n%s", diff)

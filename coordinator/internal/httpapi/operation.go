@@ -26,6 +26,7 @@ const (
 	tagTokens       = "Tokens"
 	tagCredentials  = "NATS credentials"
 	tagAudit        = "Audit"
+	tagState        = "State"
 )
 
 // operation is the documented outside of one call.

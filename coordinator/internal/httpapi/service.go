@@ -129,3 +129,9 @@ type Audit interface {
 	Audit(ctx context.Context, filter fleet.AuditFilter) (fleet.AuditPage, error)
 	VerifyAudit(ctx context.Context) (fleet.AuditProof, error)
 }
+
+// State copies the coordinator's own state. It is safe for concurrent use.
+type State interface {
+	// BackupState returns a copy that is to be written out, and closed.
+	BackupState(ctx context.Context, by fleet.Actor, asked fleet.StateBackup) (*fleet.StateCopy, error)
+}

@@ -28,8 +28,9 @@ import (
 
 // Vault encrypts and decrypts. It is safe for concurrent use.
 type Vault struct {
-	keyFile  string
-	identity *age.X25519Identity
+	keyFile    string
+	credential bool // it is the service manager's
+	identity   *age.X25519Identity
 }
 
 // Credential is the name of the systemd credential that takes the place of the
@@ -46,7 +47,11 @@ func Open(keyFile string, mayCreate bool) (*Vault, error) {
 		path := filepath.Join(dir, Credential)
 		value, err := readCredential(path)
 		if !errors.Is(err, fs.ErrNotExist) {
-			return with(path, value, err)
+			v, err := with(path, value, err)
+			if err == nil {
+				v.credential = true
+			}
+			return v, err
 		}
 	}
 	value, err := secret.ReadFile(keyFile)
@@ -62,6 +67,9 @@ func Open(keyFile string, mayCreate bool) (*Vault, error) {
 	}
 	return with(keyFile, value, err)
 }
+
+// FromCredential reports whether the key came from the service manager.
+func (v *Vault) FromCredential() bool { return v.credential }
 
 // readCredential reads a file that the service manager has put where only its
 // service can go. It may show rights of the group, which are an access list's.
