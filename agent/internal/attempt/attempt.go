@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -74,8 +73,8 @@ type Record struct {
 	LastSeq   int          `json:"last_seq"` // number of its last event
 	Stored    int          `json:"stored"`   // events up to here are stored by the coordinator
 	Finished  bool         `json:"finished"`
-	Cancelled bool         `json:"cancelled"` // its end was asked for
-	ExpiresAt time.Time    `json:"expires_at"`
+	Cancelled bool         `json:"cancelled"`      // its end was asked for
+	Over      *job.Event   `json:"over,omitempty"` // once it is finished: its last event, without long lists
 }
 
 // Snapshot is the journal's state at one moment.

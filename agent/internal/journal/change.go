@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"fmt"
 	"time"
 
@@ -11,12 +10,6 @@ import (
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
-
-// fence outlives a tombstone: it answers an order that is still travelling.
-type fence struct {
-	Failure *job.Failure `json:"failure,omitempty"`
-	Until   time.Time    `json:"until"` // the order has expired by then
-}
 
 // Answer returns what was answered to the attempt's order, if it is known.
 func (j *Journal) Answer(key attempt.Key) (reply bus.OrderReply, known bool, err error) {
@@ -32,95 +25,39 @@ func (j *Journal) Answer(key attempt.Key) (reply bus.OrderReply, known bool, err
 }
 
 func answer(tx *bolt.Tx, key attempt.Key) (bus.OrderReply, bool, error) {
-	f, known, err := fenceOf(tx, key)
-	return bus.OrderReply{Accepted: known && f.Failure == nil, Failure: f.Failure}, known, err
-}
-
-// fenceOf returns what an attempt that is known is answered with, and until
-// when it must be known.
-func fenceOf(tx *bolt.Tx, key attempt.Key) (f fence, known bool, err error) {
-	r, known, err := record(tx, key)
-	if known || err != nil {
-		return fence{Failure: r.Failure, Until: r.ExpiresAt}, known, err
+	if r, known, err := record(tx, key); known || err != nil {
+		return bus.OrderReply{Accepted: r.Failure == nil, Failure: r.Failure}, known, err
 	}
-	k := attemptKey(key)
-	raw := tx.Bucket(bucketFences).Get(k)
-	if raw == nil {
-		return f, false, nil
-	}
-	f, err = decode[fence](k, raw)
-	return f, true, err
+	o, known, err := outcomeOf(tx, key)
+	return bus.OrderReply{Accepted: known && o.Failure == nil, Failure: o.Failure, Over: o.Over}, known, err
 }
 
 // Accept takes an order in, or its refusal, together with its first event, in
 // one transaction. A refused order's first event must be its finished event.
-// An order that is known already gets the answer that it got before, and
-// changes nothing but how long that is known; fresh is false then.
+// An order that is known already gets the answer that it got before, with the
+// outcome if that is forgotten otherwise, and changes nothing; fresh is false
+// then.
 func (j *Journal) Accept(o bus.Order, refusal *job.Failure, first job.Event) (reply bus.OrderReply, fresh bool, err error) {
 	key := attempt.KeyOf(o)
-	if reply, done, err := j.repeat(o); done || err != nil {
+	if reply, known, err := j.Answer(key); known || err != nil {
 		return reply, false, err
 	}
 	stamp, err := j.update(func(c change) error {
 		known := false
-		if reply, known, err = answer(c.tx, key); err != nil {
+		if reply, known, err = answer(c.tx, key); known || err != nil {
 			return err
-		}
-		if known {
-			return c.extend(key, o.ExpiresAt)
 		}
 		fresh, reply = true, bus.OrderReply{Accepted: refusal == nil, Failure: refusal}
 		if err := put(c.tx.Bucket(bucketOrders), attemptKey(key), o); err != nil {
 			return err
 		}
-		return c.add(attempt.Record{Key: key, Failure: refusal, ExpiresAt: o.ExpiresAt}, first)
+		return c.add(attempt.Record{Key: key, Failure: refusal}, first)
 	})
 	if err != nil {
 		return bus.OrderReply{}, false, fmt.Errorf("record order %s: %w", key, err)
 	}
 	reply.Stamp = stamp
 	return reply, fresh, nil
-}
-
-// repeat answers an order that needs no change; most that come again do not.
-func (j *Journal) repeat(o bus.Order) (reply bus.OrderReply, done bool, err error) {
-	key := attempt.KeyOf(o)
-	err = j.db.View(func(tx *bolt.Tx) error {
-		f, known, err := fenceOf(tx, key)
-		done = known && !o.ExpiresAt.After(f.Until)
-		reply = bus.OrderReply{Stamp: j.stamp(tx), Accepted: f.Failure == nil, Failure: f.Failure}
-		return err
-	})
-	if err != nil {
-		return reply, false, fmt.Errorf("look up %s: %w", key, err)
-	}
-	return reply, done, nil
-}
-
-// extend keeps an attempt known as long as an order for it that came again may
-// come once more.
-func (c change) extend(key attempt.Key, until time.Time) error {
-	r, open, err := record(c.tx, key)
-	if err != nil {
-		return err
-	}
-	if open {
-		r.ExpiresAt = later(r.ExpiresAt, until)
-		return c.store(r)
-	}
-	f, _, err := fenceOf(c.tx, key)
-	if err != nil {
-		return err
-	}
-	f.Until = later(f.Until, until)
-	return put(c.tx.Bucket(bucketFences), attemptKey(key), f)
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
 
 // Record numbers events of an open attempt, and keeps them and the mark, all
@@ -164,11 +101,18 @@ func (c change) add(r attempt.Record, event job.Event) error {
 func (c change) append(r attempt.Record, event job.Event) (attempt.Record, error) {
 	r.LastSeq++
 	event.Job, event.Attempt, event.Seq = r.Key.Job, r.Key.Number, r.LastSeq
-	if err := put(c.tx.Bucket(bucketEvents), eventKey(r.Key, r.LastSeq), bus.Event{Event: event, Stamp: c.stamp}); err != nil {
+	told := bus.Event{Event: event, Stamp: c.stamp}
+	if event.Type == job.EventAccepted || event.Type == job.EventFinished {
+		var err error
+		if told.Origin, err = c.origin(r.Key, event.Type); err != nil {
+			return r, err
+		}
+	}
+	if err := put(c.tx.Bucket(bucketEvents), eventKey(r.Key, r.LastSeq), told); err != nil {
 		return r, err
 	}
 	if event.Type == job.EventFinished {
-		r.Finished = true
+		r.Finished, r.Over = true, brief(event)
 		return r, c.tx.Bucket(bucketOrders).Delete(attemptKey(r.Key)) // its secret has served
 	}
 	return r, nil
@@ -191,10 +135,10 @@ func (j *Journal) Cancel(key attempt.Key, over job.Event) (stamp bus.Stamp, open
 			open = !r.Finished
 			return c.cancel(r)
 		}
-		if c.tx.Bucket(bucketFences).Get(attemptKey(key)) != nil {
+		if c.tx.Bucket(bucketOutcomes).Get(attemptKey(key)) != nil {
 			return nil // finished, stored and forgotten: nothing is left to cancel
 		}
-		return c.add(attempt.Record{Key: key, Cancelled: true, ExpiresAt: over.At.Add(2 * bus.OrderLifetime)}, over)
+		return c.add(attempt.Record{Key: key, Cancelled: true}, over)
 	})
 	if err != nil {
 		return bus.Stamp{}, false, fmt.Errorf("record cancellation of %s: %w", key, err)
@@ -221,11 +165,11 @@ func (j *Journal) Settle(verdicts []bus.Verdict) (attempt.Settled, error) {
 	_, err = j.update(func(c change) error {
 		settled = attempt.Settled{}
 		for _, v := range verdicts {
-			if err := c.settle(v, &settled); err != nil {
+			if err := c.settle(v, j.now(), &settled); err != nil {
 				return err
 			}
 		}
-		return c.dropFences(j.now())
+		return c.prune(j.now(), j.limit)
 	})
 	if err != nil {
 		return attempt.Settled{}, fmt.Errorf("apply verdicts: %w", err)
@@ -253,7 +197,7 @@ func (j *Journal) changes(verdicts []bus.Verdict) (needed bool, err error) {
 	return needed, nil
 }
 
-func (c change) settle(v bus.Verdict, settled *attempt.Settled) error {
+func (c change) settle(v bus.Verdict, now time.Time, settled *attempt.Settled) error {
 	r, known, err := record(c.tx, attempt.Key{Job: v.Job, Number: v.Attempt})
 	if err != nil || !known {
 		return err
@@ -263,7 +207,7 @@ func (c change) settle(v bus.Verdict, settled *attempt.Settled) error {
 	}
 	if v.Action == bus.Forget && r.Finished {
 		settled.Forgotten = append(settled.Forgotten, r.Key)
-		return c.forget(r)
+		return c.forget(r, now)
 	}
 	if v.Action == bus.Stop && !r.Finished {
 		r.Cancelled = true
@@ -275,8 +219,8 @@ func (c change) settle(v bus.Verdict, settled *attempt.Settled) error {
 	return c.store(r)
 }
 
-// forget replaces a tombstone, and what events it still has, by a fence.
-func (c change) forget(r attempt.Record) error {
+// forget replaces a tombstone, and what events it still has, by its outcome.
+func (c change) forget(r attempt.Record, now time.Time) error {
 	if err := c.dropEvents(r.Key, r.LastSeq); err != nil {
 		return err
 	}
@@ -284,7 +228,7 @@ func (c change) forget(r attempt.Record) error {
 	if err := c.tx.Bucket(bucketAttempts).Delete(k); err != nil {
 		return err
 	}
-	return put(c.tx.Bucket(bucketFences), k, fence{Failure: r.Failure, Until: r.ExpiresAt})
+	return c.remember(k, outcome{Failure: r.Failure, Over: r.Over, At: now})
 }
 
 func (c change) dropEvents(key attempt.Key, upTo int) error {
@@ -296,23 +240,4 @@ func (c change) dropEvents(key attempt.Key, upTo int) error {
 		}
 	}
 	return nil
-}
-
-// dropFences removes the fences whose orders would be refused as expired anyway.
-func (c change) dropFences(now time.Time) error {
-	bucket := c.tx.Bucket(bucketFences)
-	var old [][]byte
-	err := bucket.ForEach(func(k, v []byte) error {
-		f, err := decode[fence](k, v)
-		if now.After(f.Until) {
-			old = append(old, bytes.Clone(k))
-		}
-		return err
-	})
-	for _, k := range old {
-		if err == nil {
-			err = bucket.Delete(k)
-		}
-	}
-	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -45,19 +46,38 @@ func parseAttemptKey(k []byte) (attempt.Key, error) {
 	return key, key.Check()
 }
 
+// checksumBytes stand before each record: a CRC-32C of its key and its JSON, so
+// that no record that was altered passes for another.
+const checksumBytes = 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(k, raw []byte) uint32 {
+	return crc32.Update(crc32.Checksum(k, castagnoli), castagnoli, raw)
+}
+
+// intact returns the JSON of a record.
+func intact(k, v []byte) ([]byte, error) {
+	if len(v) < checksumBytes || binary.BigEndian.Uint32(v) != checksum(k, v[checksumBytes:]) {
+		return nil, fmt.Errorf("record %q does not match its checksum", k)
+	}
+	return v[checksumBytes:], nil
+}
+
 func decode[T any](k, v []byte) (T, error) {
 	var value T
-	if err := json.Unmarshal(v, &value); err != nil {
+	raw, err := intact(k, v)
+	if err != nil {
+		return value, err
+	}
+	if err := json.Unmarshal(raw, &value); err != nil {
 		return value, fmt.Errorf("decode record %q: %w", k, err)
 	}
 	return value, nil
 }
 
-// check reports a key of the wrong length or a value that does not decode.
-func check[T any](k, v []byte, keyBytes int) error {
-	if len(k) != keyBytes {
-		return fmt.Errorf("key %q has %d bytes instead of %d", k, len(k), keyBytes)
-	}
+// check reports a record that does not decode.
+func check[T any](k, v []byte) error {
 	_, err := decode[T](k, v)
 	return err
 }
@@ -67,7 +87,12 @@ func put(b *bolt.Bucket, k []byte, value any) error {
 	if err != nil {
 		return fmt.Errorf("encode record %q: %w", k, err)
 	}
-	return b.Put(k, raw)
+	return seal(b, k, raw)
+}
+
+// seal stores a record's JSON with its checksum.
+func seal(b *bolt.Bucket, k, raw []byte) error {
+	return b.Put(k, append(binary.BigEndian.AppendUint32(make([]byte, 0, checksumBytes+len(raw)), checksum(k, raw)), raw...))
 }
 
 // record returns what is known of an attempt, and whether anything is.

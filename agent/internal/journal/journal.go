@@ -4,8 +4,12 @@
 // and increments the journal's revision.
 //
 // The journal keeps a tombstone of a finished attempt until the coordinator
-// says to forget it, and after that a fence until the attempt's order has
-// expired, so that an order which travels twice is never run twice.
+// says to forget it, and after that its outcome for a month, so that an order
+// which travels twice, or is sent again by a coordinator that was restored from
+// an older copy, is never run twice.
+//
+// Damage is found when the journal is opened: every page is looked at before
+// bbolt follows it, and every record has a checksum.
 package journal
 
 import (
@@ -14,20 +18,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
-	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 const (
-	schema      = 1
+	schema      = 2
 	lockTimeout = 500 * time.Millisecond
 )
 
@@ -36,7 +37,8 @@ var (
 	bucketAttempts = []byte("attempts") // attempt key -> attempt.Record
 	bucketOrders   = []byte("orders")   // attempt key -> bus.Order; gone when finished
 	bucketEvents   = []byte("events")   // attempt key + sequence number -> bus.Event
-	bucketFences   = []byte("fences")   // attempt key -> fence
+	bucketOutcomes = []byte("outcomes") // attempt key -> outcome
+	bucketAges     = []byte("ages")     // number -> key of an outcome, in the order of forgetting
 
 	keySchema   = []byte("schema")
 	keyID       = []byte("id")
@@ -48,6 +50,7 @@ type Journal struct {
 	db     *bolt.DB
 	id     string
 	now    func() time.Time
+	limit  uint64 // of outcomes
 	logger hclog.Logger
 }
 
@@ -55,109 +58,118 @@ type Journal struct {
 type Options struct {
 	Path   string
 	Logger hclog.Logger
-	Now    func() time.Time // nil: time.Now; decides when fences may go
+	Now    func() time.Time // nil: time.Now; decides when outcomes may go
 }
 
-// Open opens the journal, which it makes (mode 0600) when there is none. It
-// fails with a *job.Failure when another agent has it open or when the file is
-// damaged.
+// Open opens the journal, which it makes (mode 0600) when there is none. A
+// damaged one is set aside (see [Damaged]) and a new one made. It fails with a
+// *job.Failure when another agent has it open, when it may not be read or
+// written, and when a newer version has written it: none of that is damage.
 func Open(o Options) (*Journal, error) {
-	j := &Journal{now: o.Now, logger: o.Logger.Named("journal")}
+	j := &Journal{now: o.Now, logger: o.Logger.Named("journal"), limit: maxOutcomes}
 	if j.now == nil {
 		j.now = time.Now
 	}
-	if err := guarded(func() error { return j.open(o.Path) }); err != nil {
-		if j.db != nil {
-			err = errors.Join(err, j.db.Close())
-		}
+	err := j.open(o.Path)
+	if isDamage(err) { // there is a new one now
+		err = j.open(o.Path)
+	}
+	if err != nil {
 		return nil, openFailure(o.Path, err)
 	}
 	return j, nil
 }
 
-func (j *Journal) open(path string) (err error) {
-	if j.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType}); err != nil {
+// open opens the file. One whose content turns out to be damaged is set aside
+// before its lock is let go.
+func (j *Journal) open(path string) error {
+	var file *os.File
+	options := bolt.Options{
+		Timeout: lockTimeout, FreelistType: bolt.FreelistMapType,
+		OpenFile: func(path string, flag int, mode os.FileMode) (_ *os.File, err error) {
+			file, err = j.file(path, flag, mode)
+			return file, err
+		},
+	}
+	j.db = nil
+	err := guarded(func() (err error) {
+		if j.db, err = bolt.Open(path, 0o600, &options); err != nil {
+			return err
+		}
+		return j.prepare()
+	})
+	if err == nil {
+		return nil
+	}
+	if file != nil && isDamage(err) {
+		if err := j.setAside(path, err); err != nil {
+			return err
+		}
+	}
+	switch {
+	case errors.Is(err, errPanic):
+		return errors.Join(err, file.Close()) // closing the database might wait for ever
+	case j.db != nil:
+		return errors.Join(err, j.db.Close())
+	default:
+		return err // bbolt has closed the file
+	}
+}
+
+// prepare makes a new journal, or reads every record of an old one, so that
+// damage is found now and not in the middle of a job. One of the present schema
+// is not written to.
+func (j *Journal) prepare() error {
+	from := uint64(0)
+	err := j.db.View(func(tx *bolt.Tx) (err error) {
+		if from, err = j.identity(tx); err == nil && from == schema {
+			err = verify(tx)
+		}
+		return err
+	})
+	if err != nil || from == schema {
 		return err
 	}
-	return j.prepare()
-}
-
-// guarded runs f. Damage that bbolt meets with a panic, or the system with a
-// fault in the memory map of a file that was cut short, becomes an error.
-func guarded(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if fault := recover(); fault != nil {
-			err = fmt.Errorf("%w: %v", errDamage, fault)
-		}
-	}()
-	return f()
-}
-
-// openFailure turns what bbolt says into what a person can act on.
-func openFailure(path string, err error) error {
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return job.Fail(job.Conflict, "journal %s is already in use by another agent", path).
-			WithHint("stop the other borgfleet-agent, or give this one its own --data directory")
-	case errors.Is(err, os.ErrPermission):
-		return job.Fail(job.PermissionDenied, "open journal: %s", err).
-			WithHint("run the agent as the user that owns its data directory")
-	case errors.Is(err, errNewer):
-		return job.Fail(job.Unavailable, "journal %s: %s", path, err).
-			WithHint("run the newer borgfleet-agent again")
-	case isDamage(err):
-		return job.Fail(job.IntegrityError, "journal %s is damaged: %s", path, err).
-			WithHint("move it away and start again: what was running here is then told as interrupted, and tried again")
-	default:
-		return fmt.Errorf("open journal %s: %w", path, err)
-	}
-}
-
-// Kinds of unusable content.
-var (
-	errNewer  = errors.New("written by a newer version of borgfleet-agent")
-	errDamage = errors.New("its content makes no sense")
-)
-
-// isDamage reports whether err says that the file's content is not a journal's,
-// rather than that the file could not be reached.
-func isDamage(err error) bool {
-	return errors.Is(err, errDamage) || errors.Is(err, berrors.ErrInvalid) ||
-		errors.Is(err, berrors.ErrVersionMismatch) || errors.Is(err, berrors.ErrChecksum)
-}
-
-// prepare makes the buckets and the identity of a new journal, and reads every
-// record of an old one, so that damage is found now and not in the middle of a job.
-func (j *Journal) prepare() error {
-	err := j.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketAttempts, bucketOrders, bucketEvents, bucketFences} {
+	return j.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketAttempts, bucketOrders, bucketEvents, bucketOutcomes, bucketAges} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
-		return j.identify(tx.Bucket(bucketMeta))
+		if from == 0 {
+			return j.begin(tx.Bucket(bucketMeta))
+		}
+		if err := j.migrate(tx, from); err != nil {
+			return err
+		}
+		return verify(tx)
 	})
-	if err != nil {
-		return err
-	}
-	if err := j.db.View(verify); err != nil {
-		return fmt.Errorf("%w: %w", errDamage, err)
-	}
-	return nil
 }
 
-func (j *Journal) identify(meta *bolt.Bucket) error {
-	if raw := meta.Get(keySchema); raw != nil {
-		if len(raw) != 8 || len(meta.Get(keyID)) == 0 || len(meta.Get(keyRevision)) != 8 {
-			return fmt.Errorf("%w: its identity is incomplete", errDamage)
-		}
-		if binary.BigEndian.Uint64(raw) > schema {
-			return errNewer
-		}
-		j.id = string(meta.Get(keyID))
-		return nil
+// identity reads which journal this is, and returns its schema, or 0 when it is
+// a new one.
+func (j *Journal) identity(tx *bolt.Tx) (uint64, error) {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil || meta.Get(keySchema) == nil {
+		return 0, nil
 	}
+	raw := meta.Get(keySchema)
+	if len(raw) != 8 || len(meta.Get(keyID)) == 0 || len(meta.Get(keyRevision)) != 8 {
+		return 0, damaged("its identity is incomplete")
+	}
+	j.id = string(meta.Get(keyID))
+	found := binary.BigEndian.Uint64(raw)
+	if found > schema {
+		return 0, errNewer
+	}
+	if found == 0 {
+		return 0, damaged("it has no schema")
+	}
+	return found, nil
+}
+
+// begin gives a new journal its identity.
+func (j *Journal) begin(meta *bolt.Bucket) error {
 	j.id = rand.Text()
 	j.logger.Info("made a new journal", "id", j.id)
 	return errors.Join(
@@ -166,17 +178,41 @@ func (j *Journal) identify(meta *bolt.Bucket) error {
 		meta.Put(keyRevision, number(0)))
 }
 
+// verify reads every record of a journal of the present schema.
 func verify(tx *bolt.Tx) error {
-	if _, err := records(tx); err != nil {
-		return err
+	for _, bucket := range []struct {
+		name     []byte
+		keyBytes int
+		check    func(k, v []byte) error
+	}{
+		{bucketAttempts, attemptKeyBytes, check[attempt.Record]},
+		{bucketOrders, attemptKeyBytes, check[bus.Order]},
+		{bucketEvents, eventKeyBytes, check[bus.Event]},
+		{bucketOutcomes, attemptKeyBytes, func(k, v []byte) error { _, err := intact(k, v); return err }}, // there may be many
+		{bucketAges, 8, func(_, v []byte) error { _, err := parseAttemptKey(v); return err }},
+	} {
+		b := tx.Bucket(bucket.name)
+		if b == nil {
+			return damaged("bucket %s is missing", bucket.name)
+		}
+		err := b.ForEach(func(k, v []byte) error {
+			if len(k) != bucket.keyBytes {
+				return damaged("key %q has %d bytes instead of %d", k, len(k), bucket.keyBytes)
+			}
+			if err := bucket.check(k, v); err != nil {
+				return fmt.Errorf("%w: %w", errDamage, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
-	if err := tx.Bucket(bucketOrders).ForEach(func(k, v []byte) error { return check[bus.Order](k, v, attemptKeyBytes) }); err != nil {
-		return err
+	_, err := records(tx)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errDamage, err)
 	}
-	if err := tx.Bucket(bucketEvents).ForEach(func(k, v []byte) error { return check[bus.Event](k, v, eventKeyBytes) }); err != nil {
-		return err
-	}
-	return tx.Bucket(bucketFences).ForEach(func(k, v []byte) error { return check[fence](k, v, attemptKeyBytes) })
+	return err
 }
 
 // Close closes the file. No method may be called afterwards.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/agent/internal/journal"
@@ -111,7 +112,7 @@ func TestAcceptedOrderSurvivesReopening(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []attempt.Record{{Key: attempt.KeyOf(o), Order: &o, Mark: mark, LastSeq: 2, ExpiresAt: o.ExpiresAt}}
+	want := []attempt.Record{{Key: attempt.KeyOf(o), Order: &o, Mark: mark, LastSeq: 2}}
 	if diff := cmp.Diff(want, unfinished); diff != "" {
 		t.Errorf("open attempts after reopening (-want +got):\n%s", diff)
 	}
@@ -214,47 +215,6 @@ func TestEventsStayUntilStored(t *testing.T) {
 	}
 }
 
-func TestForgetLeavesAFenceUntilTheOrderExpires(t *testing.T) {
-	now := noon
-	j, err := journal.Open(journal.Options{
-		Path: filepath.Join(t.TempDir(), "journal.db"), Logger: hclog.NewNullLogger(), Now: func() time.Time { return now }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer j.Close()
-	o := order(1)
-	accept(t, j, o)
-	if settled := settle(t, j, o, bus.Forget, 1); len(settled.Forgotten) != 0 {
-		t.Errorf("an open attempt was forgotten")
-	}
-	record(t, j, o, event(job.EventFinished, job.Succeeded))
-	settled := settle(t, j, o, bus.Forget, 2)
-	if diff := cmp.Diff([]attempt.Key{attempt.KeyOf(o)}, settled.Forgotten); diff != "" {
-		t.Fatalf("forgotten (-want +got):\n%s", diff)
-	}
-	if s := snapshot(t, j); len(s.Records) != 0 || s.Depth != 0 {
-		t.Errorf("after forget the journal still has %+v", s)
-	}
-	if reply, isNew, err := j.Accept(o, nil, event(job.EventAccepted, job.Running)); err != nil || isNew || !reply.Accepted {
-		t.Errorf("late repeat: reply %+v, new %v, error %v; want the old answer", reply, isNew, err)
-	}
-	if _, open, err := j.Cancel(attempt.KeyOf(o), event(job.EventFinished, job.Cancelled)); err != nil || open {
-		t.Errorf("late cancellation: open %v, error %v", open, err)
-	}
-	if s := snapshot(t, j); len(s.Records) != 0 {
-		t.Errorf("a late cancellation brought back %+v", s.Records)
-	}
-
-	now = o.ExpiresAt.Add(time.Second)
-	next := order(1)
-	accept(t, j, next)
-	record(t, j, next, event(job.EventFinished, job.Succeeded))
-	settle(t, j, next, bus.Forget, 2)
-	if _, known, err := j.Answer(attempt.KeyOf(o)); known || err != nil {
-		t.Errorf("fence of an expired order: known %v, error %v; want it gone", known, err)
-	}
-}
-
 func TestCancel(t *testing.T) {
 	over := event(job.EventFinished, job.Cancelled)
 	t.Run("before the order", func(t *testing.T) {
@@ -324,12 +284,11 @@ func TestOpenFailsClearly(t *testing.T) {
 		message string
 	}{
 		"in use": {func(t *testing.T, path string) { open(t, path) }, job.Conflict, "already in use by another agent"},
-		"not a journal": {func(t *testing.T, path string) {
-			write(t, path, []byte(strings.Repeat("nonsense", 4096)))
-		}, job.IntegrityError, "damaged"},
-		"cut short":           {func(t *testing.T, path string) { damage(t, path, cut) }, job.IntegrityError, "damaged"},
-		"overwritten":         {func(t *testing.T, path string) { damage(t, path, overwrite) }, job.IntegrityError, "damaged"},
-		"record not readable": {func(t *testing.T, path string) { damage(t, path, garble) }, job.IntegrityError, "damaged"},
+		"of a newer version": {func(t *testing.T, path string) {
+			edit(t, path, func(tx *bolt.Tx) error {
+				return tx.Bucket([]byte("meta")).Put([]byte("schema"), []byte{0, 0, 0, 0, 0, 0, 0, 9})
+			})
+		}, job.Unavailable, "newer version"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -343,6 +302,9 @@ func TestOpenFailsClearly(t *testing.T) {
 			if failure.Code != test.code || !strings.Contains(failure.Message, test.message) || failure.Hint == "" {
 				t.Errorf("failure %+v; want code %s, %q in the message, and a hint", failure, test.code, test.message)
 			}
+			if aside := journal.Damaged(path); len(aside) > 0 {
+				t.Errorf("it was set aside as %v", aside)
+			}
 		})
 	}
 }
@@ -354,32 +316,18 @@ func write(t *testing.T, path string, data []byte) {
 	}
 }
 
-// damage makes a journal with content, closes it, and spoils its bytes.
-func damage(t *testing.T, path string, spoil func([]byte) []byte) {
+// edit changes a journal's file behind its back.
+func edit(t *testing.T, path string, f func(*bolt.Tx) error) {
 	t.Helper()
 	j := open(t, path)
-	for range 20 {
-		accept(t, j, order(1))
-	}
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(path)
+	db, err := bolt.Open(path, 0o600, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, path, spoil(data))
-}
-
-func cut(data []byte) []byte { return data[:3*os.Getpagesize()] }
-
-func overwrite(data []byte) []byte {
-	for i := 2 * os.Getpagesize(); i < len(data); i++ { // all but the two meta pages
-		data[i] = 0xff
+	if err := errors.Join(db.Update(f), db.Close()); err != nil {
+		t.Fatal(err)
 	}
-	return data
-}
-
-func garble(data []byte) []byte {
-	return []byte(strings.ReplaceAll(string(data), `"last_seq":`, `"last_seq"}`))
 }
