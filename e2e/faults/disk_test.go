@@ -47,14 +47,15 @@ func full(what string, p phase, use func(*options, *lab.Disk)) scenario {
 
 func diskCases() []scenario {
 	return []scenario{
-		onDisk(scenario{name: "agent / disk full / before the order", play: func(s *scene) {
+		// A job that cannot begin, or whose borg has no room for its cache, fails, and says so.
+		ends(onDisk(scenario{name: "agent / disk full / before the order", play: func(s *scene) {
 			s.disk.Fill()
 			s.job = s.quick()
 			<-time.After(fullTime) // the fault itself
 			s.disk.Free()
-		}}, 64, ofAgent),
-		full("agent", agentAt(fault.OrderRead), ofAgent),
-		full("agent", middle, ofAgent),
+		}}, 64, ofAgent), job.Succeeded, job.Failed),
+		ends(full("agent", agentAt(fault.OrderRead), ofAgent), job.Succeeded, job.Failed),
+		ends(full("agent", middle, ofAgent), job.Succeeded, job.Warning, job.Failed),
 		quick(full("agent", agentAt(fault.BorgEnded), ofAgent)),
 		full("agent", agentAt(fault.ExitUntold), ofAgent),
 		quick(onDisk(scenario{name: "coordinator / disk full / the job ends meanwhile", play: fullCoordinator}, 96, ofCoordinator)),

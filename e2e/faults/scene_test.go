@@ -105,7 +105,7 @@ func (s *scene) askAgain() {
 
 // cancelling is a coordinator that has stored a cancellation and not told it.
 var cancelling = phase{fault.CancelStored, func(s *scene) {
-	s.toMiddle(20)
+	s.toMiddle(90)
 	s.points.Arm(fault.CancelStored)
 	s.c.MustCLI("job", "cancel", string(s.job))
 	s.points.AwaitReached(fault.CancelStored)

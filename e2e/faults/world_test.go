@@ -35,6 +35,7 @@ type host struct {
 	machine *lab.Machine
 	points  *lab.Points // of agent and supervisors
 	starts  string      // file in which every start of a borg by the agent is noted
+	orphans int         // job directories that a lost journal has left, for people to look at
 	t       testing.TB
 }
 

@@ -32,6 +32,9 @@ func Point(name string) {
 	}
 }
 
+// Environ is what a program gives on that it starts from its own binary.
+func Environ() []string { return []string{"BORGFLEET_FAULTS=" + directory} }
+
 // Now is the time of the clock that a test may have set.
 func Now() time.Time {
 	now := time.Now()

@@ -17,6 +17,7 @@ import (
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
 
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -238,7 +239,7 @@ func (l *Local) spawn(argument string, files []*os.File) error {
 	argv := append(append([]string{}, l.supervisor...), argument)
 	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Dir:   "/",
-		Env:   append(environment(os.Environ(), nil), "GOMAXPROCS=1"),
+		Env:   append(environment(os.Environ(), fault.Environ()), "GOMAXPROCS=1"),
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

@@ -42,6 +42,10 @@ type question struct {
 	err     error
 }
 
+// tries is how often a borg is asked that does not answer in time: an agent that
+// was frozen for a while takes that for borg's fault, and a job would fail by it.
+const tries = 3
+
 var errBusy = errors.New("borg --version does not answer; the host may be very busy")
 
 // identity tells one file from its successor.
@@ -89,7 +93,11 @@ func (b *Borg) Version(ctx context.Context) (borg.Version, *job.Failure) {
 
 // ask answers a question, and remembers a good answer.
 func (b *Borg) ask(q *question) {
-	q.version, q.err = ask(context.Background(), q.file.path)
+	for range tries {
+		if q.version, q.err = ask(context.Background(), q.file.path); !errors.Is(q.err, errBusy) {
+			break
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if q.err == nil {
