@@ -125,7 +125,7 @@ func TestOnlyRequestsAreClosed(t *testing.T) {
 	slices.Sort(closed)
 	want := []string{
 		"BackupSpec", "BreakLockSpec", "ChangeRepository", "CheckSpec", "CompactSpec", "InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec",
-		"NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewToken", "NewUser",
+		"NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewStateBackup", "NewToken", "NewUser",
 		"PruneSpec", "RestoreSpec", "SealedPassphrase", "SubmitJob",
 	}
 	if diff := cmp.Diff(want, closed); diff != "" {
