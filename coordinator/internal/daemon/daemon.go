@@ -83,6 +83,7 @@ type daemon struct {
 	feed   *feed.Feed
 
 	store     *store.Store
+	disk      *disk
 	authority *authority.Authority
 	listener  net.Listener
 	busCA     []byte // PEM, of whoever signed the bus's certificate; nil: whom every system trusts
@@ -140,6 +141,7 @@ func (d *daemon) openData(context.Context) error {
 		return err
 	}
 	d.store = opened
+	d.disk = &disk{dir: d.config.Data, store: opened, logger: d.logger.Named("disk")}
 	d.onTeardown(func() {
 		if err := opened.Close(); err != nil {
 			d.logger.Error("close store", "err", err)
@@ -202,7 +204,8 @@ func (d *daemon) buildService(context.Context) error {
 	})
 	d.dispatch, err = dispatch.New(dispatch.Options{
 		Store: d.store, Link: agentlink.New(d.broker.Agents(), d.broker.Signer()), Registry: d.registry, Presence: presence,
-		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Attention: d.attention, Logger: d.logger,
+		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Logger: d.logger,
+		Attention: func() []fleet.Attention { return append(d.disk.attention(), d.attention()...) },
 		Limits: dispatch.Limits{
 			Running: d.config.Limits.Running, PerHost: d.config.Limits.PerHost, Expire: time.Duration(d.config.Limits.Expire),
 			Timeout: time.Duration(d.config.Limits.Timeout), Offline: time.Duration(d.config.Limits.Offline),
@@ -315,8 +318,9 @@ func (d *daemon) addAPI(mux *http.ServeMux) error {
 		Credentials: d.gate.Credentials(d.access), Enrolment: d.gate.Enrolment(d.enrol), Audit: d.gate.Audit(d.store),
 		State: d.gate.State(d.keeper()), URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,
 		Ready: []httpapi.Check{
-			{Name: "bus", Check: func(context.Context) error { return d.broker.Healthy() }},
-			{Name: "store", Check: func(context.Context) error { return d.store.Healthy() }},
+			{Name: "bus", Trouble: "the bus is away, or takes no events", Check: func(context.Context) error { return d.broker.Healthy() }},
+			{Name: "store", Trouble: "the database cannot be written", Check: func(context.Context) error { return d.store.Healthy() }},
+			{Name: "disk", Trouble: "the space on the disk is not known", Check: func(context.Context) error { return d.disk.Healthy() }},
 		},
 	})
 	if err != nil {

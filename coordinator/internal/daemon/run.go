@@ -40,6 +40,7 @@ func (d *daemon) run(ctx context.Context) error {
 	add("authority", d.authority.Run)
 	add("busapi", d.busAPI.Run)
 	add("metrics", d.metrics.Run)
+	add("disk", d.disk.Run)
 	add("http", d.serve)
 
 	ended := make(chan error, 1)

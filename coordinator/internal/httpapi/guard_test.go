@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
@@ -229,7 +230,7 @@ func TestHealth(t *testing.T) {
 	var broker error
 	s := serve(t, func(o *httpapi.Options) {
 		o.Ready = []httpapi.Check{
-			{Name: "broker", Check: func(context.Context) error { return broker }},
+			{Name: "broker", Trouble: "the bus is away", Check: func(context.Context) error { return broker }},
 			{Name: "store", Check: func(context.Context) error { return nil }},
 		}
 	})
@@ -240,11 +241,16 @@ func TestHealth(t *testing.T) {
 	if code, health := read("/readyz"); code != 200 || health.Status != "ok" || len(health.Checks) != 2 {
 		t.Errorf("ready: %d %+v", code, health)
 	}
-	broker = errors.New("JetStream is off")
-	want := httpapi.Health{Status: "unavailable", Checks: []httpapi.CheckResult{{Name: "broker", Error: "JetStream is off"}, {Name: "store", OK: true}}}
-	code, health := read("/readyz")
-	if diff := cmp.Diff(want, health); code != 503 || diff != "" {
-		t.Errorf("not ready: %d (-want +got):\n%s", code, diff)
+	for said, err := range map[string]error{
+		"the disk is full": job.Fail(job.DiskFull, "the disk is full"),
+		"the bus is away":  errors.New("dial tcp 10.0.0.7:4222: connection refused"), // nobody's business
+	} {
+		broker = err
+		want := httpapi.Health{Status: "unavailable", Checks: []httpapi.CheckResult{{Name: "broker", Error: said}, {Name: "store", OK: true}}}
+		code, health := read("/readyz")
+		if diff := cmp.Diff(want, health, cmpopts.IgnoreUnexported(httpapi.CheckResult{})); code != 503 || diff != "" {
+			t.Errorf("not ready: %d (-want +got):\n%s", code, diff)
+		}
 	}
 	if code, health := read("/healthz"); code != 200 || health.Status != "ok" {
 		t.Errorf("alive: %d %+v", code, health)
