@@ -38,3 +38,13 @@ func (id ID) Short() string {
 
 // AttemptID names one attempt of one job, for example in a directory's name.
 func (id ID) AttemptID(attempt int) string { return fmt.Sprintf("%s.%d", id, attempt) }
+
+// Time is when the job was submitted, to the millisecond; the zero time for what
+// is no ID.
+func (id ID) Time() time.Time {
+	parsed, err := ulid.ParseStrict(string(id))
+	if err != nil {
+		return time.Time{}
+	}
+	return ulid.Time(parsed.Time())
+}

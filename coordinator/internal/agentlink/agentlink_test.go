@@ -199,7 +199,7 @@ func TestIngestGoesOnWhereTheStoreIs(t *testing.T) {
 		"in step":                           {3, "[4]"},
 		"store restored from a backup":      {1, "[2 3 4]"},
 		"store is ahead: stream was lost":   {99, "[1 2 3 4]"},
-		"store ahead of the consumer's ack": {4, "[]"},
+		"store ahead of the consumer's ack": {4, ""}, // what is known may come once more
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, s := startBroker(t, dir), newService()
@@ -207,8 +207,9 @@ func TestIngestGoesOnWhereTheStoreIs(t *testing.T) {
 			stop := receive(t, b, s)
 			web1 := connect(t, b, "web1")
 			hello(t, web1, "web1")
-			want := test.want
-			s.until(t, "events "+want, func() bool { return seqs(s.events) == want })
+			s.until(t, "events "+test.want, func() bool {
+				return seqs(s.events) == test.want || test.want == "" && (len(s.events) == 0 || seqs(s.events) == "[4]")
+			})
 			stop()
 			b.Close()
 		})

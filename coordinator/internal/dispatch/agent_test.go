@@ -38,6 +38,9 @@ type agent struct {
 	attempts map[key]*record
 	fences   map[key]bool
 	orders   []bus.Order // fresh ones, as they came
+	instance string      // "": an agent that does not say
+	started  time.Time
+	refused  bool
 	refuse   *job.Failure
 	publish  func(bus.Event)
 }
@@ -75,6 +78,9 @@ func (a *agent) order(order bus.Order) (bus.OrderReply, error) {
 		return bus.OrderReply{}, fleet.ErrHostAway
 	}
 	k := key{order.Job, order.Attempt}
+	if order.Instance != a.instance {
+		return bus.OrderReply{}, errLost // not for this run: no answer
+	}
 	if r := a.attempts[k]; r != nil {
 		return bus.OrderReply{Accepted: r.failure == nil, Failure: r.failure, Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}, nil
 	}
@@ -139,7 +145,9 @@ func (a *agent) hello() bus.Hello {
 		Host: a.host, AgentVersion: "1", BorgVersion: "1.2.4", SealKey: public, Slots: 2, At: time.Now(),
 		Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision},
 	}
+	h.Instance, h.StartedAt, h.Refused = a.instance, a.started, a.refused
 	for k, r := range a.attempts {
+		h.JournalDepth += max(0, len(r.events)-r.stored)
 		h.Attempts = append(h.Attempts, bus.HostAttempt{Job: k.job, Attempt: k.attempt, LastSeq: len(r.events), Finished: r.finished})
 	}
 	return h
@@ -149,6 +157,7 @@ func (a *agent) hello() bus.Hello {
 func (a *agent) settled(reply bus.HelloReply) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.refused = reply.Refused != nil
 	slices.SortFunc(reply.Verdicts, func(x, y bus.Verdict) int { return cmp.Compare(x.Job, y.Job) })
 	for _, v := range reply.Verdicts {
 		k := key{v.Job, v.Attempt}
@@ -253,6 +262,17 @@ func (l *link) Cancel(ctx context.Context, host string, cancel bus.Cancel) (bus.
 	}
 	reply, err := a.cancel(cancel)
 	return reply, cmp.Or(err, after, ctx.Err())
+}
+
+// Present implements dispatch.Link.
+func (l *link) Present(_ context.Context, host, instance string) bool {
+	a, before, after := l.reach(host)
+	if a == nil || before != nil || after != nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.up && a.instance == instance
 }
 
 // registry is what dispatch needs of the registry, without its disk.

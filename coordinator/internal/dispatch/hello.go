@@ -16,6 +16,9 @@ type standing struct {
 	// Undone says that the mentioned attempt was ended by us and not by its
 	// host: the host must not go on with it.
 	Undone bool
+	// Later says that the job may be of a later life of the store, from which it
+	// was put back: its events make it anew, and must not be dropped.
+	Later bool
 }
 
 // verdict says what a host shall do with an attempt that it mentions.
@@ -32,6 +35,8 @@ func verdict(said bus.HostAttempt, s standing) bus.Verdict {
 		if s.Cancel && !said.Finished {
 			v.Action = bus.Stop
 		}
+	case s.Later:
+		v.Stored = 0
 	case said.Finished:
 		v.Action = bus.Forget
 	case s.Known && (said.Attempt < s.Current || s.Undone):
@@ -46,7 +51,7 @@ type settlement int
 const (
 	settleNothing settlement = iota
 	settleRunning            // the host has it: it is running
-	settleResend             // the host may never have got the order: send it again
+	settleResend             // the host may never have got the order, or we its end: send it again
 	settleLost               // the host had it and has lost it: it is over
 )
 
@@ -54,28 +59,41 @@ const (
 // said is nil when the hello does not mention it.
 //
 // A host that does not mention a running attempt has lost it only if its
-// journal is another one, or has moved on since it last knew the attempt. A
-// sent one is never given up, but sent again: the host answers repeats alike.
-func reconcile(e *entry, said *bus.HostAttempt, stamp bus.Stamp) settlement {
+// journal is another one, has moved on since it last knew the attempt, or has
+// gone back to before. A sent one is never given up, but sent again: the host
+// answers repeats alike.
+func reconcile(e *entry, said *bus.HostAttempt, g greeting) settlement {
 	if said != nil {
 		switch {
 		case !said.Finished && e.job.State == job.Sent:
 			return settleRunning
-		case !said.Finished || said.LastSeq > e.attempt.LastSeq:
+		case !said.Finished:
+			return settleNothing
+		case said.LastSeq > e.attempt.LastSeq && g.JournalDepth > 0:
 			return settleNothing // what is missing comes by the stream
-		case e.job.State == job.Running:
+		case said.LastSeq <= e.attempt.LastSeq && e.job.State == job.Running:
 			return settleLost // over, all its events are here, and none of them ended it
 		}
 	}
-	if e.job.State == job.Sent {
-		if e.outstanding {
+	if e.job.State == job.Sent || said != nil {
+		if e.outstanding && !g.another { // another run ignores an order that was not for it
 			return settleNothing
 		}
 		return settleResend
 	}
-	known := e.attempt.Stamp
-	if said == nil && stamp.Journal != "" && (stamp.Journal != known.Journal || stamp.Revision > known.Revision) {
+	now, known := g.Stamp, e.attempt.Stamp
+	if now.Journal != "" && (now.Journal != known.Journal || now.Revision > known.Revision || g.rolledBack && now.Revision < known.Revision) {
 		return settleLost
 	}
 	return settleNothing
+}
+
+// rollBack takes back what is known of an attempt whose host's journal has gone
+// back: the host goes on from there, and numbers what it tells as it did before.
+func (e *entry) rollBack(said bus.HostAttempt, stamp bus.Stamp) {
+	last := said.LastSeq
+	if said.Finished {
+		last--
+	}
+	e.attempt.LastSeq, e.attempt.Stamp = min(e.attempt.LastSeq, last), stamp
 }

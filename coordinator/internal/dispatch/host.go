@@ -28,9 +28,13 @@ func (s *Service) hostState(name string) hostState {
 // orders again that the host may not have got, and says what to do with each
 // attempt that the host mentions. After an error nothing must be answered: the
 // host's next hello leads here again. The host in the hello must be the one
-// that was allowed to say it.
+// that was allowed to say it, and its instance empty or one that
+// [bus.CheckInstance] takes.
 func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloReply, error) {
 	now := s.now()
+	if refused := s.admit(ctx, hello); refused != nil {
+		return bus.HelloReply{At: now, Refused: refused}, nil
+	}
 	if err := s.options.Registry.UpdateFacts(ctx, hello.Host, factsOf(hello, now), hello.SealKey); err != nil {
 		return bus.HelloReply{}, err
 	}
@@ -38,6 +42,10 @@ func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloRe
 	s.live.Lock()
 	s.live.hosts[hello.Host] = hostState{Slots: hello.Slots, SealKey: hello.SealKey}
 	s.live.Unlock()
+	for _, e := range s.index.of(hello.Host) {
+		s.presence.noteStamp(hello.Host, e.attempt.Stamp)
+	}
+	news := s.presence.work(hello)
 	if came, ready := s.presence.hello(hello.Host); came || ready {
 		s.logger.Info("host is ready", "host", hello.Host, "agent", hello.AgentVersion, "borg", hello.BorgVersion)
 		defer s.hostChanged(hello.Host)
@@ -45,14 +53,24 @@ func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloRe
 	if len(hello.Attempts) > maxHelloAttempts {
 		hello.Attempts = hello.Attempts[:maxHelloAttempts]
 	}
+	return s.settleHost(greeting{hello, news, now})
+}
+
+// settleHost settles a hello with the store.
+func (s *Service) settleHost(hello greeting) (bus.HelloReply, error) {
 	s.write.Lock()
 	defer s.write.Unlock()
-	if err := s.reconcile(hello, now); err != nil {
+	if hello.rolledBack {
+		s.logger.Error("the journal of a host has gone back in time; what it does not know any more is taken as interrupted",
+			"host", hello.Host, "journal", hello.Stamp.Journal, "revision", hello.Stamp.Revision)
+	}
+	if err := s.reconcile(hello); err != nil {
 		return bus.HelloReply{}, s.failure("settle hello of host "+hello.Host, err)
 	}
-	reply := bus.HelloReply{At: now, Verdicts: make([]bus.Verdict, 0, len(hello.Attempts))}
+	s.presence.settled(hello.Host)
+	reply := bus.HelloReply{At: hello.at, Verdicts: make([]bus.Verdict, 0, len(hello.Attempts))}
 	for _, said := range hello.Attempts {
-		standing, err := s.standing(hello.Host, said)
+		standing, err := s.standing(hello.Hello, said)
 		if err != nil {
 			return bus.HelloReply{}, s.failure("settle hello of host "+hello.Host, err)
 		}
@@ -70,7 +88,7 @@ func factsOf(h bus.Hello, now time.Time) fleet.Facts {
 }
 
 // reconcile moves the jobs on that a hello decides.
-func (s *Service) reconcile(hello bus.Hello, now time.Time) error {
+func (s *Service) reconcile(hello greeting) error {
 	b, err := s.begin()
 	if err != nil {
 		return err
@@ -79,15 +97,21 @@ func (s *Service) reconcile(hello bus.Hello, now time.Time) error {
 	for i := range hello.Attempts {
 		said := &hello.Attempts[i]
 		mentioned[said.Job.AttemptID(said.Attempt)] = said
+		s.moveOn(b, *said, hello)
 	}
 	cutShort := len(hello.Attempts) == maxHelloAttempts // what is not mentioned may be known all the same
 	var again []*entry
 	for _, known := range s.index.of(hello.Host) {
 		said := mentioned[known.job.ID.AttemptID(known.job.Attempt)]
-		if said == nil && cutShort {
+		e := b.get(known.job.ID)
+		if said == nil && cutShort || e.job.Attempt != known.job.Attempt { // the latter has just moved on
 			continue
 		}
-		if e := b.get(known.job.ID); s.settleHello(b, e, said, hello, now) {
+		if hello.rolledBack && said != nil {
+			e.rollBack(*said, hello.Stamp)
+			b.set(e, false)
+		}
+		if s.settleHello(b, e, said, hello) {
 			again = append(again, e)
 		}
 	}
@@ -97,7 +121,7 @@ func (s *Service) reconcile(hello bus.Hello, now time.Time) error {
 	for _, e := range again {
 		s.index.set(e)
 		s.logger.Info("order sent again", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
-		s.later(s.delivery(e.job.ID, e.job.Attempt, e.job.CancelRequested || e.overdue(now)))
+		s.later(s.delivery(e.job.ID, e.job.Attempt, e.job.CancelRequested || e.overdue(hello.at)))
 	}
 	if len(b.order) > 0 {
 		s.stir()
@@ -107,8 +131,8 @@ func (s *Service) reconcile(hello bus.Hello, now time.Time) error {
 
 // settleHello moves one job on. It reports whether its order is to be sent
 // again.
-func (s *Service) settleHello(b *batch, e *entry, said *bus.HostAttempt, hello bus.Hello, now time.Time) (resend bool) {
-	switch reconcile(e, said, hello.Stamp) {
+func (s *Service) settleHello(b *batch, e *entry, said *bus.HostAttempt, hello greeting) (resend bool) {
+	switch reconcile(e, said, hello) {
 	case settleRunning:
 		e.noteStamp(hello.Stamp)
 		e.accept()
@@ -119,7 +143,7 @@ func (s *Service) settleHello(b *batch, e *entry, said *bus.HostAttempt, hello b
 		return true
 	case settleLost:
 		s.logger.Warn("host has lost an attempt", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
-		b.tell(e.concluded(lost(hello.Host), s.own(e, now), s.retryAt(e, now)))
+		b.tell(e.concluded(lost(hello.Host), s.own(e, hello.at), s.retryAt(e, hello.at)))
 		b.set(e, true)
 	case settleNothing:
 		if said != nil {
@@ -131,10 +155,10 @@ func (s *Service) settleHello(b *batch, e *entry, said *bus.HostAttempt, hello b
 }
 
 // standing says what the store knows of an attempt that a host mentions.
-func (s *Service) standing(host string, said bus.HostAttempt) (standing, error) {
+func (s *Service) standing(hello bus.Hello, said bus.HostAttempt) (standing, error) {
 	if e := s.index.get(said.Job); e != nil {
 		return standing{
-			Known: e.job.Host == host, Current: e.job.Attempt, Open: e.held(),
+			Known: e.job.Host == hello.Host, Current: e.job.Attempt, Open: e.held(),
 			Stored: e.attempt.LastSeq, Cancel: e.job.CancelRequested, Undone: undone(e.job, said.Attempt),
 		}, nil
 	}
@@ -146,7 +170,8 @@ func (s *Service) standing(host string, said bus.HostAttempt) (standing, error) 
 		return standing{}, err
 	}
 	return standing{
-		Known: found && j.Host == host, Current: j.Attempt, Over: true, Undone: undone(j, said.Attempt),
+		Known: found && j.Host == hello.Host, Current: j.Attempt, Over: true, Undone: undone(j, said.Attempt),
+		Later: !found && s.mayRecover(said.Job) && (!said.Finished || hello.JournalDepth > 0),
 	}, nil
 }
 

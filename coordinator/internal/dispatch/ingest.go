@@ -29,7 +29,11 @@ func (s *Service) HandleEvents(_ context.Context, events []bus.StreamEvent) erro
 	}
 	applied := 0
 	for _, event := range events {
-		if why := s.take(b, event.Event); why != "" {
+		why, err := s.take(b, event.Event)
+		if err != nil {
+			return err
+		}
+		if why != "" {
 			s.drop(event, why)
 			continue
 		}
@@ -49,13 +53,16 @@ func (s *Service) HandleEvents(_ context.Context, events []bus.StreamEvent) erro
 }
 
 // take puts one event into the batch, or says why it changes nothing.
-func (s *Service) take(b *batch, event bus.Event) dropped {
-	e := b.get(event.Job)
+func (s *Service) take(b *batch, event bus.Event) (dropped, error) {
+	e, err := s.subject(b, event)
+	if err != nil {
+		return "", err
+	}
 	if e == nil {
-		return dropUnknown
+		return dropUnknown, nil
 	}
 	if why := e.judge(event.Event); why != "" {
-		return why
+		return why, nil
 	}
 	if event.Type == job.EventLog {
 		s.keepLines(event.Event)
@@ -70,23 +77,22 @@ func (s *Service) take(b *batch, event bus.Event) dropped {
 	if next := changed.job.State; next != e.job.State && !e.job.State.CanBecome(next) {
 		e.attempt.LastSeq = event.Seq // it must not come again: the next hello then ends the attempt
 		b.set(e, false)
-		return dropIllegal
+		return dropIllegal, nil
 	}
 	e = &changed
-	b.set(e, event.Type != job.EventLog || told.State != b.state(event.Job))
+	b.set(e, event.Type != job.EventLog || b.moves(e))
 	b.tell(told)
 	if told.Type == job.EventFinished || told.Type == job.EventRetried {
 		s.logger.Info("attempt ended", "job", e.job.ID, "host", e.job.Host, "attempt", told.Attempt, "state", told.State, "err", told.Failure)
 	}
-	return ""
+	return "", nil
 }
 
-// state is a job's state before the batch.
-func (b *batch) state(id job.ID) job.State {
-	if known := b.s.index.get(id); known != nil {
-		return known.job.State
-	}
-	return ""
+// moves reports whether a job has another state, or attempt, than before the
+// batch.
+func (b *batch) moves(e *entry) bool {
+	known := b.s.index.get(e.job.ID)
+	return known == nil || known.job.State != e.job.State || known.job.Attempt != e.job.Attempt
 }
 
 // drop logs an event that changes nothing. Repeats are ordinary.

@@ -22,15 +22,15 @@ func TestHostileEvents(t *testing.T) {
 		w.mustDeliver()
 		before := w.expect(j.ID, job.Running, 1, "")
 		for name, e := range map[string]job.Event{
-			"another host's":     {Job: j.ID, Host: "web2", Attempt: 1, Seq: 2, Type: job.EventFinished, State: job.Succeeded},
-			"unknown job":        {Job: job.NewID(time.Now()), Host: "web1", Attempt: 1, Seq: 1, Type: job.EventFinished, State: job.Failed},
-			"not a job id":       {Job: "../../etc/passwd", Host: "web1", Attempt: 1, Seq: 1, Type: job.EventLog},
-			"a later attempt":    {Job: j.ID, Host: "web1", Attempt: 2, Seq: 1, Type: job.EventFinished, State: job.Failed},
-			"a negative attempt": {Job: j.ID, Host: "web1", Attempt: -1, Seq: 1, Type: job.EventFinished, State: job.Failed},
-			"no number":          {Job: j.ID, Host: "web1", Attempt: 1, Seq: 0, Type: job.EventFinished, State: job.Failed},
-			"not a host's type":  {Job: j.ID, Host: "web1", Attempt: 1, Seq: 9, Type: job.EventRetried},
-			"an unknown type":    {Job: j.ID, Host: "web1", Attempt: 1, Seq: 9, Type: "boom"},
-			"a repeat":           {Job: j.ID, Host: "web1", Attempt: 1, Seq: 1, Type: job.EventAccepted},
+			"another host's":      {Job: j.ID, Host: "web2", Attempt: 1, Seq: 2, Type: job.EventFinished, State: job.Succeeded},
+			"unknown job":         {Job: job.NewID(time.Now()), Host: "web1", Attempt: 1, Seq: 1, Type: job.EventFinished, State: job.Failed},
+			"not a job id":        {Job: "../../etc/passwd", Host: "web1", Attempt: 1, Seq: 1, Type: job.EventLog},
+			"too late an attempt": {Job: j.ID, Host: "web1", Attempt: 4, Seq: 1, Type: job.EventFinished, State: job.Failed},
+			"a negative attempt":  {Job: j.ID, Host: "web1", Attempt: -1, Seq: 1, Type: job.EventFinished, State: job.Failed},
+			"no number":           {Job: j.ID, Host: "web1", Attempt: 1, Seq: 0, Type: job.EventFinished, State: job.Failed},
+			"not a host's type":   {Job: j.ID, Host: "web1", Attempt: 1, Seq: 9, Type: job.EventRetried},
+			"an unknown type":     {Job: j.ID, Host: "web1", Attempt: 1, Seq: 9, Type: "boom"},
+			"a repeat":            {Job: j.ID, Host: "web1", Attempt: 1, Seq: 1, Type: job.EventAccepted},
 		} {
 			position := w.dispatch().StreamPosition()
 			err := w.dispatch().HandleEvents(context.Background(), []bus.StreamEvent{{Sequence: position + 1, Event: bus.Event{Event: e}}})

@@ -71,7 +71,7 @@ func (s *Service) order(ctx context.Context, e *entry) (bus.Order, error) {
 	}
 	now := s.now()
 	order := bus.Order{
-		Host: e.job.Host, Job: e.job.ID, Attempt: e.job.Attempt, IssuedAt: now, ExpiresAt: now.Add(bus.OrderLifetime),
+		Host: e.job.Host, Instance: s.presence.instance(e.job.Host), Job: e.job.ID, Attempt: e.job.Attempt, IssuedAt: now, ExpiresAt: now.Add(bus.OrderLifetime),
 		Kind: e.job.Kind, Spec: spec, Repository: repository.Repository, Timeout: e.job.Timeout,
 	}
 	if at := e.job.ExpiresAt; at != nil && e.job.Attempt == 1 && at.Before(order.ExpiresAt) {
@@ -169,6 +169,12 @@ func (s *Service) settle(id job.ID, attempt int, change func(b *batch, e *entry)
 
 func (s *Service) orderAnswered(id job.ID, attempt int, reply bus.OrderReply) {
 	s.settle(id, attempt, func(b *batch, e *entry) bool {
+		now := s.now()
+		if over := reply.Over; over != nil && over.Job == id && over.Attempt == attempt && over.Type == job.EventFinished {
+			s.logger.Warn("host has run an attempt already that this store does not know of", "job", id, "host", e.job.Host, "attempt", attempt)
+			b.tell(e.follow(bus.Event{Event: *over, Stamp: reply.Stamp}, now, s.retryAt(e, now)))
+			return true
+		}
 		e.noteStamp(reply.Stamp)
 		if e.job.State != job.Sent {
 			return false // its events were quicker
@@ -181,7 +187,6 @@ func (s *Service) orderAnswered(id job.ID, attempt int, reply bus.OrderReply) {
 			e.accept()
 			return true
 		}
-		now := s.now()
 		s.logger.Warn("host refused an order", "job", id, "host", e.job.Host, "err", reply.Failure)
 		b.tell(e.concluded(e.refusal(reply.Failure, now), s.own(e, now), s.retryAt(e, now)))
 		return true

@@ -21,6 +21,7 @@ type Presence struct {
 	started time.Time
 	mu      sync.Mutex
 	hosts   map[string]*whereabouts
+	retired map[string]string // runs of agents that were replaced, by host
 }
 
 type whereabouts struct {
@@ -28,7 +29,11 @@ type whereabouts struct {
 	ready   bool      // has said hello since it came, so that it takes orders
 	since   time.Time // of online
 	heard   time.Time
-	unheard bool // nothing since the coordinator's start; since is from before
+	unheard bool      // nothing since the coordinator's start; since is from before
+	agent   run       // that the coordinator works with
+	news    news      // not settled yet
+	rival   *rival    // another one that says hello too
+	rolled  time.Time // when the agent's journal was last found to have gone back
 }
 
 // NewPresence returns a Presence that knows no host. A nil now is time.Now.
@@ -36,16 +41,16 @@ func NewPresence(now func() time.Time) *Presence {
 	if now == nil {
 		now = time.Now
 	}
-	return &Presence{now: now, started: now(), hosts: map[string]*whereabouts{}}
+	return &Presence{now: now, started: now(), hosts: map[string]*whereabouts{}, retired: map[string]string{}}
 }
 
 // seed gives a host, which has not been heard of since the start, the time at
-// which it was last seen.
-func (p *Presence) seed(host string, seen time.Time) {
+// which it was last seen, and when its agent had been started then.
+func (p *Presence) seed(host string, seen, started time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.hosts[host] == nil {
-		p.hosts[host] = &whereabouts{since: seen, unheard: true}
+		p.hosts[host] = &whereabouts{since: seen, unheard: true, agent: run{started: started}}
 	}
 }
 
@@ -162,11 +167,15 @@ func offlineReason(host string, since, now time.Time) string {
 	return fmt.Sprintf("host %s offline since %s", host, clock(since, now))
 }
 
-// Forget drops what is known of a host that was removed: another one of its
-// name is another host.
+// Forget drops what is known of a host that was removed, or whose agent was
+// replaced: another one of its name is another host. What the agent that ran
+// there still says is not heard.
 func (p *Presence) Forget(host string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if w := p.hosts[host]; w != nil && w.agent.instance != "" {
+		p.retired[host] = w.agent.instance
+	}
 	delete(p.hosts, host)
 }
 

@@ -20,11 +20,11 @@ func TestPresence(t *testing.T) {
 			want:  check{false, "host web1 has never connected"},
 		},
 		"seen before the coordinator's start": {
-			steps: func(p *Presence) { p.seed("web1", time.Now().Add(-time.Hour)) },
+			steps: func(p *Presence) { p.seed("web1", time.Now().Add(-time.Hour), time.Time{}) },
 			want:  check{false, "host web1 has not said hello since the coordinator started"},
 		},
 		"seen before the coordinator's start, and not in time after it": {
-			steps: func(p *Presence) { p.seed("web1", time.Now().Add(-time.Hour)); time.Sleep(silence) },
+			steps: func(p *Presence) { p.seed("web1", time.Now().Add(-time.Hour), time.Time{}); time.Sleep(silence) },
 			want:  check{false, "host web1 offline since 1999-12-31 23:00:00 UTC"},
 		},
 		"connected, hello to come": {

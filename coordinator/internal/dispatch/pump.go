@@ -47,6 +47,9 @@ func (s *Service) pump() time.Time {
 // dispatch sends what can go, ends what has expired, and says of the rest why
 // it waits. It returns when to look again at the latest.
 func (s *Service) dispatch(now time.Time) (next time.Time, err error) {
+	if !s.caughtUp.Load() && s.orderAt.After(now) {
+		return s.orderAt, nil
+	}
 	queue, held := s.index.snapshot()
 	p := s.plan(queue, held, now)
 	if err := s.send(p.Go, now); err != nil {

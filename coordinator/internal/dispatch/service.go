@@ -28,6 +28,9 @@ type Link interface {
 	Order(ctx context.Context, host string, order bus.Order) (bus.OrderReply, error)
 	// Cancel asks to end an attempt. Repeats have no further effect.
 	Cancel(ctx context.Context, host string, cancel bus.Cancel) (bus.CancelReply, error)
+	// Present asks a run of a host's agent whether it is there, and waits for
+	// an answer at most [bus.PresenceTimeout].
+	Present(ctx context.Context, host, instance string) bool
 }
 
 // Registry keeps hosts and repositories. It is safe for concurrent use.
@@ -93,6 +96,11 @@ type Service struct {
 		latest   map[track]job.Job
 	}
 	counters counters
+
+	caughtUp atomic.Bool
+	orderAt  time.Time       // when orders begin, if CaughtUp is not told before
+	restored *store.Restored // nil: the store was never put back
+	hopeless map[job.ID]bool // jobs from after the copy that cannot be made anew; under write
 }
 
 type counters struct {
@@ -117,6 +125,7 @@ func New(o Options) (*Service, error) {
 	s.live.progress = map[job.ID]job.Progress{}
 	s.live.hosts = map[string]hostState{}
 	s.live.latest = map[track]job.Job{}
+	s.orderAt, s.hopeless = s.now().Add(catchUp), map[job.ID]bool{}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("load jobs: %w", err)
 	}
@@ -128,6 +137,13 @@ func New(o Options) (*Service, error) {
 
 // load rebuilds memory from the store.
 func (s *Service) load() error {
+	marker, found, err := s.options.Store.Restored()
+	if err != nil {
+		return err
+	}
+	if found {
+		s.restored = &marker
+	}
 	position, err := s.options.Store.StreamPosition()
 	if err != nil {
 		return err
@@ -141,7 +157,7 @@ func (s *Service) load() error {
 		known := hostState{SealKey: h.SealKey}
 		if h.Facts != nil {
 			known.Slots = h.Facts.Slots
-			s.presence.seed(h.Name, h.Facts.SeenAt)
+			s.presence.seed(h.Name, h.Facts.SeenAt, h.Facts.StartedAt)
 		}
 		s.live.hosts[h.Name] = known
 	}

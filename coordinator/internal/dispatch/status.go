@@ -93,6 +93,7 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 	}
 	latest := s.latestOf(hosts, repositories)
 	status.Attention = attention(hosts, latest, queue, held)
+	status.Attention = append(status.Attention, s.presence.attention()...)
 	if s.options.Attention != nil {
 		status.Attention = append(status.Attention, s.options.Attention()...)
 	}

@@ -29,6 +29,7 @@ type world struct {
 	agents   map[string]*agent
 	limits   dispatch.Limits
 	wrap     func(*dispatch.Service) // for faults of the store
+	behind   bool                    // the stream is not read yet at a start
 
 	attention func() []fleet.Attention // what other parts say
 
@@ -95,6 +96,9 @@ func (w *world) start() {
 	}
 	if w.wrap != nil {
 		w.wrap(service)
+	}
+	if !w.behind {
+		service.CaughtUp()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -186,8 +186,8 @@ func (r *Registry) enrolled(name string) (fleet.Host, error) {
 // replaced ends the identities that a host had before its present one.
 func (r *Registry) replaced(name string, ended []string) {
 	if len(ended) > 0 {
-		_ = r.revoke(ended) // logged, and done at the next start
-		r.options.Presence.Forget(name)
+		r.options.Presence.Forget(name) // first: what the old agent still says must not be heard
+		_ = r.revoke(ended)             // logged, and done at the next start
 	}
 	r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
 }

@@ -1,0 +1,154 @@
+package dispatch
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// This file holds how a store that was put back from an older copy catches up
+// with what hosts did meanwhile.
+
+// recovered is who asked for a job, as far as a restored store knows.
+const recovered = "recovered"
+
+// catchUp is how long nothing new is ordered after the start, unless
+// [Service.CaughtUp] is told before.
+const catchUp = 30 * time.Second
+
+// CaughtUp is told when the events are stored that were in the stream at the
+// start. Orders begin then: what is about to be ordered may be over already, as
+// the stream knows. It may be repeated.
+func (s *Service) CaughtUp() {
+	if !s.caughtUp.Swap(true) {
+		s.stir()
+	}
+}
+
+// subject returns a copy of the entry that an event is about, as it was when the
+// event was told: it may be of an attempt, or of a job, that a later life of this
+// store has ordered. It is nil when there is none that the event can change.
+func (s *Service) subject(b *batch, event bus.Event) (*entry, error) {
+	known := b.get(event.Job)
+	if known == nil {
+		return s.recover(b, event)
+	}
+	e := *known
+	if event.Attempt > e.job.Attempt && event.Attempt <= e.job.MaxAttempts && event.Host == e.job.Host {
+		e.moveOn(event.Attempt, event.Origin, s.now())
+	}
+	return &e, nil
+}
+
+// moveOn makes an open attempt that a host mentions the current one of its job,
+// if it is one that a later life of this store has ordered.
+func (s *Service) moveOn(b *batch, said bus.HostAttempt, hello greeting) {
+	known := b.get(said.Job)
+	if known == nil || said.Finished || known.job.Host != hello.Host ||
+		said.Attempt <= known.job.Attempt || said.Attempt > known.job.MaxAttempts {
+		return
+	}
+	e := *known
+	e.moveOn(said.Attempt, nil, hello.at)
+	e.noteStamp(hello.Stamp)
+	e.accept()
+	s.logger.Warn("host runs an attempt that this store has not ordered yet", "job", said.Job, "host", hello.Host, "attempt", said.Attempt)
+	b.set(&e, true)
+}
+
+// moveOn begins an attempt that was ordered by a later life of this store. The
+// one before was over then.
+func (e *entry) moveOn(number int, origin *bus.Origin, now time.Time) {
+	e.job.Attempts = slices.Clone(e.job.Attempts)
+	if last := e.current(); last != nil && last.FinishedAt == nil {
+		last.State, last.FinishedAt = job.Failed, &now
+		last.Failure = job.Fail(job.Interrupted, "attempt %d was over before the next one; how it ended is not known any more", last.Number).
+			WithHint("the coordinator's database was put back to an older copy")
+	}
+	begun := job.Attempt{Number: number, State: job.Running, SentAt: now}
+	if origin != nil {
+		begun.Archive, begun.SentAt = origin.Archive, origin.SentAt
+	}
+	e.job.Attempt, e.job.Attempts = number, append(e.job.Attempts, begun)
+	e.job.State, e.job.Reason, e.job.RetryAt, e.job.StartedAt = job.Sent, "", nil, nil
+	e.attempt = store.AttemptState{Job: e.job.ID, Attempt: number, Host: e.job.Host, ExpiresAt: now}
+	e.outstanding, e.maybe, e.holdUntil, e.hold = false, true, time.Time{}, ""
+}
+
+// mayRecover reports whether a job that is not in the store may be one that was
+// asked for after the copy was taken from which the store was put back.
+func (s *Service) mayRecover(id job.ID) bool {
+	if s.restored == nil || s.hopeless[id] {
+		return false
+	}
+	at := id.Time()
+	return !at.Before(s.restored.SnapshotAt.Truncate(time.Millisecond)) && !at.After(s.restored.RestoredAt)
+}
+
+// recover makes a job anew of what its host tells: the store that knew it was
+// put back to an older copy. It returns nil for any other event.
+func (s *Service) recover(b *batch, event bus.Event) (*entry, error) {
+	if _, err := job.ParseID(string(event.Job)); err != nil || !s.mayRecover(event.Job) {
+		return nil, nil
+	}
+	if _, found, err := s.options.Store.Job(event.Job); found || err != nil {
+		return nil, err // it is over
+	}
+	if event.Origin == nil && event.Type != job.EventFinished {
+		return nil, nil // the finished event says what it is
+	}
+	e, err := s.anew(event)
+	if err != nil || e == nil || e.judge(event.Event) != "" {
+		s.hopeless[event.Job] = true
+		s.logger.Warn("a job from after the copy of the database cannot be made anew", "job", event.Job, "host", event.Host, "err", err)
+		return nil, nil
+	}
+	s.logger.Warn("job made anew of what its host tells", "job", e.job.ID, "host", e.job.Host, "repo", e.job.Repository, "kind", e.job.Kind)
+	b.create(e)
+	b.also(auditRequest(fleet.Actor{Name: recovered}, e.job))
+	return e, nil
+}
+
+// anew returns the entry of a job whose host tells of an attempt at it; an error
+// says why that cannot be.
+func (s *Service) anew(event bus.Event) (*entry, error) {
+	o := event.Origin
+	if o == nil {
+		return nil, errors.New("its host does not say what it is")
+	}
+	if err := s.checkHost(event.Host); err != nil {
+		return nil, err
+	}
+	encrypted, err := s.checkRepository(o.Repository, o.Kind)
+	if err != nil {
+		return nil, err
+	}
+	spec := o.Spec
+	if len(spec) == 0 { // it was too long to be told
+		spec = json.RawMessage("{}")
+	}
+	data, err := json.Marshal(struct {
+		Kind job.Kind        `json:"kind"`
+		Spec json.RawMessage `json:"spec"`
+	}{o.Kind, spec})
+	if err != nil {
+		return nil, fmt.Errorf("encode what its host says: %w", err)
+	}
+	e := &entry{encrypted: encrypted}
+	if err := json.Unmarshal(data, &e.job); err != nil {
+		return nil, fmt.Errorf("decode what its host says: %w", err)
+	}
+	e.job.ID, e.job.Host, e.job.Repository = event.Job, event.Host, o.Repository
+	e.job.SubmittedBy, e.job.SubmittedAt = recovered, event.Job.Time().UTC()
+	e.job.MaxAttempts = max(cmp.Or(o.Kind.DefaultAttempts(), 1), event.Attempt)
+	e.moveOn(event.Attempt, o, s.now())
+	return e, nil
+}
