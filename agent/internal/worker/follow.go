@@ -15,25 +15,48 @@ import (
 // errNoEnd is for an engine that returned before the end of its attempt.
 var errNoEnd = errors.New("no finished event was recorded")
 
-const maxRetry = 30 * time.Second
+const maxRetry = 5 * time.Second // a disk that has room again is soon used
 
 // follow sees one attempt through. begun says that borg may have been started
 // for it, and that it has its slot.
 func (w *Worker) follow(ctx context.Context, record attempt.Record, begun bool) {
 	defer w.drop(record.Key)
-	wish := w.end(record.Key)
+	wish := w.wish(record.Key)
 	if record.Cancelled {
-		wish.want()
+		wish.end()
 	}
 	rec := &recorder{worker: w, key: record.Key, mark: record.Mark}
-	if !begun && !w.slots.take(ctx, wish.wanted) {
+	if !begun && !w.admit(ctx, record, wish) {
 		if ctx.Err() == nil {
 			w.insist(ctx, rec, func() error { return rec.Record(ctx, w.cancelled(), process.Offsets{}) })
 		}
 		return
 	}
 	defer w.slots.release()
-	w.insist(ctx, rec, func() error { return w.attempt(ctx, record, rec, begun, wish.wanted) })
+	w.insist(ctx, rec, func() error { return w.attempt(ctx, record, rec, begun, wish.ended) })
+}
+
+// admit waits until an attempt may begin, and has its slot. It returns false
+// when ctx ends, or the attempt is to end, before that.
+//
+// An attempt whose order has expired waits for the coordinator's word as well:
+// if this host was rolled back to an older copy of its disk, then what seems not
+// to have begun may have been done long ago.
+func (w *Worker) admit(ctx context.Context, record attempt.Record, wish *wish) bool {
+	waits := []<-chan struct{}{w.cleared}
+	if w.now().After(record.Order.ExpiresAt) {
+		waits = append(waits, wish.kept)
+	}
+	for _, wait := range waits {
+		select {
+		case <-wait:
+		case <-wish.ended:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return w.slots.take(ctx, wish.ended)
 }
 
 // insist calls step until the attempt's end is recorded or ctx ends. What
@@ -48,7 +71,7 @@ func (w *Worker) insist(ctx context.Context, rec *recorder, step func() error) {
 			err = errNoEnd
 		}
 		w.logger.Error("follow an attempt; trying again", "job", rec.key, "err", err)
-		wait := min(time.Second<<min(failures, 8), maxRetry)
+		wait := min(time.Second<<min(failures, 3), maxRetry)
 		select {
 		case <-ctx.Done():
 			return

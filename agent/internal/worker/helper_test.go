@@ -51,7 +51,9 @@ type fakeEngine struct {
 	resumed []engine.Resume
 	tasks   []engine.Attempt
 	removed []string
-	fail    int // so many calls fail before one works
+	ending  []string
+	ended   chan struct{} // End waits for it; nil: not at all
+	fail    int           // so many calls fail before one works
 }
 
 func (e *fakeEngine) Resume(ctx context.Context, a engine.Attempt, from engine.Resume, rec engine.Recorder, cancel <-chan struct{}) error {
@@ -87,6 +89,21 @@ func (e *fakeEngine) Resume(ctx context.Context, a engine.Attempt, from engine.R
 	return rec.Record(ctx, job.Event{Type: job.EventFinished, State: outcome.State, Failure: outcome.Failure}, at)
 }
 
+func (e *fakeEngine) End(ctx context.Context, id string) error {
+	e.mu.Lock()
+	e.ending = append(e.ending, id)
+	e.mu.Unlock()
+	if e.ended == nil {
+		return nil
+	}
+	select {
+	case <-e.ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (e *fakeEngine) Remove(_ context.Context, id string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -115,19 +132,16 @@ func (e *fakeEngine) finish(t *testing.T, key attempt.Key, state job.State) {
 
 // fakeRuns are job directories that are only names.
 type fakeRuns struct {
-	mu        sync.Mutex
-	ids       []string
-	signalled []string
-	kept      []string
+	mu   sync.Mutex
+	ids  []string
+	over []string // those of them that do not live
+	kept []string
 }
 
 func (r *fakeRuns) List(context.Context) ([]string, error) { return r.ids, nil }
 
-func (r *fakeRuns) Signal(_ context.Context, id string, _ process.Signal) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.signalled = append(r.signalled, id)
-	return nil
+func (r *fakeRuns) Over(_ context.Context, id string) (bool, error) {
+	return slices.Contains(r.over, id), nil
 }
 
 func (r *fakeRuns) Clean(_ context.Context, _ time.Duration, keep func(string) bool) error {
@@ -158,6 +172,7 @@ type fixture struct {
 	borg    fakeBorg
 	rules   policy.Rules
 	slots   int
+	now     func() time.Time // nil: time.Now
 	journal *journal.Journal
 	worker  *worker.Worker
 	stop    func()
@@ -183,7 +198,7 @@ func newFixture(t *testing.T) *fixture {
 // start opens the journal and runs a worker on it.
 func (f *fixture) start() *fixture {
 	f.t.Helper()
-	store, err := journal.Open(journal.Options{Path: f.path, Logger: hclog.NewNullLogger()})
+	store, err := journal.Open(journal.Options{Path: f.path, Logger: hclog.NewNullLogger(), Now: f.now})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -194,7 +209,7 @@ func (f *fixture) start() *fixture {
 	f.journal = store
 	f.worker = worker.New(worker.Options{
 		Host: host, Signer: public, Secrets: f.ring(), Slots: f.slots, Journal: store, Engine: f.engine, Runs: f.runs,
-		Policy: f.rules, Borg: f.borg, Logger: hclog.NewNullLogger(),
+		Policy: f.rules, Borg: f.borg, Logger: hclog.NewNullLogger(), Now: f.now,
 	})
 	ctx, cancel := context.WithCancel(f.t.Context())
 	done := make(chan error)

@@ -130,7 +130,7 @@ func (w *Worker) Cancel(_ context.Context, c bus.Cancel) (bus.CancelReply, error
 	}
 	w.changed()
 	if open {
-		w.end(key).want()
+		w.wish(key).end()
 	}
 	return bus.CancelReply{Stamp: stamp}, nil
 }
@@ -143,7 +143,12 @@ func (w *Worker) Settle(ctx context.Context, verdicts []bus.Verdict) error {
 		return err
 	}
 	for _, key := range settled.Cancelled {
-		w.end(key).want()
+		w.wish(key).end()
+	}
+	for _, v := range verdicts {
+		if v.Action == bus.Keep {
+			w.keep(attempt.Key{Job: v.Job, Number: v.Attempt})
+		}
 	}
 	for _, key := range settled.Forgotten {
 		w.drop(key)
@@ -168,6 +173,7 @@ func (w *Worker) build(order bus.Order, version borg.Version) (engine.Attempt, *
 	}
 	return engine.Attempt{
 		Job: order.Job, Number: order.Attempt, Host: w.options.Host, Passphrase: passphrase,
+		Timeout: time.Duration(order.Timeout) * time.Second,
 		Task: borg.Task{
 			Kind: order.Kind, Spec: spec, Repository: order.Repository, Host: w.options.Host, Archive: order.Archive,
 			Encrypted: order.Passphrase != nil, Baseline: order.Baseline, Version: version,

@@ -48,8 +48,9 @@ func (r *recorder) Progress(p job.Progress) {
 	}
 }
 
-// maxEventBytes leaves room for the stamp and the message's header.
-const maxEventBytes = bus.MaxMessageBytes - 8<<10
+// maxEventBytes leaves room for the stamp, what the attempt is of, and the
+// message's header.
+const maxEventBytes = bus.MaxMessageBytes - 32<<10
 
 // fit returns the event as one or more that a message can hold: log lines are
 // spread over several, lists of a result are shortened.

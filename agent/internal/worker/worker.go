@@ -6,7 +6,6 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/job"
-	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -58,6 +56,9 @@ type Engine interface {
 	// Resume goes on with an attempt, which it starts if it was not started. It
 	// returns when the finished event is recorded; ctx's end leaves borg alone.
 	Resume(ctx context.Context, a engine.Attempt, from engine.Resume, rec engine.Recorder, cancel <-chan struct{}) error
+	// End ends a run that belongs to no attempt. An error says that something of
+	// it still lives.
+	End(ctx context.Context, id string) error
 	// Remove forgets an attempt's run.
 	Remove(ctx context.Context, id string) error
 }
@@ -66,8 +67,8 @@ type Engine interface {
 type Runs interface {
 	// List returns the ids of all runs, of the form attempt.Key prints.
 	List(ctx context.Context) ([]string, error)
-	// Signal reaches a run's processes; one that is over is no error.
-	Signal(ctx context.Context, id string, s process.Signal) error
+	// Over reports whether nothing of a run lives.
+	Over(ctx context.Context, id string) (bool, error)
 	// Clean removes runs that ended long ago and that keep does not want.
 	Clean(ctx context.Context, olderThan time.Duration, keep func(id string) bool) error
 }
@@ -118,18 +119,25 @@ type Worker struct {
 	starts   chan attempt.Record
 	changes  chan struct{}
 	progress chan bus.Progress
+	cleared  chan struct{} // closed when no run is left that the journal does not know
 
-	mu   sync.Mutex
-	ends map[attempt.Key]*end // of open attempts
+	mu      sync.Mutex
+	wishes  map[attempt.Key]*wish // for open attempts
+	orphans []string              // runs that the journal does not know, and that are being ended
 }
 
-// end is the wish to end one attempt.
-type end struct {
-	once   sync.Once
-	wanted chan struct{} // closed when it is wished
+// wish is what the coordinator wants of one attempt.
+type wish struct {
+	end, keep func()        // say so; once is enough
+	ended     chan struct{} // closed when it is to end
+	kept      chan struct{} // closed when it is to go on, by a verdict of this run of the agent
 }
 
-func (e *end) want() { e.once.Do(func() { close(e.wanted) }) }
+func newWish() *wish {
+	w := &wish{ended: make(chan struct{}), kept: make(chan struct{})}
+	w.end, w.keep = sync.OnceFunc(func() { close(w.ended) }), sync.OnceFunc(func() { close(w.kept) })
+	return w
+}
 
 const (
 	startQueue    = 64 // orders taken in and not yet picked up by Run
@@ -144,7 +152,8 @@ func New(o Options) *Worker {
 	w := &Worker{
 		options: o, logger: o.Logger.Named("worker"), now: o.Now, slots: newSlots(o.Slots),
 		starts: make(chan attempt.Record, startQueue), changes: make(chan struct{}, 1),
-		progress: make(chan bus.Progress, progressQueue), ends: map[attempt.Key]*end{},
+		progress: make(chan bus.Progress, progressQueue), cleared: make(chan struct{}),
+		wishes: map[attempt.Key]*wish{},
 	}
 	if w.now == nil {
 		w.now = time.Now
@@ -158,20 +167,23 @@ func (w *Worker) Changes() <-chan struct{} { return w.changes }
 // Progress gets live progress; what is not read in time is dropped.
 func (w *Worker) Progress() <-chan bus.Progress { return w.progress }
 
-// Run goes on with the attempts that the journal has open, then runs new ones
-// as they are ordered, until ctx ends. Borg goes on after that. An error means
-// that the journal or the job directories cannot be read.
+// Run goes on with the attempts that the journal has open, and runs new ones as
+// they are ordered, until ctx ends. Borg goes on after that. No attempt begins
+// before the runs that the journal does not know are ended. An error means that
+// the journal or the job directories cannot be read.
 func (w *Worker) Run(ctx context.Context) error {
 	open, err := w.options.Journal.Unfinished()
 	if err != nil {
 		return err
 	}
-	known, err := w.adopt(ctx)
+	known, orphans, err := w.adopt(ctx)
 	if err != nil {
 		return err
 	}
 	var followers sync.WaitGroup
 	defer followers.Wait()
+	w.setOrphans(orphans)
+	followers.Go(func() { w.clear(ctx, orphans) })
 	running := map[attempt.Key]bool{}
 	begun := func(r attempt.Record) bool { return r.Mark.StartedTold || known[r.Key] }
 	for _, record := range open {
@@ -197,54 +209,31 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 }
 
-// adopt looks at the job directories, and returns the attempts that have one.
-// Those that the journal does not know belong to a lost journal: the
-// coordinator takes them for interrupted and orders them anew, so they end here.
-func (w *Worker) adopt(ctx context.Context) (map[attempt.Key]bool, error) {
-	snapshot, err := w.options.Journal.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	known := map[string]bool{}
-	for _, record := range snapshot.Records {
-		known[record.Key.String()] = true
-	}
-	ids, err := w.options.Runs.List(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list job directories: %w", err)
-	}
-	found := map[attempt.Key]bool{}
-	for _, id := range ids {
-		if key, err := attempt.ParseKey(id); err == nil && known[id] {
-			found[key] = true
-			continue
-		}
-		if err := w.options.Runs.Signal(ctx, id, process.Terminate); err != nil {
-			w.logger.Warn("end a run that the journal does not know", "job", id, "err", err)
-		}
-	}
-	if err := w.options.Runs.Clean(ctx, orphanAge, func(id string) bool { return known[id] }); err != nil {
-		w.logger.Warn("remove old job directories", "err", err)
-	}
-	return found, nil
-}
-
-// end returns the wish to end an attempt, which it makes if there is none.
-func (w *Worker) end(key attempt.Key) *end {
+// wish returns what is wished of an attempt; a new one wants nothing.
+func (w *Worker) wish(key attempt.Key) *wish {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	e, ok := w.ends[key]
+	known, ok := w.wishes[key]
 	if !ok {
-		e = &end{wanted: make(chan struct{})}
-		w.ends[key] = e
+		known = newWish()
+		w.wishes[key] = known
 	}
-	return e
+	return known
+}
+
+// keep lets an attempt that waits for a word of the coordinator begin.
+func (w *Worker) keep(key attempt.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if known, ok := w.wishes[key]; ok {
+		known.keep()
+	}
 }
 
 func (w *Worker) drop(key attempt.Key) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.ends, key)
+	delete(w.wishes, key)
 }
 
 // changed tells that the journal has changed.
