@@ -78,6 +78,10 @@ func (s *session) printResult(j job.Job, r job.Result) {
 		if spec, ok := j.Spec.(job.KeyExportSpec); ok && r.KeyExport != "" {
 			s.printf("  the key, readable by %s only, is the result's key_export: borgfleet job show %s --json\n", console.Printable(spec.Recipient), j.ID)
 		}
+	case job.BreakLock:
+		if j.State != job.Failed || len(r.Locks) > 0 {
+			s.printLocks(r)
+		}
 	case job.Compact:
 		if r.FreedBytes != nil {
 			s.printf("  freed %s\n", human.Bytes(*r.FreedBytes))

@@ -11,17 +11,18 @@ import (
 )
 
 type repoCommands struct {
-	List    repoList    `cmd:"" help:"List repositories."`
-	Show    repoShow    `cmd:"" help:"Show one repository, as it is known here."`
-	Add     repoAdd     `cmd:"" help:"Make a repository known. It is created on disk by init."`
-	Init    repoInit    `cmd:"" help:"Create the repository on disk (borg init)."`
-	Info    repoInfo    `cmd:"" help:"Ask borg for the repository's sizes (borg info)."`
-	Prune   repoPrune   `cmd:"" help:"Delete archives that no keep rule wants (borg prune)."`
-	Compact repoCompact `cmd:"" help:"Free the space of deleted archives (borg compact)."`
-	Check   repoCheck   `cmd:"" help:"Verify the repository's consistency (borg check)."`
-	Seal    repoSeal    `cmd:"" help:"Seal the passphrase to one more host (custody hosts)."`
-	Export  repoExport  `cmd:"" name:"key-export" help:"Get borg's key for safe keeping, encrypted to an age recipient."`
-	Remove  repoRemove  `cmd:"" help:"Forget a repository. What is on its disk stays."`
+	List    repoList      `cmd:"" help:"List repositories."`
+	Show    repoShow      `cmd:"" help:"Show one repository, as it is known here."`
+	Add     repoAdd       `cmd:"" help:"Make a repository known. It is created on disk by init."`
+	Init    repoInit      `cmd:"" help:"Create the repository on disk (borg init)."`
+	Info    repoInfo      `cmd:"" help:"Ask borg for the repository's sizes (borg info)."`
+	Prune   repoPrune     `cmd:"" help:"Delete archives that no keep rule wants (borg prune)."`
+	Compact repoCompact   `cmd:"" help:"Free the space of deleted archives (borg compact)."`
+	Check   repoCheck     `cmd:"" help:"Verify the repository's consistency (borg check)."`
+	Break   repoBreakLock `cmd:"" name:"break-lock" help:"Remove the lock that a killed borg left (borg break-lock)."`
+	Seal    repoSeal      `cmd:"" help:"Seal the passphrase to one more host (custody hosts)."`
+	Export  repoExport    `cmd:"" name:"key-export" help:"Get borg's key for safe keeping, encrypted to an age recipient."`
+	Remove  repoRemove    `cmd:"" help:"Forget a repository. What is on its disk stays."`
 }
 
 type repoList struct{}

@@ -29,22 +29,30 @@ func (s *session) submitAndWatch(request job.Request) error {
 
 // watch follows a job to its end, and returns its outcome as an exit code.
 func (s *session) watch(api *client.Client, id job.ID) error {
+	done, err := s.await(api, id)
+	if err != nil {
+		return err
+	}
+	return s.finish(done)
+}
+
+// await shows a job's life until it is over, and returns it as it then is.
+func (s *session) await(api *client.Client, id job.ID) (job.Job, error) {
 	v := s.newViewer()
 	defer v.stop()
 	for event, err := range api.Events(s.ctx, client.EventFilter{Job: id}) {
 		if s.ctx.Err() != nil {
-			return fmt.Errorf("stopped watching; the job goes on (to end it: borgfleet job cancel %s)", id)
+			return job.Job{}, fmt.Errorf("stopped watching; the job goes on (to end it: borgfleet job cancel %s)", id)
 		}
 		if err != nil {
-			return err
+			return job.Job{}, err
 		}
 		v.show(event)
 		if event.Job != nil && event.Job.State.Terminal() {
-			v.stop()
-			return s.finish(*event.Job)
+			return *event.Job, nil
 		}
 	}
-	return errors.New("the event stream ended before the job")
+	return job.Job{}, errors.New("the event stream ended before the job")
 }
 
 // finish prints the outcome and turns it into an exit code.
