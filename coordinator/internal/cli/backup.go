@@ -23,8 +23,9 @@ type backupCommand struct {
 	List          bool     `help:"Name each file that is added, modified, or cannot be read, in the job's log."`
 	UploadLimit   int      `help:"Limit the upload, in KiB/s." placeholder:"KIB"`
 	Create        string   `help:"Make the repository first, at this location, if there is none of that name." placeholder:"LOCATION"`
-	fresh         `group:"For --create:"`
-	Paths         []string `arg:"" help:"Absolute paths on the host."`
+	deadlines
+	fresh `group:"For --create:"`
+	Paths []string `arg:"" help:"Absolute paths on the host."`
 }
 
 // Help is the end of the command's help.
@@ -49,6 +50,10 @@ func (c backupCommand) Run(s *session) error {
 	if err != nil {
 		return fmt.Errorf("encode spec: %w", err)
 	}
+	request := job.Request{Host: c.Host, Kind: job.Backup, Repository: c.Repo, Spec: data}
+	if err := c.deadlines.set(&request); err != nil {
+		return err
+	}
 	if c.Create == "" && (c.GeneratePassphrase || c.PassphraseFile != "") {
 		return console.Usage("--generate-passphrase and --passphrase-file are for a new repository (add --create LOCATION)")
 	}
@@ -57,7 +62,7 @@ func (c backupCommand) Run(s *session) error {
 			return err
 		}
 	}
-	return s.submitAndWatch(job.Request{Host: c.Host, Kind: job.Backup, Repository: c.Repo, Spec: data})
+	return s.submitAndWatch(request)
 }
 
 // create adds the repository and creates it on disk, unless it is known.

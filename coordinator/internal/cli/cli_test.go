@@ -111,6 +111,9 @@ func TestMistakes(t *testing.T) {
 		"not sure":              {"repo remove main", console.ExitUsage, "add --yes"},
 		"nothing to submit":     {"job submit", console.ExitUsage, "give the request as JSON"},
 		"request is not JSON":   {"job submit {", console.ExitUsage, "has an example"},
+		"a timeout of no time":  {"repo info main --host web1 --timeout 1ms", console.ExitUsage, "--timeout must be at least 1s"},
+		"a negative expiry":     {"backup --host web1 --repo main --expires=-1h /etc", console.ExitUsage, "--expires must be at least 1s"},
+		"a timeout in words":    {"backup --host web1 --repo main --timeout soon /etc", console.ExitUsage, "90m"},
 		"spec is not JSON":      {"job submit --kind info --host web1 --repo main --spec {", console.ExitUsage, "--spec is not valid JSON"},
 		"both ways":             {"job submit {} --host web1", console.ExitUsage, "not both"},
 		"refused":               {"host show nope", console.ExitFailed, "(borgfleet host list shows all)"},
@@ -236,6 +239,8 @@ func TestRequests(t *testing.T) {
 	for _, step := range []struct{ stdin, args, want string }{
 		{"", "job list --host web1 --repo main --limit 3 --cursor " + string(listID), "GET /jobs?cursor=" + string(listID) + "&host=web1&limit=3&repository=main"},
 		{`{"host":"web1","kind":"info","repository":"main"}`, "job submit - --idempotency-key k", `POST /jobs {"host":"web1","kind":"info","repository":"main","idempotency_key":"k"}`},
+		{`{"host":"web1","kind":"info","repository":"main","timeout":5}`, "job submit - --timeout 90m --expires 2d", `POST /jobs {"host":"web1","kind":"info","repository":"main","timeout":5,"expires_in":172800}`},
+		{"", "job submit --host web1 --kind info --repo main --timeout 1500ms", `POST /jobs {"host":"web1","kind":"info","repository":"main","timeout":2}`},
 		{"", "repo add main --location /srv --passphrase-file " + file, `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"a b c","custody":"coordinator"}`},
 		{"d e f\n", "repo add main --location /srv --passphrase-file -", `POST /repositories {"name":"main","location":"/srv","encryption":"repokey-blake2","passphrase":"d e f","custody":"coordinator"}`},
 		{"", "host token web1 --expires 2d --replace", `POST /enrolment-tokens {"host":"web1","expires_seconds":172800,"replace":true}`},

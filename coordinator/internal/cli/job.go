@@ -33,6 +33,7 @@ type jobSubmit struct {
 	Priority       int      `help:"Higher goes first; -100 to 100." placeholder:"N"`
 	MaxAttempts    int      `help:"How often it is tried in all. Default: by its kind." placeholder:"N"`
 	Watch          bool     `help:"Follow the job; exit with its outcome." short:"w"`
+	deadlines
 }
 
 // Help is the end of the command's help.
@@ -70,6 +71,9 @@ func (c jobSubmit) request(s *session) (job.Request, error) {
 		Host: c.Host, Kind: c.Kind, Repository: c.Repo, Spec: json.RawMessage(c.Spec),
 		IdempotencyKey: c.IdempotencyKey, Priority: c.Priority, MaxAttempts: c.MaxAttempts,
 	}
+	if err := c.deadlines.set(&flags); err != nil {
+		return flags, err
+	}
 	if c.Request == "" {
 		if c.Kind == "" {
 			return flags, console.Usage(`nothing to submit (give the request as JSON, or --host, --kind and --repository)`)
@@ -82,6 +86,7 @@ func (c jobSubmit) request(s *session) (job.Request, error) {
 	if c.Host != "" || c.Kind != "" || c.Repo != "" || c.Spec != "" {
 		return flags, console.Usage("give the request as JSON or as flags, not both")
 	}
+	request := flags // what the JSON does not say
 	text := []byte(c.Request)
 	if c.Request == "-" {
 		var err error
@@ -89,7 +94,6 @@ func (c jobSubmit) request(s *session) (job.Request, error) {
 			return flags, fmt.Errorf("read request: %w", err)
 		}
 	}
-	request := job.Request{IdempotencyKey: c.IdempotencyKey, Priority: c.Priority, MaxAttempts: c.MaxAttempts}
 	err := job.DecodeStrict(text, &request)
 	if failure, ok := errors.AsType[*job.Failure](err); ok && failure.Hint == "" {
 		err = failure.WithHint("borgfleet job submit --help has an example")
@@ -194,6 +198,7 @@ func (s *session) printJob(j job.Job) {
 	if spec, err := json.Marshal(j.Spec); err == nil {
 		t.row("spec", string(spec))
 	}
+	t.deadlines(j, now)
 	for _, a := range j.Attempts {
 		text := string(a.State)
 		if a.Failure != nil {

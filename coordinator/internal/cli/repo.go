@@ -125,14 +125,24 @@ func (c repoRemove) Run(s *session) error {
 type onRepository struct {
 	Name string `arg:"" help:"The repository's name."`
 	Host string `required:"" help:"The host that runs it." placeholder:"HOST"`
+	deadlines
 }
 
 func (c onRepository) run(s *session, spec job.Spec) error {
+	request, err := c.request(spec)
+	if err != nil {
+		return err
+	}
+	return s.submitAndWatch(request)
+}
+
+func (c onRepository) request(spec job.Spec) (job.Request, error) {
 	data, err := json.Marshal(spec)
 	if err != nil {
-		return fmt.Errorf("encode spec: %w", err)
+		return job.Request{}, fmt.Errorf("encode spec: %w", err)
 	}
-	return s.submitAndWatch(job.Request{Host: c.Host, Kind: spec.Kind(), Repository: c.Name, Spec: data})
+	request := job.Request{Host: c.Host, Kind: spec.Kind(), Repository: c.Name, Spec: data}
+	return request, c.deadlines.set(&request)
 }
 
 type repoInit struct{ onRepository }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -55,9 +54,9 @@ func (c repoExport) Run(s *session) error {
 	if err := spec.Validate(); err != nil { // here, since it may be an identity, which nobody shall see
 		return err
 	}
-	data, err := json.Marshal(spec)
+	request, err := c.request(spec)
 	if err != nil {
-		return fmt.Errorf("encode spec: %w", err)
+		return err
 	}
 	file, err := newFile(c.Output)
 	if err != nil {
@@ -68,7 +67,7 @@ func (c repoExport) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	submitted, err := api.SubmitJob(s.ctx, job.Request{Host: c.Host, Kind: job.KeyExport, Repository: c.Name, Spec: data})
+	submitted, err := api.SubmitJob(s.ctx, request)
 	if err != nil {
 		return err
 	}

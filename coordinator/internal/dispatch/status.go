@@ -94,6 +94,9 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 	latest := s.latestOf(hosts, repositories)
 	status.Attention = attention(hosts, latest, queue, held)
 	status.Attention = append(status.Attention, s.presence.attention()...)
+	if err := s.options.Store.Healthy(); err != nil {
+		status.Attention = append(status.Attention, unwritable(err, now))
+	}
 	if s.options.Attention != nil {
 		status.Attention = append(status.Attention, s.options.Attention()...)
 	}
@@ -205,7 +208,7 @@ func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) [
 
 func failedJob(j job.Job) fleet.Attention {
 	a := fleet.Attention{Kind: "failed", Host: j.Host, Repository: j.Repository, Job: j.ID, Since: *j.FinishedAt}
-	a.Message = fmt.Sprintf("%s of %s to %s failed", j.Kind, j.Host, j.Repository)
+	a.Message = fmt.Sprintf("%s of %s to %s %s", j.Kind, j.Host, j.Repository, j.State) // failed, expired
 	if f := j.Failure; f != nil {
 		a.Message, a.Hint = a.Message+": "+f.Message, f.Hint
 	}
@@ -239,6 +242,14 @@ func awayHost(h fleet.HostView, open int) fleet.Attention {
 		a.Hint = "enrol its agent: borgfleet host token " + h.Name + " prints the command that does it"
 	}
 	return a
+}
+
+// unwritable says that the coordinator cannot store anything.
+func unwritable(err error, now time.Time) fleet.Attention {
+	return fleet.Attention{
+		Kind: "store", Since: now, Message: "the coordinator cannot write its database: " + err.Error(),
+		Hint: "see its disk and its log; running jobs go on, and it works again by itself",
+	}
 }
 
 // wrongClock says that a host's clock is not the coordinator's.

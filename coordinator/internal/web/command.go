@@ -135,7 +135,7 @@ func requestJSON(request job.Request) string { return string(encode(request)) }
 
 // requestOf is the request that would make j again.
 func requestOf(j job.Job) job.Request {
-	request := job.Request{Host: j.Host, Kind: j.Kind, Repository: j.Repository, Plan: j.Plan}
+	request := job.Request{Host: j.Host, Kind: j.Kind, Repository: j.Repository, Plan: j.Plan, Timeout: j.Timeout}
 	if spec := encode(j.Spec); j.Spec != nil && string(spec) != "{}" {
 		request.Spec = spec
 	}

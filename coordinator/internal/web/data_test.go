@@ -120,6 +120,7 @@ func runningJobs() []job.Job {
 	sent.State, sent.StartedAt, sent.Attempts = job.Sent, nil, nil
 	waiting := running(waitingBackup, job.Backup, "web2", "web1-main", job.BackupSpec{Paths: []string{"/etc"}}, nil)
 	waiting.State, waiting.Reason, waiting.Attempt, waiting.StartedAt, waiting.Attempts = job.Queued, "repository web1-main is busy with job 0000A8 (backup of web1)", 0, nil, nil
+	waiting.ExpiresAt, waiting.Timeout = pointer(noon.Add(2*time.Hour)), 5400
 	return []job.Job{backup, check, prune, waiting, sent}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -179,6 +180,15 @@ func (p *jobPage) Figures() []figure {
 	}
 	list = append(list, repositoryFigures(r.Repository)...)
 	return append(list, figure{"Took", human.Seconds(r.Duration)})
+}
+
+// TimeLimit is how long an attempt may run, while that matters; empty without a
+// limit.
+func (p *jobPage) TimeLimit() string {
+	if p.Timeout == 0 || p.State.Terminal() {
+		return ""
+	}
+	return human.Duration(time.Duration(p.Timeout) * time.Second)
 }
 
 // PrunedLabel says whether archives are gone or would be.

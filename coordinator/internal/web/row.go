@@ -264,6 +264,8 @@ func (r attentionRow) Chip() chip {
 		return chip{"fail", "fail", "failed"}
 	case "no_borg":
 		return chip{"fail", "fail", "no borg"}
+	case "store":
+		return chip{"fail", "fail", "store"}
 	default:
 		return chip{"warn", "warn", strings.ReplaceAll(r.Kind, "_", " ")}
 	}
