@@ -24,9 +24,6 @@ func (s *Service) pump() time.Time {
 		s.logger.Warn("host is silent, taken as offline", "host", host)
 		s.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: host})
 	}
-	if err := s.tryStore(); err != nil {
-		return now.Add(retryWrite) // logged
-	}
 	if err := s.endRemoved(); err != nil {
 		s.logger.Error("jobs of removed hosts cannot be ended; trying again", "err", err)
 		return now.Add(retryWrite)
@@ -66,20 +63,6 @@ func (s *Service) dispatch(now time.Time) (next time.Time, err error) {
 		return earliest(p.Next, now.Add(time.Second)), nil
 	}
 	return p.Next, nil
-}
-
-// tryStore writes to a store whose last write failed, so that it is known to be
-// well again as soon as it is, without anybody having to ask for something.
-func (s *Service) tryStore() error {
-	if s.options.Store.Healthy() == nil {
-		return nil
-	}
-	if _, err := s.apply(); err != nil {
-		s.logger.Error("the database cannot be written; trying again", "err", err)
-		return err
-	}
-	s.logger.Info("the database can be written again")
-	return nil
 }
 
 func (s *Service) plan(queue, held []*entry, now time.Time) plan {
