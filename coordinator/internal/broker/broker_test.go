@@ -77,13 +77,13 @@ func agent(t testing.TB, b *broker.Broker, host string) (*nats.Conn, <-chan erro
 	return client(t, b, credentials, nats.CustomInboxPrefix(bus.InboxPrefix(host)))
 }
 
-func operator(t testing.TB, b *broker.Broker, role bus.Role) (*nats.Conn, <-chan error) {
+func operator(t testing.TB, b *broker.Broker, role bus.Role, options ...nats.Option) (*nats.Conn, <-chan error) {
 	t.Helper()
 	credentials, _, err := b.MintOperator("alice", role)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return client(t, b, credentials)
+	return client(t, b, credentials, options...)
 }
 
 // publish sends an event as an agent does, and returns the stream's answer.
