@@ -13,6 +13,7 @@ import (
 // what will happen, and does nothing.
 type confirmation struct {
 	Title   string
+	Action  string   // in a few words, for the path to this page; empty: remove
 	Nav     string   // address of the menu entry
 	Back    string   // where the reader came from
 	BackTo  string   // what that is called

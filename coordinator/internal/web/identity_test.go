@@ -185,7 +185,7 @@ func TestPagesHideWhatWouldBeRefused(t *testing.T) {
 func TestAdminPagesRefuseOthers(t *testing.T) {
 	for _, role := range []bus.Role{bus.Viewer, bus.Operator} {
 		w := rich().as(role)
-		for _, address := range []string{"/people", "/people/users/bob", "/audit", "/audit?verify=1", "/enrol", "/enrol?wait=web1&since=0", "/hosts/web1/remove", "/people/tokens/T1/remove"} {
+		for _, address := range []string{"/people", "/people/users/bob", "/audit", "/audit?verify=1", "/enrol", "/enrol?wait=web1&since=0", "/hosts/web1/remove", "/people/tokens/T1/remove", "/repositories/nas/break-lock?host=db1"} {
 			wantPage(t, address, w.get(t, address), http.StatusForbidden, "Not allowed", "needs the role admin")
 			if got := w.get(t, "/live?path="+url.QueryEscape(address)); strings.Contains(got.Body.String(), "fragments\":{\"") {
 				t.Errorf("%s: the stream tells a %s what the page does not", address, role)

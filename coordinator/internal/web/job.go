@@ -175,6 +175,8 @@ func (p *jobPage) Figures() []figure {
 			freed = human.Bytes(*r.FreedBytes)
 		}
 		list = []figure{{"Freed", freed}}
+	case job.BreakLock:
+		list = lockFigures(r)
 	case job.List:
 		list = []figure{{"Archives", human.Count(len(r.Archives) + r.ArchivesOmitted)}}
 	}

@@ -36,6 +36,8 @@ func (p *jobPage) Wishes() []wish {
 		return compactWishes(text("Encryption", string(spec.Encryption)))
 	case job.RestoreSpec:
 		return restoreWishes(spec)
+	case job.BreakLockSpec:
+		return compactWishes(flag("Force", spec.Force, "whoever holds the lock"), flag("Dry run", spec.DryRun, "nothing is changed"))
 	case job.KeyExportSpec:
 		return compactWishes(text("Encrypted to", spec.Recipient))
 	}

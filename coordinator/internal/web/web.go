@@ -136,10 +136,11 @@ func (s *site) inside() http.Handler {
 	mux.HandleFunc("POST /people/tokens", s.addToken)
 	mux.HandleFunc("POST /people/credentials", s.mintCredentials)
 	for address, build := range map[string]confirmer{
-		"/hosts/{host}/remove":              s.confirmHost,
-		"/people/users/{user}/remove":       s.confirmUser,
-		"/people/tokens/{id}/remove":        s.confirmToken,
-		"/people/credentials/{name}/revoke": s.confirmCredentials,
+		"/hosts/{host}/remove":                  s.confirmHost,
+		"/people/users/{user}/remove":           s.confirmUser,
+		"/repositories/{repository}/break-lock": s.confirmBreakLock,
+		"/people/tokens/{id}/remove":            s.confirmToken,
+		"/people/credentials/{name}/revoke":     s.confirmCredentials,
 	} {
 		mux.Handle("GET "+address, s.confirm(build))
 		mux.Handle("POST "+address, s.confirm(build))

@@ -20,7 +20,7 @@ import (
 func addresses() []string {
 	list := []string{
 		"/", "/hosts", "/hosts?show=offline&q=lap", "/hosts/web1", "/hosts/laptop-anna", "/repositories", "/repositories/web1-main",
-		"/repositories/nas", "/enrol", "/enrol?wait=web7&since=1795355000000", "/hosts/web1/remove", "/people", "/people/users/bob",
+		"/repositories/nas", "/repositories/nas/break-lock?host=db1&force=1", "/enrol", "/enrol?wait=web7&since=1795355000000", "/hosts/web1/remove", "/people", "/people/users/bob",
 		"/people/users/bob/remove", "/people/tokens/T1/remove", "/people/credentials/eve/revoke", "/audit", "/audit?by=operator:alice&verify=1", "/account", "/jobs", "/jobs?host=web1&kind=backup&state=running&within=7d", "/jobs?state=nonsense", "/nowhere",
 	}
 	for _, j := range rich().jobs {
