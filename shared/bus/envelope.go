@@ -19,6 +19,7 @@ type Envelope struct {
 var (
 	ErrSignature = errors.New("order is not signed by this coordinator")
 	ErrWrongHost = errors.New("order is for another host")
+	ErrInstance  = errors.New("order is for another run of this host's agent")
 	ErrStale     = errors.New("order has expired; the clocks of host and coordinator may differ")
 )
 

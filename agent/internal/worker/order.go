@@ -26,6 +26,9 @@ func (w *Worker) Order(ctx context.Context, envelope bus.Envelope) (bus.OrderRep
 	if err != nil {
 		return w.turnAway(err)
 	}
+	if order.Instance != "" && order.Instance != w.options.Instance { // whom it is for answers; empty: a coordinator of 0.2
+		return bus.OrderReply{}, bus.ErrInstance
+	}
 	key := attempt.KeyOf(order)
 	if w.now().After(order.ExpiresAt) {
 		if reply, known, err := w.options.Journal.Answer(key); known || err != nil {

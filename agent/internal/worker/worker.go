@@ -97,17 +97,18 @@ type Secrets interface {
 
 // Options are what a Worker needs.
 type Options struct {
-	Host    string
-	Signer  string // coordinator's public signing key
-	Secrets Secrets
-	Slots   int
-	Journal Journal
-	Engine  Engine
-	Runs    Runs
-	Policy  Policy
-	Borg    Borg
-	Logger  hclog.Logger
-	Now     func() time.Time // nil: time.Now
+	Host     string
+	Instance string // of this run of the agent; orders for another one are not answered
+	Signer   string // coordinator's public signing key
+	Secrets  Secrets
+	Slots    int
+	Journal  Journal
+	Engine   Engine
+	Runs     Runs
+	Policy   Policy
+	Borg     Borg
+	Logger   hclog.Logger
+	Now      func() time.Time // nil: time.Now
 }
 
 // Worker sees attempts through. It is safe for concurrent use.
