@@ -257,6 +257,19 @@ func (f *fleet) kill(signal syscall.Signal) {
 // order sends an order for one more job and returns its id and the answer.
 func (f *fleet) order(kind job.Kind, spec job.Spec) (job.ID, bus.OrderReply) {
 	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patient)
+	defer cancel()
+	order := f.newOrder(kind, spec)
+	reply, err := f.send(ctx, order)
+	if err != nil {
+		f.t.Fatalf("order: %v", err)
+	}
+	return order.Job, reply
+}
+
+// newOrder returns an order for one more job.
+func (f *fleet) newOrder(kind job.Kind, spec job.Spec) bus.Order {
+	f.t.Helper()
 	now := time.Now()
 	raw, err := json.Marshal(spec)
 	if err != nil {
@@ -273,6 +286,12 @@ func (f *fleet) order(kind job.Kind, spec job.Spec) (job.ID, bus.OrderReply) {
 	if kind == job.Backup {
 		order.Archive = "web1-" + string(order.Job)
 	}
+	return order
+}
+
+// send sends an order; the error says that there was no answer.
+func (f *fleet) send(ctx context.Context, order bus.Order) (bus.OrderReply, error) {
+	f.t.Helper()
 	envelope, err := bus.SignOrder(order, f.signer)
 	if err != nil {
 		f.t.Fatal(err)
@@ -281,17 +300,15 @@ func (f *fleet) order(kind job.Kind, spec job.Spec) (job.ID, bus.OrderReply) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(f.t.Context(), patient)
-	defer cancel()
 	msg, err := f.conn.RequestWithContext(ctx, bus.OrderSubject(host), data)
 	if err != nil {
-		f.t.Fatalf("order: %v", err)
+		return bus.OrderReply{}, err
 	}
 	var reply bus.OrderReply
 	if err := json.Unmarshal(msg.Data, &reply); err != nil {
 		f.t.Fatal(err)
 	}
-	return order.Job, reply
+	return reply, nil
 }
 
 // told returns the events of a job as the coordinator has stored them.

@@ -201,15 +201,6 @@ func TestCommandsFailClearly(t *testing.T) {
 	}
 }
 
-func TestDamagedJournal(t *testing.T) {
-	f := newFleet(t)
-	f.write("data/journal.db", strings.Repeat("x", 1<<16), 0o600)
-	_, errs, code := agent(t, "run", "--host", host, "--data", f.path("data"), "--credentials", f.path("keys/agent.creds"))
-	if code != 1 || !strings.Contains(errs, "damaged") || !strings.Contains(errs, "move it away") {
-		t.Errorf("exit code %d, error %q", code, errs)
-	}
-}
-
 func TestDoctor(t *testing.T) {
 	f := newFleet(t)
 	f.start()

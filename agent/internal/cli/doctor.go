@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
@@ -89,6 +90,10 @@ func examine(ctx context.Context, c config.Config, running daemon.Status, notRun
 		return append(checks, tryBus(c)...)
 	}
 	checks = append(checks, checkSession(c, running)...)
+	if n := len(running.Orphans); n > 0 {
+		checks = append(checks, check{Name: "orphans", State: "warning",
+			Message: fmt.Sprintf("%d runs that the journal does not know are being ended; no job begins before that", n)})
+	}
 	if !running.Bus.HelloAt.IsZero() {
 		checks = append(checks, checkClock(running.Bus.ClockSkew))
 	}
@@ -98,7 +103,7 @@ func examine(ctx context.Context, c config.Config, running daemon.Status, notRun
 // checkHost looks at what is on this host, whether an agent runs or not.
 func checkHost(ctx context.Context, c config.Config) []check {
 	checks := []check{
-		checkBorg(ctx, c), checkData(c.Data), checkSpace(c.Data),
+		checkBorg(ctx, c), checkData(c.Data), checkJournal(c.Data), checkSpace(c.Data),
 		checkCredentials(c), checkSigner(c), checkSealKey(c),
 	}
 	return append(checks, checkPaths(c)...)
@@ -142,6 +147,17 @@ func checkData(dir string) check {
 		return failed("data", err)
 	}
 	return ok("data", "%s can be written", dir)
+}
+
+func checkJournal(dir string) check {
+	files := daemon.DamagedJournals(dir)
+	if len(files) == 0 {
+		return ok("journal", "none was found damaged")
+	}
+	return check{Name: "journal", State: "warning",
+		Message: "it was found damaged, set aside, and begun anew: " + strings.Join(files, ", "),
+		Fix:     "look at the disk of " + dir + " (dmesg, smartctl), then remove these files",
+	}
 }
 
 func checkSpace(dir string) check {

@@ -49,6 +49,9 @@ func printStatus(out io.Writer, status daemon.Status, now time.Time) error {
 		if status.Bus.Hint != "" {
 			row("", "%s", status.Bus.Hint)
 		}
+	case status.Bus.Duplicate:
+		row("bus", "connected to %s, but refused: %s", status.Bus.URL, status.Bus.Error)
+		row("", "%s", status.Bus.Hint)
 	case status.Bus.Error != "":
 		row("bus", "connected to %s, but the coordinator does not answer: %s", status.Bus.URL, status.Bus.Error)
 	case status.Bus.HelloAt.IsZero():
@@ -58,6 +61,12 @@ func printStatus(out io.Writer, status daemon.Status, now time.Time) error {
 		row("clock", "%s", uplink.DescribeSkew(status.Bus.ClockSkew))
 	}
 	row("journal", "%d events not stored by the coordinator yet", status.JournalDepth)
+	for _, file := range status.Damaged {
+		row("", "was damaged and set aside as %s", file)
+	}
+	for _, id := range status.Orphans {
+		row("orphan", "%s runs, and the journal does not know it; it is being ended, and no job begins before that", id)
+	}
 	if err := table.Flush(); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -32,6 +33,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/build"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/process"
 )
@@ -59,6 +61,7 @@ type daemon struct {
 	hostID    string         // BORG_HOST_ID
 	seal      *identity.Ring // keys that secrets are sealed to
 	startedAt time.Time
+	instance  string // random, of this run
 	borg      *probe.Borg
 	journal   *journal.Journal
 	runs      *process.Local
@@ -71,12 +74,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := prepareData(o.Config.Data); err != nil {
 		return err
 	}
-	store, err := journal.Open(journal.Options{Path: filepath.Join(o.Config.Data, "journal.db"), Logger: o.Logger})
+	store, err := journal.Open(journal.Options{Path: journalPath(o.Config.Data), Logger: o.Logger, Now: fault.Now})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	d := &daemon{Options: o, startedAt: time.Now().UTC(), journal: store, borg: probe.NewBorg(o.Config.Borg.Binary)}
+	d := &daemon{Options: o, startedAt: time.Now().UTC(), instance: rand.Text(), journal: store, borg: probe.NewBorg(o.Config.Borg.Binary)}
 	if err := d.load(); err != nil {
 		return err
 	}
@@ -123,8 +126,8 @@ func (d *daemon) build() error {
 		Root: filepath.Join(c.Data, "jobs"), Supervisor: d.Supervisor, Standby: true, Logger: d.Logger})
 	d.runs = runs
 	d.worker = worker.New(worker.Options{
-		Host: c.Host, Signer: d.signer, Secrets: d.seal, Slots: c.Slots,
-		Journal: d.journal, Runs: runs, Policy: policy.Rules(c.Policy), Borg: d.borg, Logger: d.Logger,
+		Host: c.Host, Instance: d.instance, Signer: d.signer, Secrets: d.seal, Slots: c.Slots,
+		Journal: d.journal, Runs: runs, Policy: policy.Rules(c.Policy), Borg: d.borg, Logger: d.Logger, Now: fault.Now,
 		Engine: engine.New(engine.Options{
 			Environment: borg.Environment{
 				Binary: c.Borg.Binary, BaseDir: filepath.Join(c.Data, "borg"), HostID: d.hostID,
@@ -138,9 +141,9 @@ func (d *daemon) build() error {
 		return err
 	}
 	d.uplink = uplink.New(uplink.Options{
-		Host: c.Host, URLs: c.Bus.URLs, Credentials: c.Bus.CredentialsFile, TLS: tls, Explain: identity.Explain,
+		Host: c.Host, Instance: d.instance, URLs: c.Bus.URLs, Credentials: c.Bus.CredentialsFile, TLS: tls, Explain: identity.Explain,
 		Journal: d.journal, Handler: d.worker, Identity: d.hello,
-		Changes: d.worker.Changes(), Progress: d.worker.Progress(), Logger: d.Logger,
+		Changes: d.worker.Changes(), Progress: d.worker.Progress(), Logger: d.Logger, Now: fault.Now,
 	})
 	return nil
 }
@@ -193,6 +196,12 @@ func runAll(ctx context.Context, logger hclog.Logger, actors []actor) error {
 			WithHint("this is a fault of borgfleet; please report it with the log")
 	}
 }
+
+func journalPath(data string) string { return filepath.Join(data, "journal.db") }
+
+// DamagedJournals returns the files of journals that were found damaged and set
+// aside, oldest first; they are for people to look at, and to remove.
+func DamagedJournals(data string) []string { return journal.Damaged(journalPath(data)) }
 
 // prepareData makes the data directory, open to the agent's user only.
 func prepareData(dir string) error {

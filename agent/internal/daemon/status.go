@@ -25,7 +25,9 @@ type Status struct {
 	BorgFailure  *job.Failure  `json:"borg_failure"` // null: borg can be used
 	Bus          uplink.Status `json:"bus"`
 	Stamp        bus.Stamp     `json:"stamp"`
-	JournalDepth int           `json:"journal_depth"` // events that the coordinator has not stored yet
+	JournalDepth int           `json:"journal_depth"`    // events that the coordinator has not stored yet
+	Damaged      []string      `json:"damaged_journals"` // files that were set aside, see DamagedJournals
+	Orphans      []string      `json:"orphans"`          // runs that the journal does not know; nothing begins until they are ended
 	Attempts     []Attempt     `json:"attempts"`
 }
 
@@ -67,6 +69,7 @@ func (d *daemon) status() (any, error) {
 		Host: d.Config.Host, Version: build.Current().Version, PID: os.Getpid(), StartedAt: d.startedAt,
 		Data: d.Config.Data, Slots: d.Config.Slots, BorgVersion: hello.BorgVersion, BorgFailure: hello.BorgFailure,
 		Bus: d.uplink.Status(), Stamp: snapshot.Stamp, JournalDepth: snapshot.Depth, Attempts: []Attempt{},
+		Damaged: append([]string{}, DamagedJournals(d.Config.Data)...), Orphans: append([]string{}, d.worker.Orphans()...),
 	}
 	for _, record := range snapshot.Records {
 		status.Attempts = append(status.Attempts, describe(record, orders[record.Key]))

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// TestDamagedJournal: the agent forgets what it ran, ends it before anything
+// else begins, and says so.
+func TestDamagedJournal(t *testing.T) {
+	f := newFleet(t)
+	f.write("source/hello.txt", "hello", 0o644)
+	gate := f.gated()
+	f.start()
+	f.run(job.Init, job.InitSpec{})
+	id, _ := f.order(job.Backup, job.BackupSpec{Paths: []string{f.path("source")}})
+	eventually(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
+	f.kill(syscall.SIGKILL)
+	f.write("data/journal.db", strings.Repeat("x", 1<<16), 0o600)
+	f.start()
+	f.run(job.List, job.ListSpec{})
+	text, err := os.ReadFile(gate + ".pids")
+	pid, numeric := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err = errors.Join(err, numeric); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("a job ran while borg of the lost journal lived: %v", err)
+	}
+	if status := f.status(); !strings.Contains(status, "journal.db.damaged-") || !strings.Contains(status, `"orphans": []`) {
+		t.Errorf("status:\n%s", status)
+	}
+	out, _, code := agent(t, "doctor", "--host", host, "--data", f.path("data"), "--bus", f.url, "--credentials", f.path("keys/agent.creds"))
+	if code != 0 || !strings.Contains(out, "set aside") {
+		t.Errorf("doctor ended with %d:\n%s", code, out)
+	}
+}
+
+// smallDisk puts the agent's data, but for what is borg's own, on a file system
+// of two megabytes. It returns what fills it, and what makes room again.
+func (f *fleet) smallDisk() (fill, free func()) {
+	t := f.t
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount a file system")
+	}
+	for _, dir := range []string{"data", "base"} {
+		if err := os.Mkdir(f.path(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mount("tmpfs", f.path("data"), "tmpfs", 0, "size=2m,mode=0700"); err != nil {
+		t.Skipf("mount a small file system: %v", err)
+	}
+	t.Cleanup(func() { // after the agent's end
+		if err := syscall.Unmount(f.path("data"), syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	if err := os.Symlink(f.path("base"), f.path("data/borg")); err != nil {
+		t.Fatal(err)
+	}
+	fill = func() {
+		t.Helper()
+		file, err := os.Create(f.path("data/filler"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		for size := 1 << 16; size > 0; {
+			if _, err = file.Write(make([]byte, size)); err != nil {
+				size /= 2
+			}
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("fill the disk: %v", err)
+		}
+	}
+	free = func() {
+		t.Helper()
+		if err := os.Remove(f.path("data/filler")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fill, free
+}
+
+// TestFullDisk: what cannot be journaled is not accepted, what runs goes on, and
+// all of it is told when there is room again.
+func TestFullDisk(t *testing.T) {
+	f := newFleet(t)
+	fill, free := f.smallDisk()
+	f.write("source/hello.txt", "hello", 0o644)
+	f.gated()
+	f.start()
+	f.run(job.Init, job.InitSpec{})
+	id, _ := f.order(job.Backup, job.BackupSpec{Paths: []string{f.path("source")}})
+	eventually(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
+	fill()
+	large := f.newOrder(job.Backup, job.BackupSpec{
+		Paths: []string{f.path("source")}, Exclude: slices.Repeat([]string{"/" + strings.Repeat("x", 4000)}, 40)})
+	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if reply, err := f.send(brief, large); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an order that cannot be journaled was answered with %+v, %v", reply, err)
+	}
+	f.write("gate", "", 0o600)
+	eventually(t, "borg is done", func() bool {
+		_, err := os.Stat(f.path("data/jobs/" + id.AttemptID(1) + "/exit.json"))
+		return err == nil
+	})
+	free()
+	if end := f.end(id); end.State != job.Succeeded || end.Result.Archive == "" {
+		t.Errorf("ended %s: %v, %+v", end.State, end.Failure, end.Result)
+	}
+	f.run(job.List, job.ListSpec{})
+	if told := f.told(large.Job); len(told) > 0 {
+		t.Errorf("of the order without an answer it told %+v", told)
+	}
+}
+
+// TestFullDiskAtTheStart: a job that cannot begin says why, when it can.
+func TestFullDiskAtTheStart(t *testing.T) {
+	f := newFleet(t)
+	fill, free := f.smallDisk()
+	f.start()
+	f.run(job.Init, job.InitSpec{})
+	fill()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	order := f.newOrder(job.List, job.ListSpec{})
+	reply, err := f.send(ctx, order) // the journal may have room for it, or not
+	free()
+	if err == nil && reply.Accepted {
+		end := f.end(order.Job)
+		if end.State == job.Failed && (end.Failure.Code != job.DiskFull || end.Failure.Retryable) {
+			t.Errorf("ended %s: %+v", end.State, end.Failure)
+		}
+	}
+	f.run(job.List, job.ListSpec{})
+}
