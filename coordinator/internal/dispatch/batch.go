@@ -125,6 +125,9 @@ func (b *batch) commit() error {
 			}
 		}
 	}
+	if err := b.breakLocks(); err != nil {
+		return err
+	}
 	if b.empty() {
 		return nil
 	}
