@@ -105,8 +105,12 @@ func TestCommandForEveryRunnableKind(t *testing.T) {
 		job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}, job.BreakLockSpec{}, job.KeyExportSpec{Recipient: recipient}}
 	var kinds []job.Kind
 	for _, spec := range specs {
-		if _, _, err := borg.Command(baseTask(neutralRoot, spec), borg.Environment{}); err != nil {
+		_, environ, err := borg.Command(baseTask(neutralRoot, spec), borg.Environment{HostID: "h@x"})
+		if err != nil {
 			t.Error(err)
+		}
+		if !slices.Contains(environ, "BORG_HOST_ID=h@x") { // else its lock could not be told from others
+			t.Errorf("%s runs without the host id: %q", spec.Kind(), environ)
 		}
 		kinds = append(kinds, spec.Kind())
 	}
