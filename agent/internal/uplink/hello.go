@@ -13,6 +13,7 @@ import (
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/fault"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // minFollowUp is the first wait for a verdict that was not ready yet; it doubles.
@@ -44,6 +45,7 @@ type greeter struct {
 	failures int
 	waits    int // follow-ups since the last news
 	skewed   bool
+	refused  bool // when it was last answered
 }
 
 // sayHellos says hello on every connect, soon after the set of attempts has
@@ -97,7 +99,11 @@ func (g *greeter) news() bool {
 // next says one hello, and returns how long to wait for the next one.
 func (g *greeter) next(ctx context.Context) time.Duration {
 	reply, err := g.say(ctx)
+	if err == nil && reply.Refused != nil {
+		return g.refuse(reply.Refused)
+	}
 	if err == nil {
+		g.accept()
 		fault.Point(fault.VerdictRead)
 		err = g.options.Handler.Settle(ctx, reply.Verdicts)
 	}
@@ -107,13 +113,47 @@ func (g *greeter) next(ctx context.Context) time.Duration {
 		}
 		g.setStatus(func(s *Status) { s.Error, s.Hint = err.Error(), "" })
 		g.failures++
-		return backoff(g.failures, time.Second, g.timing.Idle)
+		return backoff(g.failures, minRetry, g.mostRetry())
 	}
 	if g.failures > 0 {
 		g.logger.Info("the coordinator answers again")
 	}
 	g.failures = 0
 	return g.after()
+}
+
+// mostRetry bounds the wait after a hello that was not answered. With something
+// to tell it is short: a try that nobody takes costs next to nothing, and one
+// that is not answered has taken five seconds already.
+func (g *greeter) mostRetry() time.Duration {
+	if g.urgent() {
+		return bus.UrgentGap
+	}
+	return g.timing.Idle
+}
+
+// refuse takes in that the coordinator works with another run of the agent, and
+// returns when to ask again. What runs here goes on.
+func (g *greeter) refuse(why *job.Failure) time.Duration {
+	g.accepted.Store(false)
+	g.failures = 0
+	if !g.refused {
+		g.logger.Error("refused by the coordinator; what runs goes on, and its results are kept", "err", why.Message, "hint", why.Hint)
+	}
+	g.refused = true
+	g.setStatus(func(s *Status) { s.Error, s.Hint, s.Duplicate = why.Message, why.Hint, true })
+	return g.timing.Busy - rand.N(g.timing.Busy/5+1)
+}
+
+// accept takes in that the coordinator works with this run of the agent.
+func (g *greeter) accept() {
+	if g.refused {
+		g.logger.Info("the coordinator works with this agent again")
+	}
+	g.refused = false
+	if !g.accepted.Swap(true) {
+		wake(g.publish)
+	}
 }
 
 // after looks at what the verdicts have left, and returns the next wait.
@@ -149,14 +189,13 @@ func (g *greeter) say(ctx context.Context) (bus.HelloReply, error) {
 	}
 	hello := g.options.Identity()
 	hello.Host, hello.Stamp, hello.JournalDepth = g.options.Host, snapshot.Stamp, snapshot.Depth
-	hello.Attempts, hello.At = attempts(snapshot.Records), time.Now().UTC()
+	hello.Attempts, hello.At = attempts(snapshot.Records), g.options.Now().UTC()
+	hello.Instance, hello.Refused = g.options.Instance, g.refused
 	data, err := json.Marshal(hello)
 	if err != nil {
 		return bus.HelloReply{}, fmt.Errorf("encode hello: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.timing.Request)
-	defer cancel()
-	msg, err := g.conn.RequestWithContext(ctx, bus.HelloSubject(g.options.Host), data)
+	msg, err := g.request(ctx, g.conn, &nats.Msg{Subject: bus.HelloSubject(g.options.Host), Data: data})
 	if err != nil {
 		return bus.HelloReply{}, fmt.Errorf("hello: %w", err)
 	}
@@ -171,7 +210,7 @@ func (g *greeter) say(ctx context.Context) (bus.HelloReply, error) {
 
 // greeted notes an answered hello and compares the clocks.
 func (g *greeter) greeted(sent, coordinators time.Time) {
-	now := time.Now().UTC()
+	now := g.options.Now().UTC()
 	skew := time.Duration(0)
 	if !coordinators.IsZero() {
 		skew = sent.Add(now.Sub(sent) / 2).Sub(coordinators).Round(time.Millisecond)
@@ -180,7 +219,7 @@ func (g *greeter) greeted(sent, coordinators time.Time) {
 		g.skewed = skewed
 		g.logger.Warn("clocks compared: "+DescribeSkew(skew), "difference", skew)
 	}
-	g.setStatus(func(s *Status) { s.HelloAt, s.ClockSkew, s.Error, s.Hint = now, skew, "", "" })
+	g.setStatus(func(s *Status) { s.HelloAt, s.ClockSkew, s.Error, s.Hint, s.Duplicate = now, skew, "", "", false })
 }
 
 // attempts returns the journal's records as a hello tells them.

@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	host    = "web1"
-	patient = 20 * time.Second
+	host     = "web1"
+	instance = "THISRUN"
+	patient  = 20 * time.Second
 )
 
 // eventually waits until ok, or fails the test.
@@ -107,25 +108,19 @@ type fixture struct {
 	changes  chan struct{}
 	progress chan bus.Progress
 	conn     *nats.Conn // the coordinator's
+	hellos   *nats.Subscription
 }
 
 func newFixture(t *testing.T, timing uplink.Timing) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dir: t.TempDir(), changes: make(chan struct{}, 1), progress: make(chan bus.Progress)}
 	f.server = startServer(t, f.dir, -1)
-	store, err := journal.Open(journal.Options{Path: filepath.Join(t.TempDir(), "journal.db"), Logger: hclog.NewNullLogger()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
+	store := openJournal(t)
 	f.journal, f.handler = store, &handler{journal: store}
 	f.conn = f.connect()
-	hello, err := f.conn.SubscribeSync(bus.HelloSubject(host))
-	if err != nil {
-		t.Fatal(err)
-	}
+	hellos := f.answerHellos(keep)
 	f.uplink = uplink.New(uplink.Options{
-		Host: host, URLs: []string{f.server.ClientURL()}, Explain: identity.Explain, Journal: store, Handler: f.handler,
+		Host: host, Instance: instance, URLs: []string{f.server.ClientURL()}, Explain: identity.Explain, Journal: store, Handler: f.handler,
 		Identity: func() bus.Hello { return bus.Hello{AgentVersion: "test", Slots: 2} },
 		Changes:  f.changes, Progress: f.progress, Logger: hclog.NewNullLogger(), Timing: timing,
 	})
@@ -138,13 +133,19 @@ func newFixture(t *testing.T, timing uplink.Timing) *fixture {
 			t.Errorf("run: %v", err)
 		}
 	})
-	if _, err := hello.NextMsg(patient); err != nil { // which follows the agent's subscriptions
-		t.Fatalf("the first hello: %v", err)
-	}
-	if err := hello.Unsubscribe(); err != nil {
+	<-hellos // which follows the agent's subscriptions
+	eventually(t, "the first hello is answered", func() bool { return !f.uplink.Status().HelloAt.IsZero() })
+	return f
+}
+
+func openJournal(t *testing.T) *journal.Journal {
+	t.Helper()
+	store, err := journal.Open(journal.Options{Path: filepath.Join(t.TempDir(), "journal.db"), Logger: hclog.NewNullLogger()})
+	if err != nil {
 		t.Fatal(err)
 	}
-	return f
+	t.Cleanup(func() { _ = store.Close() })
+	return store
 }
 
 // connect connects as the coordinator does.
@@ -202,17 +203,29 @@ func (f *fixture) told(stream jetstream.Stream) []bus.Event {
 // returns the hellos that come.
 func (f *fixture) answerHellos(verdict func(bus.HostAttempt) bus.Verdict) <-chan bus.Hello {
 	f.t.Helper()
-	hellos := make(chan bus.Hello, 256)
-	subscription, err := f.conn.Subscribe(bus.HelloSubject(host), func(msg *nats.Msg) {
-		var hello bus.Hello
-		if err := json.Unmarshal(msg.Data, &hello); err != nil {
-			f.t.Errorf("hello: %v", err)
-		}
+	return f.reply(func(hello bus.Hello) bus.HelloReply {
 		reply := bus.HelloReply{At: time.Now()}
 		for _, said := range hello.Attempts {
 			reply.Verdicts = append(reply.Verdicts, verdict(said))
 		}
-		data, err := json.Marshal(reply)
+		return reply
+	})
+}
+
+// reply plays the coordinator instead of whoever did before.
+func (f *fixture) reply(answer func(bus.Hello) bus.HelloReply) <-chan bus.Hello {
+	f.t.Helper()
+	if f.hellos != nil {
+		_ = f.hellos.Unsubscribe() // its connection may be gone
+	}
+	hellos := make(chan bus.Hello, 1024)
+	var err error
+	f.hellos, err = f.conn.Subscribe(bus.HelloSubject(host), func(msg *nats.Msg) {
+		var hello bus.Hello
+		if err := json.Unmarshal(msg.Data, &hello); err != nil {
+			f.t.Errorf("hello: %v", err)
+		}
+		data, err := json.Marshal(answer(hello))
 		if err == nil {
 			err = msg.Respond(data)
 		}
@@ -224,7 +237,6 @@ func (f *fixture) answerHellos(verdict func(bus.HostAttempt) bus.Verdict) <-chan
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.t.Cleanup(func() { _ = subscription.Unsubscribe() })
 	if err := f.conn.Flush(); err != nil {
 		f.t.Fatal(err)
 	}

@@ -50,6 +50,14 @@ func (l *ledger) overdue(records []attempt.Record, before time.Time) bool {
 	return found
 }
 
+// reset takes back all acknowledgements. What the stream has all the same it
+// recognises as a repeat.
+func (l *ledger) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.acked)
+}
+
 // retain drops what is not in the journal any more.
 func (l *ledger) retain(records []attempt.Record) {
 	l.mu.Lock()

@@ -3,14 +3,20 @@ package uplink
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 )
 
+// present answers the question whether this run of the agent is there.
+func (u *Uplink) present(msg *nats.Msg) {
+	u.answer(msg, func() (any, error) { return bus.Presence{Instance: u.options.Instance}, nil })
+}
+
 func (u *Uplink) serveOrders(ctx context.Context, orders <-chan *nats.Msg) {
-	serve(ctx, orders, func(msg *nats.Msg) {
+	u.serve(ctx, orders, func(msg *nats.Msg) {
 		u.answer(msg, func() (any, error) {
 			var envelope bus.Envelope
 			if err := json.Unmarshal(msg.Data, &envelope); err != nil {
@@ -22,7 +28,7 @@ func (u *Uplink) serveOrders(ctx context.Context, orders <-chan *nats.Msg) {
 }
 
 func (u *Uplink) serveCancels(ctx context.Context, cancels <-chan *nats.Msg) {
-	serve(ctx, cancels, func(msg *nats.Msg) {
+	u.serve(ctx, cancels, func(msg *nats.Msg) {
 		u.answer(msg, func() (any, error) {
 			var cancel bus.Cancel
 			if err := json.Unmarshal(msg.Data, &cancel); err != nil {
@@ -33,13 +39,17 @@ func (u *Uplink) serveCancels(ctx context.Context, cancels <-chan *nats.Msg) {
 	})
 }
 
-func serve(ctx context.Context, messages <-chan *nats.Msg, handle func(*nats.Msg)) {
+// serve handles messages, but none while the coordinator does not work with this
+// run of the agent: they are for another one, which answers them.
+func (u *Uplink) serve(ctx context.Context, messages <-chan *nats.Msg, handle func(*nats.Msg)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case msg := <-messages:
-			handle(msg)
+			if u.accepted.Load() {
+				handle(msg)
+			}
 		}
 	}
 }
@@ -53,6 +63,10 @@ func (u *Uplink) answer(msg *nats.Msg, handle func() (any, error)) {
 		return
 	}
 	reply, err := handle()
+	if errors.Is(err, bus.ErrInstance) {
+		u.logger.Debug("left to another agent", "subject", msg.Subject)
+		return
+	}
 	if err != nil {
 		u.logger.Error("handle request", "subject", msg.Subject, "err", err)
 		return
@@ -68,7 +82,7 @@ func (u *Uplink) answer(msg *nats.Msg, handle func() (any, error)) {
 
 // sendProgress publishes live progress. It may be lost: the next one follows.
 func (u *Uplink) sendProgress(conn *nats.Conn, p bus.Progress) {
-	if !conn.IsConnected() {
+	if !conn.IsConnected() || !u.accepted.Load() {
 		return
 	}
 	data, err := json.Marshal(p)

@@ -21,11 +21,13 @@ const (
 	publishWorkers = 8  // attempts whose events travel at the same time
 	publishBatch   = 32 // events read from the journal at once
 	minRetry       = 200 * time.Millisecond
-	maxRetry       = 15 * time.Second
+	maxRetry       = 2 * time.Second // only hosts with something to tell try
 )
 
 // publishEvents publishes what the journal has and the stream has not, until
-// ctx ends.
+// ctx ends. It is quiet while the coordinator does not work with this run of the
+// agent: a copied machine has a copied journal, and what that says happened here
+// did not, or goes on elsewhere.
 func (u *Uplink) publishEvents(ctx context.Context, conn *nats.Conn) {
 	failures := 0
 	retry := time.NewTimer(time.Hour)
@@ -37,8 +39,8 @@ func (u *Uplink) publishEvents(ctx context.Context, conn *nats.Conn) {
 		case <-u.publish:
 		case <-retry.C:
 		}
-		if !conn.IsConnected() {
-			continue // onConnect wakes us
+		if !conn.IsConnected() || !u.accepted.Load() {
+			continue // what changes that wakes us
 		}
 		err := u.publishRound(ctx, conn)
 		if ctx.Err() != nil {
@@ -123,9 +125,7 @@ func (u *Uplink) publishEvent(ctx context.Context, conn *nats.Conn, event bus.Ev
 	msg := nats.NewMsg(bus.EventSubject(u.options.Host, event.Job))
 	msg.Header.Set(nats.MsgIdHdr, bus.EventID(event))
 	msg.Data = data
-	ctx, cancel := context.WithTimeout(ctx, u.timing.Request)
-	defer cancel()
-	reply, err := conn.RequestMsgWithContext(ctx, msg)
+	reply, err := u.request(ctx, conn, msg)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type Handler interface {
 // Options are what an Uplink needs.
 type Options struct {
 	Host        string
+	Instance    string // of this run of the agent, see bus.Hello
 	URLs        []string
 	Credentials string      // path of a .creds file; empty: none
 	TLS         *tls.Config // nil: see bus.ConnectOptions
@@ -60,7 +61,8 @@ type Options struct {
 	Changes  <-chan struct{}     // one is sent after every change of the journal
 	Progress <-chan bus.Progress // live progress, dropped while disconnected
 	Logger   hclog.Logger
-	Timing   Timing // zero fields take the protocol's values
+	Timing   Timing           // zero fields take the protocol's values
+	Now      func() time.Time // this host's clock, as hellos tell it; nil: time.Now
 }
 
 // Timing are the waits of the protocol, which tests shorten.
@@ -96,6 +98,9 @@ type Uplink struct {
 	publish   chan struct{}             // wakes the publisher
 	hello     chan struct{}             // wakes the hello loop
 	connected chan struct{}             // the same, after a connect
+	accepted  atomic.Bool               // the coordinator works with this run of the agent
+	unhurried atomic.Bool               // it waits before the next connect, having had nothing to tell
+	life      atomic.Pointer[life]      // of the connection
 	conn      atomic.Pointer[nats.Conn] // nil before Run
 	status    atomic.Pointer[Status]
 }
@@ -110,17 +115,22 @@ type Status struct {
 	Error     string        `json:"error,omitempty"` // why it is not connected, or the last hello was not answered
 	Hint      string        `json:"hint,omitempty"`  // what to do about the error
 	Refused   bool          `json:"refused"`         // the bus does not accept the credentials
+	Duplicate bool          `json:"duplicate"`       // the coordinator works with another agent of this identity
 	// CertificateExpires is the end of the bus's certificate, while connected with TLS.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 }
 
 // New returns an Uplink; [Uplink.Run] connects it.
 func New(o Options) *Uplink {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	u := &Uplink{
 		options: o, timing: o.Timing.withDefaults(), logger: o.Logger.Named("uplink"), ledger: newLedger(),
 		publish: make(chan struct{}, 1), hello: make(chan struct{}, 1), connected: make(chan struct{}, 1),
 	}
 	u.status.Store(&Status{Since: time.Now().UTC()})
+	u.life.Store(newLife())
 	return u
 }
 
@@ -156,6 +166,9 @@ func (u *Uplink) Run(ctx context.Context) error {
 	if _, err := conn.ChanSubscribe(bus.CancelSubject(u.options.Host), cancels); err != nil {
 		return fmt.Errorf("subscribe to cancellations: %w", err)
 	}
+	if _, err := conn.Subscribe(bus.PresenceSubject(u.options.Host, u.options.Instance), u.present); err != nil {
+		return fmt.Errorf("subscribe to the question whether this agent is there: %w", err)
+	}
 	var actors sync.WaitGroup
 	actors.Go(func() { u.serveOrders(ctx, orders) })
 	actors.Go(func() { u.serveCancels(ctx, cancels) })
@@ -172,7 +185,7 @@ func (u *Uplink) connect() (*nats.Conn, error) {
 	options := bus.ConnectOptions{
 		Name: u.options.Host, Credentials: u.options.Credentials, TLS: u.options.TLS,
 		OnConnect:    func() { <-known; u.onConnect(conn) },
-		OnDisconnect: u.onDisconnect, OnFailure: u.onFailure,
+		OnDisconnect: u.onDisconnect, OnFailure: u.onFailure, Reconnect: u.delay,
 		OnError: func(err error) { u.logger.Error("bus", "err", err); u.onFailure(err) },
 	}
 	// The first address is the one that is known to work.
@@ -186,6 +199,7 @@ func (u *Uplink) connect() (*nats.Conn, error) {
 }
 
 func (u *Uplink) onDisconnect(err error) {
+	u.life.Swap(newLife()).end()
 	if err == nil {
 		return // closed by ourselves
 	}
@@ -227,6 +241,8 @@ func (u *Uplink) onConnect(conn *nats.Conn) {
 		s.Connected, s.URL, s.CertificateExpires = true, url, expires
 		s.Error, s.Hint, s.Refused = "", "", false
 	})
+	u.unhurried.Store(false)
+	u.ledger.reset() // what this bus took before may be lost with it
 	wake(u.connected)
 	wake(u.publish)
 }
@@ -252,6 +268,7 @@ func (u *Uplink) forward(ctx context.Context, conn *nats.Conn) {
 			return
 		case <-u.options.Changes:
 			wake(u.publish)
+			u.hurry(conn)
 		case p := <-u.options.Progress:
 			u.sendProgress(conn, p)
 		}

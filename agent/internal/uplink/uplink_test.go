@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
@@ -213,11 +212,13 @@ func TestReconnect(t *testing.T) {
 	f.record(key, job.EventFinished)
 	f.progress <- bus.Progress{Job: key.Job} // dropped, and nobody is blocked
 
+	back := time.Now()
 	f.server = startServer(t, f.dir, address.Port)
 	f.conn = f.connect()
 	f.answerHellos(settled)
 	eventually(t, "the uplink is back", func() bool { return f.uplink.Status().Connected })
 	eventually(t, "what happened meanwhile is told and forgotten", func() bool { return len(f.snapshot().Records) == 0 })
+	t.Logf("told %s after the bus's return began", time.Since(back).Round(time.Millisecond))
 	if _, err := f.conn.Request(bus.OrderSubject(host), []byte("{}"), patient); err != nil {
 		t.Errorf("order after the reconnect: %v", err)
 	}
@@ -268,7 +269,9 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 		"credentials not good": {strict.ClientURL(), "does not accept the credentials", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			u := uplink.New(uplink.Options{Host: host, URLs: []string{test.url}, Explain: identity.Explain, Logger: hclog.NewNullLogger()})
+			u := uplink.New(uplink.Options{
+				Host: host, Instance: instance, URLs: []string{test.url}, Explain: identity.Explain, Journal: openJournal(t),
+				Logger: hclog.NewNullLogger()})
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)
 			go func() { done <- u.Run(ctx) }()
@@ -303,17 +306,7 @@ func TestAClockThatIsWrongIsSaid(t *testing.T) {
 		})
 	}
 	f := newFixture(t, quick)
-	if _, err := f.conn.Subscribe(bus.HelloSubject(host), func(msg *nats.Msg) {
-		data, err := json.Marshal(bus.HelloReply{At: time.Now().Add(time.Hour)})
-		if err == nil {
-			err = msg.Respond(data)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
+	f.reply(func(bus.Hello) bus.HelloReply { return bus.HelloReply{At: time.Now().Add(time.Hour)} })
 	eventually(t, "the difference shows in the status", func() bool {
 		return (f.uplink.Status().ClockSkew + time.Hour).Abs() < time.Minute
 	})

@@ -1,0 +1,117 @@
+package uplink_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+func TestThisRunSaysThatItIsThere(t *testing.T) {
+	f := newFixture(t, quick)
+	msg, err := f.conn.Request(bus.PresenceSubject(host, instance), []byte("{}"), patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var presence bus.Presence
+	if err := json.Unmarshal(msg.Data, &presence); err != nil || presence.Instance != instance {
+		t.Errorf("answer %s, %v", msg.Data, err)
+	}
+	if _, err := f.conn.Request(bus.PresenceSubject(host, "ANOTHERRUN"), []byte("{}"), patient); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("an answer for another run: %v", err)
+	}
+}
+
+func TestARefusedAgentKeepsQuiet(t *testing.T) {
+	f := newFixture(t, quick)
+	stream := f.makeStream()
+	var refused atomic.Bool
+	refused.Store(true)
+	hellos := f.reply(func(hello bus.Hello) bus.HelloReply {
+		reply := bus.HelloReply{At: time.Now()}
+		if refused.Load() {
+			reply.Refused = job.Fail(job.Conflict, "another one is here").WithHint("stop one")
+			return reply
+		}
+		for _, said := range hello.Attempts {
+			reply.Verdicts = append(reply.Verdicts, settled(said))
+		}
+		return reply
+	})
+	eventually(t, "the refusal shows", func() bool { s := f.uplink.Status(); return s.Duplicate && s.Error != "" && s.Hint != "" })
+	eventually(t, "it says that it was refused", func() bool { h := <-hellos; return h.Refused && h.Instance == instance })
+	key := f.accept()
+	f.record(key, job.EventFinished)
+	brief, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if msg, err := f.conn.RequestWithContext(brief, bus.OrderSubject(host), []byte("{}")); err == nil {
+		t.Errorf("an order was answered: %s", msg.Data)
+	}
+	for range 3 { // it asks again
+		<-hellos
+	}
+	if events := f.told(stream); len(events) != 0 || f.handler.orderCount() != 0 {
+		t.Errorf("%d events told, %d orders taken", len(events), f.handler.orderCount())
+	}
+	refused.Store(false)
+	eventually(t, "what happened is told", func() bool { return len(f.snapshot().Records) == 0 })
+	if s := f.uplink.Status(); s.Duplicate || s.Error != "" {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// A request that is under way when the connection breaks is not waited for.
+func TestABrokenConnectionCostsNoRequestTimeout(t *testing.T) {
+	timing := quick
+	timing.Request = time.Hour
+	f := newFixture(t, timing)
+	stuck := make(chan struct{}, 64)
+	if _, err := f.conn.Subscribe(bus.AllEvents, func(*nats.Msg) { stuck <- struct{}{} }); err != nil { // and no answer
+		t.Fatal(err)
+	}
+	if err := f.conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	key := f.accept()
+	f.record(key, job.EventFinished)
+	<-stuck
+	address, ok := f.server.Addr().(*net.TCPAddr)
+	if !ok {
+		t.Fatalf("address %v", f.server.Addr())
+	}
+	stopServer(f.server)
+	eventually(t, "the loss is noticed", func() bool { return !f.uplink.Status().Connected })
+	f.server = startServer(t, f.dir, address.Port)
+	f.conn = f.connect()
+	f.makeStream()
+	f.answerHellos(settled)
+	eventually(t, "what was under way is told", func() bool { return len(f.snapshot().Records) == 0 })
+}
+
+// What happens while an agent that had nothing to tell waits for the bus is told
+// when that is back, or at once if it is back already.
+func TestNewsOfAnAgentAtRest(t *testing.T) {
+	f := newFixture(t, quick)
+	address, ok := f.server.Addr().(*net.TCPAddr)
+	if !ok {
+		t.Fatalf("address %v", f.server.Addr())
+	}
+	stopServer(f.server)
+	eventually(t, "the loss is noticed", func() bool { return !f.uplink.Status().Connected })
+	f.server = startServer(t, f.dir, address.Port)
+	f.conn = f.connect()
+	f.makeStream()
+	f.answerHellos(settled)
+	begun := time.Now()
+	f.record(f.accept(), job.EventFinished)
+	eventually(t, "the news are told", func() bool { return len(f.snapshot().Records) == 0 })
+	t.Logf("told %s after it happened", time.Since(begun).Round(time.Millisecond))
+}
