@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -68,6 +69,73 @@ func TestCancel(t *testing.T) {
 			if n := len(w.agents["web1"].orders); n != 0 {
 				t.Errorf("the host ran %d orders", n)
 			}
+		})
+	})
+	t.Run("sent, and the host is gone before it was told", func(t *testing.T) {
+		scenario(t, func(t *testing.T, w *world) {
+			w.link.setFault(func(string) (error, error) { return errLost, nil })
+			j := w.submit(backup("web1", "web"))
+			w.job(j.ID)
+			w.leave("web1")
+			for range 3 { // repeated cancels are no error
+				if got, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil || !got.CancelRequested {
+					t.Fatalf("cancel: %+v, %v", got, err)
+				}
+			}
+			w.restart()
+			time.Sleep(time.Hour)
+			if got := w.job(j.ID); got.State != job.Sent {
+				t.Fatalf("job is %s, and nobody knows whether the host has it", got.State)
+			}
+			w.link.setFault(nil)
+			w.come("web1")
+			w.mustDeliver()
+			w.over(j.ID, job.Cancelled, job.CodeCancelled)
+			if n := len(w.agents["web1"].orders); n != 0 {
+				t.Errorf("the host ran %d orders", n)
+			}
+		})
+	})
+	t.Run("the link is cut, and the host has it", func(t *testing.T) {
+		scenario(t, func(t *testing.T, w *world) {
+			w.link.setFault(func(string) (error, error) { return nil, errLost })
+			j := w.submit(backup("web1", "web"))
+			w.job(j.ID)
+			w.link.setFault(func(string) (error, error) { return errLost, nil })
+			if _, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil {
+				t.Fatal(err)
+			}
+			w.link.setFault(nil)
+			if reply := w.hello("web1"); len(reply.Verdicts) != 1 || reply.Verdicts[0].Action != bus.Stop {
+				t.Fatalf("the host was told %+v", reply.Verdicts)
+			}
+			w.agents["web1"].tell(first(j), job.Event{Type: job.EventFinished, State: job.Cancelled})
+			w.mustDeliver()
+			w.over(j.ID, job.Cancelled, job.CodeCancelled)
+		})
+	})
+	t.Run("the cancel and the end cross", func(t *testing.T) {
+		scenario(t, func(t *testing.T, w *world) {
+			j := w.submit(backup("web1", "web"))
+			w.expect(j.ID, job.Running, 1, "")
+			w.agents["web1"].tell(first(j), succeeded())
+			if _, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil {
+				t.Fatal(err)
+			}
+			w.mustDeliver()
+			w.expect(j.ID, job.Succeeded, 1, "")
+		})
+	})
+	t.Run("waiting for borg's lock", func(t *testing.T) {
+		scenario(t, func(t *testing.T, w *world) { // it fails as locked just then: no retry
+			j := w.submit(backup("web1", "web"))
+			w.expect(j.ID, job.Running, 1, "")
+			if _, err := w.dispatch().Cancel(ctx, fleet.Actor{Name: "operator:bob"}, j.ID); err != nil {
+				t.Fatal(err)
+			}
+			w.agents["web1"].tell(first(j), failed(job.RepositoryLocked))
+			w.mustDeliver()
+			w.over(j.ID, job.Failed, job.RepositoryLocked)
 		})
 	})
 	t.Run("retry waits", func(t *testing.T) {

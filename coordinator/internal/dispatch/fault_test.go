@@ -3,9 +3,12 @@ package dispatch_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,6 +140,37 @@ func TestSlowHostDoesNotBlockOthers(t *testing.T) {
 		w.expect(slow.ID, job.Sent, 1, "")
 		time.Sleep(5 * time.Second)
 		w.expect(slow.ID, job.Running, 1, "")
+	})
+}
+
+func TestFullDiskIsSaidPlainly(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		running := w.submit(backup("web1", "web"))
+		w.expect(running.ID, job.Running, 1, "")
+		full := true
+		w.dispatch().WrapApply(func(inner func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error) {
+			return func(changes ...store.Change) (uint64, error) {
+				if full {
+					return 0, fmt.Errorf("%w: %w", store.ErrAmbiguous, &os.PathError{Op: "write", Path: "store.db", Err: syscall.ENOSPC})
+				}
+				return inner(changes...)
+			}
+		})
+		_, err := w.dispatch().Submit(context.Background(), fleet.Actor{Name: "operator:alice"}, backup("web2", "db"))
+		if f := job.AsFailure(err); f.Code != job.Unavailable || f.Message != "submit job: no space left on device" || !strings.Contains(f.Hint, "make space") {
+			t.Errorf("submit: %v", err)
+		}
+		w.agents["web1"].tell(first(running), succeeded())
+		if w.deliver() == nil {
+			t.Error("events were acknowledged on a full disk")
+		}
+		w.expect(running.ID, job.Running, 1, "")
+		full = false
+		w.mustDeliver()
+		w.expect(running.ID, job.Succeeded, 1, "")
+		if page, err := w.dispatch().Jobs(context.Background(), job.Filter{}); err != nil || len(page.Jobs) != 1 {
+			t.Errorf("there are %d jobs, %v", len(page.Jobs), err)
+		}
 	})
 }
 
