@@ -87,6 +87,9 @@ func (a *agent) order(order bus.Order) (bus.OrderReply, error) {
 	if a.fences[k] {
 		return bus.OrderReply{Accepted: true, Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}, nil
 	}
+	if time.Now().After(order.ExpiresAt) {
+		return bus.OrderReply{Failure: job.Fail(job.RefusedByHost, "the order has expired"), Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}, nil
+	}
 	r := &record{order: order, failure: a.refuse}
 	a.attempts[k] = r
 	if a.refuse != nil {

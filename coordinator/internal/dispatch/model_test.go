@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,9 +20,12 @@ import (
 
 // model runs a fleet under random faults: lost requests and replies, hosts
 // that come and go, repeated and reordered deliveries, a store that fails
-// before and after its commit, coordinators that die at any moment. It checks
-// while it runs that processes never overlap where they must not, and at the
-// end that every job is over and ran to its end at most once.
+// before and after its commit, coordinators that die at any moment, jobs that
+// expire or run out of time, hosts that are away for longer than the limit, and
+// hosts that talk nonsense. It checks while it runs that processes never overlap
+// where they must not, and that no step is asked of the store that the state
+// table has not; and at the end that every job is over and ran to its end at
+// most once.
 type model struct {
 	*world
 	t         *testing.T
@@ -46,6 +50,10 @@ func TestModel(t *testing.T) {
 					completed: map[job.ID]int{}, said: map[key]job.State{}, lines: map[key]int{},
 					cancelled: map[job.ID]bool{}, unhosted: map[job.ID]bool{}, logged: map[job.ID][]string{},
 				}
+				m.halt()
+				m.limits.Offline = 90 * time.Second
+				m.openStore()
+				m.start()
 				m.run()
 			})
 		})
@@ -111,7 +119,11 @@ func (m *model) breakStore() {
 		s.WrapApply(func(inner func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error) {
 			return func(changes ...store.Change) (uint64, error) {
 				if !m.faults || rolls.IntN(25) != 0 {
-					return inner(changes...)
+					sequence, err := inner(changes...)
+					if errors.Is(err, store.ErrIllegal) || errors.Is(err, store.ErrTerminal) {
+						m.t.Errorf("the store was asked for a step that no job can take: %v", err)
+					}
+					return sequence, err
 				}
 				switch rolls.IntN(3) {
 				case 0:
@@ -159,6 +171,12 @@ func (m *model) trySubmit(host string) {
 	request := job.Request{
 		Host: host, Kind: kind, Repository: []string{"a", "b"}[m.random.IntN(2)],
 		MaxAttempts: 5, IdempotencyKey: fmt.Sprintf("key-%d", m.random.Uint64()),
+	}
+	if m.random.IntN(3) == 0 {
+		request.ExpiresIn = 1 + m.random.IntN(60)
+	}
+	if m.random.IntN(3) == 0 {
+		request.Timeout = 1 + m.random.IntN(60)
 	}
 	switch kind {
 	case job.Backup:
@@ -215,12 +233,28 @@ func (m *model) work(host string) {
 		text := fmt.Sprintf("%d.%d", k.attempt, m.lines[k])
 		m.logged[k.job] = append(m.logged[k.job], text)
 		a.tell(k, job.Event{Type: job.EventLog, Lines: []job.LogLine{{Text: text}}})
+	case m.chance(20):
+		m.nonsense(a, k)
+	case r.order.Timeout > 0 && m.chance(4):
+		m.end(a, k, failed(job.Timeout))
 	case m.chance(3):
 		codes := []job.Code{job.ConnectionLost, job.Interrupted, job.RepositoryLocked, job.DiskFull}
 		m.end(a, k, failed(codes[m.random.IntN(len(codes))]))
 	default:
 		m.completed[k.job]++
 		m.end(a, k, succeeded())
+	}
+}
+
+// nonsense is what no host has to say of a running process.
+func (m *model) nonsense(a *agent, k key) {
+	switch state := []job.State{"", job.Queued, job.Sent, job.Running, job.Expired, "confused"}[m.random.IntN(6)]; {
+	case m.random.IntN(2) == 0:
+		a.tell(k, job.Event{Type: job.EventFinished, State: state})
+		m.said[k] = job.Failed
+	default:
+		types := []job.EventType{job.EventAccepted, job.EventStarted, job.EventQueued, job.EventCancelled, "dance"}
+		a.tell(k, job.Event{Type: types[m.random.IntN(len(types))], State: state})
 	}
 }
 
@@ -280,7 +314,7 @@ func (m *model) checkNow() {
 	m.t.Helper()
 	writers, readers, attempts := map[string]int{}, map[string]int{}, map[job.ID]int{}
 	for host, a := range m.agents {
-		open := a.open()
+		open := slices.DeleteFunc(a.open(), func(k key) bool { return m.givenUp(k.job) })
 		if len(open) > 2 {
 			m.t.Fatalf("host %s runs %d jobs at once", host, len(open))
 		}
@@ -306,6 +340,16 @@ func (m *model) checkNow() {
 	}
 }
 
+// givenUp reports whether a job was ended as its host was away for too long: its
+// process may go on there until the host is back and is told to end it.
+func (m *model) givenUp(id job.ID) bool {
+	j, found, err := m.store.Job(id)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return found && j.State == job.Failed && j.Failure.Code == job.HostUnreachable
+}
+
 func (m *model) allOver() bool { return len(m.jobs) > 0 && m.openJobs() == "" }
 
 func (m *model) openJobs() string {
@@ -326,8 +370,17 @@ func (m *model) checkEnd() {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		if m.unhosted[id] {
+		switch {
+		case m.unhosted[id]:
 			m.checkUnhosted(j)
+			continue
+		case m.givenUp(id):
+			if j.Failure.Retryable {
+				m.t.Errorf("job %s was given up, and may be tried again", id)
+			}
+			continue
+		case j.State == job.Expired:
+			m.checkExpired(j)
 			continue
 		}
 		if m.completed[id] > 1 {
@@ -346,6 +399,18 @@ func (m *model) checkEnd() {
 	}
 	m.checkAudit()
 	m.checkRest()
+}
+
+// checkExpired checks that a job which expired was never begun.
+func (m *model) checkExpired(j job.Job) {
+	for _, order := range m.agents[j.Host].orders {
+		if order.Job == j.ID {
+			m.t.Errorf("job %s has expired, and host %s accepted attempt %d of it", j.ID, j.Host, order.Attempt)
+		}
+	}
+	if j.ExpiresAt == nil || j.FinishedAt.Before(*j.ExpiresAt) {
+		m.t.Errorf("job %s expired at %v before its time, %v", j.ID, j.FinishedAt, j.ExpiresAt)
+	}
 }
 
 // checkUnhosted checks a job whose host was removed before it was over.
@@ -399,6 +464,9 @@ func (m *model) checkRest() {
 	for host, a := range m.agents {
 		for range 3 {
 			m.hello(host)
+			for range a.open() { // of jobs that were given up
+				m.work(host)
+			}
 			m.mustDeliver()
 		}
 		if h := a.hello(); len(h.Attempts) != 0 {
