@@ -32,6 +32,9 @@ func (r *run) startFailure(binary string, err *process.StartError) *job.Failure 
 			WithHint("make it executable for the user that the agent runs as")
 	}
 	message := job.Fail(startCode(err), "borg could not be started on %s: %s", host, err)
+	if errors.Is(err, syscall.EROFS) {
+		return message.WithHint("the file system of the agent's data directory on %s is read-only: see the kernel's log there for why, and make it writable", host)
+	}
 	switch message.Code {
 	case job.DiskFull:
 		return message.WithHint("free some space on %s, where the agent keeps its data", host)

@@ -39,3 +39,25 @@ func benchmarkStart(b *testing.B, standby bool) {
 	b.ReportMetric(float64(taken[len(taken)/2].Microseconds())/1000, "p50-ms")
 	b.ReportMetric(float64(taken[len(taken)*99/100].Microseconds())/1000, "p99-ms")
 }
+
+// BenchmarkReport measures from the end of a program, which has printed a report as
+// borg does, to the end of its run: most of it is bringing both to the disk.
+func BenchmarkReport(b *testing.B) {
+	l := local(b, b.TempDir(), true)
+	var taken []time.Duration
+	for i := 0; b.Loop(); i++ {
+		id := fmt.Sprintf("job.%d", i)
+		script := `i=0; while [ $i -lt 60 ]; do echo "a line of a report"; echo "a line of a log" >&2; i=$((i+1)); done`
+		if _, err := l.Start(b.Context(), enginetest.Shell(id, script), secret.Value{}); err != nil {
+			b.Fatal(err)
+		}
+		exit, err := l.Follow(b.Context(), id, process.Offsets{}, func(process.Chunk) error { return nil })
+		if err != nil {
+			b.Fatal(err)
+		}
+		taken = append(taken, time.Since(exit.EndedAt))
+	}
+	slices.Sort(taken)
+	b.ReportMetric(float64(taken[len(taken)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(taken[len(taken)*99/100].Microseconds())/1000, "p99-ms")
+}
