@@ -37,8 +37,9 @@ type agent struct {
 	revision uint64
 	attempts map[key]*record
 	fences   map[key]bool
-	orders   []bus.Order // fresh ones, as they came
-	instance string      // "": an agent that does not say
+	over     map[key]job.Event // how forgotten attempts ended
+	orders   []bus.Order       // fresh ones, as they came
+	instance string            // "": an agent that does not say
 	started  time.Time
 	refused  bool
 	refuse   *job.Failure
@@ -61,7 +62,7 @@ func newAgent(host string, publish func(bus.Event)) *agent {
 	}
 	return &agent{
 		host: host, seal: curve, up: true, journal: "journal-1", publish: publish,
-		attempts: map[key]*record{}, fences: map[key]bool{},
+		attempts: map[key]*record{}, fences: map[key]bool{}, over: map[key]job.Event{},
 	}
 }
 
@@ -85,7 +86,8 @@ func (a *agent) order(order bus.Order) (bus.OrderReply, error) {
 		return bus.OrderReply{Accepted: r.failure == nil, Failure: r.failure, Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}, nil
 	}
 	if a.fences[k] {
-		return bus.OrderReply{Accepted: true, Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}, nil
+		over := a.over[k]
+		return bus.OrderReply{Accepted: true, Over: &over, Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}, nil
 	}
 	if time.Now().After(order.ExpiresAt) {
 		return bus.OrderReply{Failure: job.Fail(job.RefusedByHost, "the order has expired"), Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}, nil
@@ -123,6 +125,9 @@ func (a *agent) record(r *record, k key, event job.Event) {
 	event.Job, event.Attempt, event.Host, event.Seq, event.At = k.job, k.attempt, a.host, len(r.events)+1, time.Now()
 	r.finished = r.finished || event.Type == job.EventFinished
 	told := bus.Event{Event: event, Stamp: a.stamp()}
+	if r.order.Kind != "" && (event.Type == job.EventAccepted || event.Type == job.EventFinished) {
+		told.Origin = originOf(r.order)
+	}
 	r.events = append(r.events, told)
 	a.publish(told)
 }
@@ -172,7 +177,7 @@ func (a *agent) settled(reply bus.HelloReply) {
 		switch {
 		case v.Action == bus.Forget && r.finished:
 			delete(a.attempts, k)
-			a.fences[k] = true
+			a.fences[k], a.over[k] = true, r.events[len(r.events)-1].Event
 			a.revision++
 			continue
 		case v.Action == bus.Stop:
