@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
@@ -26,17 +27,23 @@ func (l *lab) borg(t *testing.T, hostID string, args ...string) *exec.Cmd {
 	if hostID != "" {
 		cmd.Env = append(cmd.Env, "BORG_HOST_ID="+hostID)
 	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil { // else its number may be another's by now
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			_ = cmd.Wait()
+		}
+	})
 	return cmd
 }
 
-// kill ends a process as a power cut would.
+// kill ends a borg and its children as a power cut would.
 func kill(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	if err := cmd.Process.Kill(); err != nil {
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
