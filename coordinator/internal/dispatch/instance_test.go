@@ -28,7 +28,11 @@ func (w *world) clone(host, instance string) *agent {
 	twin.instance, twin.started = instance, time.Now()
 	for k, r := range a.attempts {
 		copied := *r
+		copied.events = slices.Clone(r.events)
 		twin.attempts[k] = &copied
+	}
+	for k := range a.fences {
+		twin.fences[k], twin.over[k] = true, a.over[k]
 	}
 	return twin
 }
