@@ -199,8 +199,10 @@ func await(p *lab.Points, point string, atMost time.Duration) {
 func (r *riot) crash(n int, loseJournal bool) {
 	h := r.hosts[n]
 	h.Kill()
+	runs := len(h.borgs())
 	h.killRuns()
 	if loseJournal {
+		h.orphans += runs
 		if err := os.Remove(filepath.Join(h.Data, "journal.db")); err != nil {
 			r.t.Error(err)
 		}

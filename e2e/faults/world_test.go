@@ -78,12 +78,17 @@ func template(t testing.TB) string {
 			t.Fatal(err)
 		}
 		made.dir = dir
-		env := []string{"BORG_PASSPHRASE=" + passphrase, "BORG_BASE_DIR=" + filepath.Join(dir, "borg")}
-		if r := harness.Run(t, env, "borg", "init", "--encryption", "repokey-blake2", filepath.Join(dir, "repository")); r.Code != 0 {
-			t.Fatalf("borg init: %s", r.Stderr)
-		}
+		initRepository(t, filepath.Join(dir, "repository"))
 	}
 	return filepath.Join(made.dir, "repository")
+}
+
+func initRepository(t testing.TB, dir string) {
+	t.Helper()
+	env := []string{"BORG_PASSPHRASE=" + passphrase, "BORG_BASE_DIR=" + t.TempDir()}
+	if r := harness.Run(t, env, "borg", "init", "--encryption", "repokey-blake2", dir); r.Code != 0 {
+		t.Fatalf("borg init: %s", r.Stderr)
+	}
 }
 
 const passphrase = "only a test's passphrase"
@@ -178,7 +183,9 @@ func (w *world) addRepository(name string, o options) *repository {
 		parent = o.storeDisk.Path
 	}
 	r := &repository{name: name, passphrase: passphrase, dir: filepath.Join(parent, name)}
-	if err := os.CopyFS(r.dir, os.DirFS(template(w.t))); err != nil {
+	if len(w.repos) > 0 {
+		initRepository(w.t, r.dir) // borg does not take two copies of one for different ones
+	} else if err := os.CopyFS(r.dir, os.DirFS(template(w.t))); err != nil {
 		w.t.Fatal(err)
 	}
 	r.location = r.dir
