@@ -278,6 +278,9 @@ func (m *model) mischief(host string) {
 	case 0:
 		a.setUp(false)
 		m.dispatch().HostDisconnected(host)
+		if m.chance(2) { // for longer than the limit
+			time.Sleep(2 * time.Minute)
+		}
 	case 1:
 		a.setUp(true)
 	case 2:
