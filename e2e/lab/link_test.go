@@ -227,7 +227,7 @@ func TestMachineEndsWithTheTest(t *testing.T) {
 		if !l.Isolated() {
 			t.Skip("machines are on loopback")
 		}
-		shell := start(t, l.Machine("m"), nil, "sh", "-c", "setsid sleep 1000 >/dev/null & echo $!")
+		shell := start(t, l.Machine("m"), nil, "sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!")
 		if _, err := fmt.Sscan(shell.await(0), &pid); err != nil {
 			t.Fatal(err)
 		}
