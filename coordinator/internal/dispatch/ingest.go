@@ -2,6 +2,8 @@ package dispatch
 
 import (
 	"context"
+	"errors"
+	"syscall"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
@@ -65,7 +67,9 @@ func (s *Service) take(b *batch, event bus.Event) (dropped, error) {
 		return why, nil
 	}
 	if event.Type == job.EventLog {
-		s.keepLines(event.Event)
+		if err := s.keepLines(event.Event); err != nil {
+			return "", err
+		}
 	}
 	if event.Seq > e.attempt.LastSeq+1 { // hosts publish in order, so the stream has lost some
 		s.logger.Warn("events are missing in the stream", "job", event.Job, "host", event.Host,
@@ -118,13 +122,17 @@ func (s *Service) isOver(event bus.StreamEvent) bool {
 }
 
 // keepLines appends to the job's log before the event is stored: lines that
-// come again are dropped by readers. A log that cannot be written is a pity,
+// come again are dropped by readers. A full disk stops the database as well, so
+// that events wait for space. Any other log that cannot be written is a pity,
 // but must not keep a job from ending.
-func (s *Service) keepLines(event job.Event) {
-	if err := s.logs.append(event); err != nil {
+func (s *Service) keepLines(event job.Event) error {
+	err := s.logs.append(event)
+	if err != nil && !errors.Is(err, syscall.ENOSPC) {
 		s.counters.logFaults.Add(1)
 		s.logger.Error("log lines lost here; the host still has them", "job", event.Job, "host", event.Host, "err", err)
+		return nil
 	}
+	return err
 }
 
 // consequences adds what the end of a job means for others: its entry in the

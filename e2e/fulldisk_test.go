@@ -1,0 +1,130 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/borgfleet/borgfleet/e2e/harness"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// smallDisk is a directory on a disk of its own, of so many megabytes.
+func smallDisk(t *testing.T, megabytes int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
+		if errors.Is(err, syscall.EPERM) {
+			t.Skip("only root can have a small disk")
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	return dir
+}
+
+// fillDisk takes all the space that is left, and returns what gives it back.
+func fillDisk(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := io.Copy(file, zeros{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk does not become full: %v", err)
+	}
+	return func() {
+		if err := os.Remove(file.Name()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(buffer []byte) (int, error) { clear(buffer); return len(buffer), nil }
+
+// unready returns what of the coordinator is not ready, by name.
+func unready(c *harness.Coordinator) (map[string]string, error) {
+	response, err := http.Get(c.HTTP + "/readyz")
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	var health struct {
+		Checks []struct {
+			Name  string
+			OK    bool
+			Error string
+		}
+	}
+	if err := json.NewDecoder(response.Body).Decode(&health); err != nil {
+		return nil, err
+	}
+	faults := map[string]string{}
+	for _, check := range health.Checks {
+		if !check.OK {
+			faults[check.Name] = check.Error
+		}
+	}
+	return faults, nil
+}
+
+// TestTheCoordinatorsDiskIsFullForAWhile: it says so, takes nothing new, and
+// when there is space again gets everything that happened meanwhile, once.
+func TestTheCoordinatorsDiskIsFullForAWhile(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, 96)
+	c := harness.StartCoordinatorWith(t, harness.CoordinatorOptions{Data: filepath.Join(disk, "coordinator")})
+	s := &crashScene{c: c, agent: c.AddAgent("web1", harness.AgentOptions{})}
+	s.location, s.passphrase = c.AddRepository("main")
+	c.Init("web1", "main")
+	files := t.TempDir()
+	harness.MakeTree(t, files, 24, 1<<20)
+	request := fmt.Sprintf(`{"host":"web1","kind":"backup","repository":"main","spec":{"paths":[%q],"compression":"lzma,9"}}`, files)
+	s.job = c.Submit(request)
+	c.Await(s.job.ID, job.Running)
+	if out := c.MustCLI("status"); !strings.Contains(out, "the disk with the coordinator's data has") {
+		t.Errorf("nothing is said of a disk with less than 200 MB:\n%s", out)
+	}
+	free := fillDisk(t, disk)
+	harness.Eventually(t, "the coordinator to say that its disk is full", func() error {
+		faults, err := unready(c)
+		if err == nil && !strings.Contains(faults["disk"], "full") {
+			err = fmt.Errorf("it says %v", faults)
+		}
+		if text := fmt.Sprint(faults); strings.Contains(text, disk) {
+			t.Fatalf("it tells strangers its paths: %s", text)
+		}
+		return err
+	})
+	refused := c.CLI("job", "submit", request)
+	if refused.Code == 0 || !strings.Contains(refused.Stderr, "disk") || strings.Count(strings.TrimSpace(refused.Stderr), "\n") > 0 {
+		t.Errorf("a submission: exit code %d\n%s", refused.Code, refused.Stderr)
+	}
+	harness.Eventually(t, "borg to end meanwhile", func() error {
+		if pids := harness.PIDs(s.location + "::"); len(pids) > 0 {
+			return fmt.Errorf("%v run", pids)
+		}
+		return nil
+	})
+	free()
+	harness.Eventually(t, "the coordinator to be ready again", func() error { return ready(c) })
+	s.checkEnd(t)
+	if !c.Alive() {
+		t.Error("the coordinator has ended")
+	}
+	c.Await(c.Submit(request).ID, job.Succeeded)
+}
