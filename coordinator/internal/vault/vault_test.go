@@ -207,7 +207,7 @@ func TestKeyFromASystemdCredential(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := v.Decrypt(data); err != nil || string(got.Reveal()) != "correct horse" {
+		if got, err := v.Decrypt(data); err != nil || string(got.Reveal()) != "correct horse" || !v.FromCredential() {
 			t.Errorf("mode %v: %v", mode, err)
 		}
 		if _, err := os.Stat(elsewhere); !errors.Is(err, fs.ErrNotExist) {
