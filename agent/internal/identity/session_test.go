@@ -44,7 +44,7 @@ func start(t *testing.T, r identity.Rotation) *uplink.Uplink {
 		t.Fatal(err)
 	}
 	u := uplink.New(uplink.Options{
-		Host: r.Host, URLs: r.URLs, Credentials: r.Credentials, TLS: r.TLS, Explain: identity.Explain, Journal: store, Handler: nobody{},
+		Host: r.Host, Instance: "RUN", URLs: r.URLs, Credentials: r.Credentials, TLS: r.TLS, Explain: identity.Explain, Journal: store, Handler: nobody{},
 		Identity: func() bus.Hello { return bus.Hello{} }, Logger: hclog.NewNullLogger(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
