@@ -41,6 +41,8 @@ func Main(m *testing.M) int {
 	case modeInside, modeLoopback:
 		return harness.Main(m)
 	}
+	runtime.LockOSThread() // its death would be the children's
+	defer runtime.UnlockOSThread()
 	if command(modeProbe).Run() != nil {
 		fmt.Fprintln(os.Stderr, "lab: namespaces are not allowed here; machines are on loopback")
 		return harness.Main(m)
@@ -93,7 +95,6 @@ func again(as string) *exec.Cmd {
 
 // enter runs the tests in new namespaces.
 func enter() (int, error) {
-	runtime.LockOSThread() // whose death would be the child's
 	cmd := command(modeFirst)
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("enter namespaces: %w", err)
