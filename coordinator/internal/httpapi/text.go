@@ -140,7 +140,7 @@ func texts() map[string]string {
 		"Status.queued":       "jobs that wait; reason says for what",
 		"Status.recent":       "the newest jobs that are over, at most 10",
 		"Status.attention":    "what needs a person",
-		"Attention.kind":      "what it is about: failed, warning, offline, no_borg, clock, certificate, disk_low, restored",
+		"Attention.kind":      "what it is about: failed, warning, offline, no_borg, clock, certificate, disk_low, restored, duplicate, rolled_back",
 
 		"lines":                "log lines, oldest first",
 		"JobLog.next":          "give it back as after for what comes later",
