@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -48,6 +49,7 @@ type Broker struct {
 	connections map[string]*nats.Conn
 	js          jetstream.JetStream
 	stream      jetstream.StreamConfig // as it should be
+	reopening   atomic.Bool            // the embedded server's stream
 	stop        context.CancelFunc
 	background  sync.WaitGroup
 

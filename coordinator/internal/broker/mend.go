@@ -22,6 +22,9 @@ const (
 
 // storing returns why the embedded server stores nothing now, or nil.
 func (b *Broker) storing() error {
+	if b.reopening.Load() {
+		return errors.New("embedded NATS server: the stream is being opened again")
+	}
 	if status := b.server.Healthz(&server.HealthzOptions{}); status.Error != "" {
 		return fmt.Errorf("embedded NATS server: %s", status.Error)
 	}
@@ -82,6 +85,8 @@ func (b *Broker) hasRoom() bool {
 // made anew and delivers everything: whether it has handed out what then did not
 // get to the disk, its place does not say.
 func (b *Broker) reopen(ctx context.Context) error {
+	b.reopening.Store(true)
+	defer b.reopening.Store(false)
 	if err := b.server.ShutdownJetStream(); err != nil {
 		return fmt.Errorf("shut JetStream down: %w", err)
 	}
