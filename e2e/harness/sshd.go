@@ -44,6 +44,31 @@ func StartSSHDWith(t testing.TB, o SSHDOptions) *SSHD {
 		t.Fatal(err)
 	}
 	s := &SSHD{Address: cmp.Or(o.Listen, "127.0.0.1"), Port: FreePort(t), dir: t.TempDir(), user: current.Username}
+	s.configure(t)
+	if os.Getuid() == 0 { // its privilege separation needs this directory
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program, err := exec.LookPath("sshd")
+	if err != nil {
+		program = "/usr/sbin/sshd"
+	}
+	argv := append(slices.Clone(o.Prefix), program, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
+	s.Process = Start(t, "sshd", nil, argv...)
+	Eventually(t, "sshd to answer", func() error {
+		connection, err := net.Dial("tcp", s.HostPort())
+		if err != nil {
+			return err
+		}
+		return connection.Close()
+	})
+	return s
+}
+
+// configure makes keys, and a configuration that knows no others.
+func (s *SSHD) configure(t testing.TB) {
+	t.Helper()
 	for _, key := range []string{"host", "client"} {
 		if r := Run(t, nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(s.dir, key)); r.Code != 0 {
 			t.Fatal(r.Stderr)
@@ -72,25 +97,6 @@ MaxStartups 100
 # Borg takes the first network card's address for its host's name; here cards come and go with other tests.
 SetEnv BORG_HOST_ID=server@test
 `, s.Port, s.Address, s.dir))
-	if os.Getuid() == 0 { // its privilege separation needs this directory
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	program, err := exec.LookPath("sshd")
-	if err != nil {
-		program = "/usr/sbin/sshd"
-	}
-	argv := append(slices.Clone(o.Prefix), program, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
-	s.Process = Start(t, "sshd", nil, argv...)
-	Eventually(t, "sshd to answer", func() error {
-		connection, err := net.Dial("tcp", s.HostPort())
-		if err != nil {
-			return err
-		}
-		return connection.Close()
-	})
-	return s
 }
 
 func (s *SSHD) write(t testing.TB, name, text string) {

@@ -38,24 +38,20 @@ func TestCutLinkStallsAndGoesOn(t *testing.T) {
 			client.say("meanwhile")
 			fmt.Fprintln(there, "meanwhile")
 			whole.exchange()
-			if c.toHub {
-				there.await(t, 2)
-			} else if there.heard() != 1 {
-				t.Error("the machine was heard")
+			for range 2 { // what passes now, and what has waited
+				if c.toHub {
+					there.await(t, 2)
+				} else if there.heard() != 1 {
+					t.Error("the machine was heard")
+				}
+				if c.fromHub {
+					client.await(1)
+				} else if client.heard() != 1 {
+					t.Error("the machine heard")
+				}
+				m.Link.Heal()
+				c.toHub, c.fromHub = true, true
 			}
-			if c.fromHub {
-				client.await(1)
-			} else if client.heard() != 1 {
-				t.Error("the machine heard")
-			}
-
-			m.Link.Heal()
-			there.await(t, 2)
-			client.await(1)
-			client.say("after")
-			there.await(t, 3)
-			fmt.Fprintln(there, "after")
-			client.await(2)
 		})
 	}
 }
