@@ -52,6 +52,10 @@ func BenchmarkAll(b *testing.B) {
 	b.Run("enrol", benchmarkEnrol)
 	b.Run("revoke", benchmarkRevoke)
 	b.Run("seal", benchmarkSeal)
+	b.Run("cancel", benchmarkCancel)
+	b.Run("cancel-backup", benchmarkCancelBackup)
+	b.Run("adopt", benchmarkAdopt)
+	b.Run("return", benchmarkReturn)
 }
 
 // stampedBorg builds a borg that notes the moment at which its process begins,
