@@ -290,3 +290,36 @@ func TestBorgRunsWithPriorities(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Borg can be killed after it has saved an archive, and before it has said so.
+// The next attempt must not make a second one.
+func TestArchiveOfAnEarlierAttempt(t *testing.T) {
+	l := newLab(t)
+	l.fill(t, "file", 1<<10)
+	l.must(t, job.InitSpec{})
+	a := l.attempt(t, job.BackupSpec{Paths: []string{l.data}})
+	if err := l.Run(t.Context(), a, newRecorder(), nil); err != nil {
+		t.Fatal(err)
+	}
+	second := func(a engine.Attempt) job.Event {
+		a.Number = 2
+		t.Cleanup(func() { enginetest.End(t, l.local, a.ID()) })
+		rec := newRecorder()
+		if err := l.Run(t.Context(), a, rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		return rec.finished(t)
+	}
+	end := second(a)
+	if end.State != job.Warning || end.Result == nil || end.Result.Archive != a.Task.Archive || len(end.Result.Warnings) != 1 {
+		t.Errorf("the second attempt ended as %s: %+v, %v", end.State, end.Result, end.Failure)
+	}
+	if names := l.archives(t); len(names) != 1 {
+		t.Errorf("archives %q", names)
+	}
+	a.Job = job.NewID(time.Now())
+	a.Task.Spec = job.BackupSpec{Paths: []string{l.data}, Archive: a.Task.Archive}
+	if end := second(a); end.State != job.Failed || end.Failure.Code != job.ArchiveExists {
+		t.Errorf("with a name of the submitter's: %s, %v", end.State, end.Failure)
+	}
+}

@@ -218,7 +218,23 @@ func (r *run) outcome(exit process.Exit) job.Outcome {
 	if limit := r.attempt.Timeout; limit > 0 && (r.overdue.Load() || lived >= limit) {
 		end.Timeout = limit
 	}
-	return r.parser.Finish(end)
+	return r.madeBefore(r.parser.Finish(end))
+}
+
+// madeBefore recognises the archive that an earlier attempt has made: all
+// attempts of a backup give it one name, and borg makes no second archive of a
+// name. The earlier borg was killed after it had saved the archive and before
+// it had said so. With a name of the submitter's own that is not certain.
+func (r *run) madeBefore(o job.Outcome) job.Outcome {
+	task := r.attempt.Task
+	spec, backup := task.Spec.(job.BackupSpec)
+	if !backup || spec.Archive != "" || r.attempt.Number == 1 || o.Failure == nil || o.Failure.Code != job.ArchiveExists {
+		return o
+	}
+	return job.Outcome{State: job.Warning, Result: &job.Result{
+		Archive: task.Archive, BorgVersion: task.Version.Text,
+		Warnings: []string{"an earlier attempt made this archive, and was ended before it could report on it; its sizes are in the archive itself"},
+	}}
 }
 
 // finish tells the rest of the log, and the outcome.

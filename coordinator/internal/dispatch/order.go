@@ -257,8 +257,10 @@ type archiveName struct {
 }
 
 // archiveName names the archive of a backup's next attempt: as the spec says,
-// else by host and time, counted within one second. It must be called under
-// the write lock.
+// as the attempt before, else by host and time, counted within one second. One
+// name for all attempts lets borg refuse a second archive, should an attempt
+// have made it without being able to say so. It must be called under the write
+// lock.
 func (s *Service) archiveName(j job.Job, now time.Time) string {
 	spec, ok := j.Spec.(job.BackupSpec)
 	if !ok {
@@ -266,6 +268,9 @@ func (s *Service) archiveName(j job.Job, now time.Time) string {
 	}
 	if spec.Archive != "" {
 		return spec.Archive
+	}
+	if n := len(j.Attempts); n > 0 {
+		return j.Attempts[n-1].Archive
 	}
 	base := j.Host + "-" + now.UTC().Format("2006-01-02T15:04:05")
 	last := s.archives[j.Repository]
