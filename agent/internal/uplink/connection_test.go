@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,6 +51,13 @@ func TestARefusedAgentKeepsQuiet(t *testing.T) {
 	eventually(t, "it says that it was refused", func() bool { h := <-hellos; return h.Refused && h.Instance == instance })
 	key := f.accept()
 	f.record(key, job.EventFinished)
+	live, err := f.conn.SubscribeSync(bus.ProgressSubject(host, key.Job))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range int64(2) { // borg may be silent after that
+		f.progress <- bus.Progress{Job: key.Job, Attempt: 1, Progress: job.Progress{NFiles: n + 1}}
+	}
 	brief, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if msg, err := f.conn.RequestWithContext(brief, bus.OrderSubject(host), []byte("{}")); err == nil {
@@ -62,6 +70,9 @@ func TestARefusedAgentKeepsQuiet(t *testing.T) {
 		t.Errorf("%d events told, %d orders taken", len(events), f.handler.orderCount())
 	}
 	refused.Store(false)
+	if msg, err := live.NextMsg(patient); err != nil || !strings.Contains(string(msg.Data), `"nfiles":2`) {
+		t.Errorf("the newest progress is not passed on: %v", err)
+	}
 	eventually(t, "what happened is told", func() bool { return len(f.snapshot().Records) == 0 })
 	if s := f.uplink.Status(); s.Duplicate || s.Error != "" {
 		t.Errorf("status %+v", s)

@@ -154,6 +154,7 @@ func (g *greeter) accept() {
 	if !g.accepted.Swap(true) {
 		wake(g.publish)
 	}
+	wake(g.taken)
 }
 
 // after looks at what the verdicts have left, and returns the next wait.

@@ -80,10 +80,11 @@ func (u *Uplink) answer(msg *nats.Msg, handle func() (any, error)) {
 	}
 }
 
-// sendProgress publishes live progress. It may be lost: the next one follows.
-func (u *Uplink) sendProgress(conn *nats.Conn, p bus.Progress) {
+// sendProgress publishes live progress, and reports whether somebody may take
+// it. It may be lost: the next one follows.
+func (u *Uplink) sendProgress(conn *nats.Conn, p bus.Progress) bool {
 	if !conn.IsConnected() || !u.accepted.Load() {
-		return
+		return false
 	}
 	data, err := json.Marshal(p)
 	if err == nil {
@@ -92,4 +93,5 @@ func (u *Uplink) sendProgress(conn *nats.Conn, p bus.Progress) {
 	if err != nil {
 		u.logger.Debug("publish progress", "job", p.Job, "err", err)
 	}
+	return true
 }

@@ -98,6 +98,7 @@ type Uplink struct {
 	publish   chan struct{}             // wakes the publisher
 	hello     chan struct{}             // wakes the hello loop
 	connected chan struct{}             // the same, after a connect
+	taken     chan struct{}             // says that a hello was answered
 	accepted  atomic.Bool               // the coordinator works with this run of the agent
 	unhurried atomic.Bool               // it waits before the next connect, having had nothing to tell
 	life      atomic.Pointer[life]      // of the connection
@@ -127,7 +128,7 @@ func New(o Options) *Uplink {
 	}
 	u := &Uplink{
 		options: o, timing: o.Timing.withDefaults(), logger: o.Logger.Named("uplink"), ledger: newLedger(),
-		publish: make(chan struct{}, 1), hello: make(chan struct{}, 1), connected: make(chan struct{}, 1),
+		publish: make(chan struct{}, 1), hello: make(chan struct{}, 1), connected: make(chan struct{}, 1), taken: make(chan struct{}, 1),
 	}
 	u.status.Store(&Status{Since: time.Now().UTC()})
 	u.life.Store(newLife())
@@ -262,6 +263,7 @@ func (u *Uplink) Request(ctx context.Context, subject string, data []byte) ([]by
 
 // forward passes live progress on, and journal changes to the publisher.
 func (u *Uplink) forward(ctx context.Context, conn *nats.Conn) {
+	waiting := map[job.ID]bus.Progress{} // the newest of each job while nobody takes it: borg may be silent after that
 	for {
 		select {
 		case <-ctx.Done():
@@ -270,7 +272,14 @@ func (u *Uplink) forward(ctx context.Context, conn *nats.Conn) {
 			wake(u.publish)
 			u.hurry(conn)
 		case p := <-u.options.Progress:
-			u.sendProgress(conn, p)
+			if !u.sendProgress(conn, p) {
+				waiting[p.Job] = p
+			}
+		case <-u.taken:
+			for id, p := range waiting {
+				delete(waiting, id)
+				u.sendProgress(conn, p)
+			}
 		}
 	}
 }
