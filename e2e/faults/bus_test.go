@@ -77,6 +77,12 @@ func busCases() []scenario {
 		cases[i].name = fmt.Sprintf("external %s", cases[i].name)
 		cases[i].options = func(testing.TB) options { return options{external: true} }
 	}
-	disk := full("external bus", agentAt(fault.FinishedJournaled), func(o *options, d *lab.Disk) { o.external, o.busDisk = true, d })
-	return append(cases, disk)
+	// A nats-server whose disk was full takes nothing more before it is started again.
+	fill := breakage{"disk full", func(s *scene) { s.disk.Fill() }, fullTime, func(s *scene) {
+		s.disk.Free()
+		s.bus.Terminate(s.t)
+		s.bus.Restart()
+	}}
+	ofBus := func(o *options, d *lab.Disk) { o.external, o.busDisk = true, d }
+	return append(cases, onDisk(broken("external bus", agentAt(fault.FinishedJournaled), fill), 64, ofBus))
 }
