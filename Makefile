@@ -31,8 +31,9 @@ test: setup build ## all tests: unit and end to end, with the race detector
 	go test -race -timeout 15m work
 
 # A case alone: make faults CASE='agent / kill / middle'. The directory is entered, since go test then shows what is printed.
+FAULTS_FILE ?= e2e/FAULTS.md
 faults: setup ## break everything at every moment, and see what became of the jobs; writes e2e/FAULTS.md (CASE=regexp: only those)
-	cd e2e/faults && BORGFLEET_MATRIX='$(or $(CASE),all)' BORGFLEET_MATRIX_FILE=e2e/FAULTS.md \
+	cd e2e/faults && BORGFLEET_MATRIX='$(or $(CASE),all)' BORGFLEET_MATRIX_FILE='$(FAULTS_FILE)' \
 		go test -count 1 -timeout 20m -parallel 12 -run 'TestMatrix$$'
 
 chaos: setup ## random jobs and faults for MINUTES=1, from SEED, which replays a run

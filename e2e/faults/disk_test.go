@@ -56,7 +56,7 @@ func diskCases() []scenario {
 		}}, 64, ofAgent), job.Succeeded, job.Failed),
 		ends(full("agent", agentAt(fault.OrderRead), ofAgent), job.Succeeded, job.Failed),
 		ends(full("agent", middle, ofAgent), job.Succeeded, job.Warning, job.Failed),
-		quick(full("agent", agentAt(fault.BorgEnded), ofAgent)),
+		full("agent", agentAt(fault.BorgEnded), ofAgent),
 		full("agent", agentAt(fault.ExitUntold), ofAgent),
 		quick(onDisk(scenario{name: "coordinator / disk full / the job ends meanwhile", play: fullCoordinator}, 96, ofCoordinator)),
 		full("coordinator", coordinatorAt(fault.EventRead), ofCoordinator),

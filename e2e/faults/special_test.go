@@ -145,13 +145,13 @@ func cancelCases() []scenario {
 			s.gone(pid)
 			s.is(job.Cancelled)
 		}),
-		quick(cancelled("again and again", func(s *scene) {
+		cancelled("again and again", func(s *scene) {
 			s.toMiddle(30)
 			for range 5 {
 				s.cancel()
 			}
 			s.is(job.Cancelled)
-		})),
+		}),
 		cancelled("while the link is cut", func(s *scene) {
 			s.toMiddle(60)
 			pid := s.borgPID()
@@ -231,7 +231,7 @@ func identityCases() []scenario {
 			s.host.orphans = 1 // if it is beyond use
 			s.host.Restart()
 		}}),
-		quick(again(scenario{name: "agent / restored from an old image / middle", play: func(s *scene) {
+		again(scenario{name: "agent / restored from an old image / middle", play: func(s *scene) {
 			s.quick() // the image's journal knows of something
 			harness.Eventually(s.t, "the first backup", s.over)
 			harness.Eventually(s.t, "its journal to be settled", s.host.empty)
@@ -246,7 +246,7 @@ func identityCases() []scenario {
 			}
 			copyTree(s.t, s.host.Data, image)
 			s.host.Restart()
-		}})),
+		}}),
 		quick(scenario{name: "agent / a second one with the same identity / middle", play: twin}),
 	}
 }
