@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/borgfleet/borgfleet/shared/disk"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -33,7 +34,7 @@ func WriteFile(path string, data []byte, mode os.FileMode) error {
 	if err := file.CloseAtomicallyReplace(); err != nil {
 		return denied("write "+path, err)
 	}
-	return syncDir(filepath.Dir(path))
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 func ownerOf(path string) (*syscall.Stat_t, bool) {
@@ -56,14 +57,6 @@ func makeDir(dir string) error {
 		return denied("make directory "+dir, err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	handle, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
-	}
-	return errors.Join(handle.Sync(), handle.Close())
 }
 
 // denied says what to do when a file may not be written.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/borgfleet/borgfleet/shared/disk"
 )
 
 // Keys are the private keys of one identity.
@@ -118,7 +120,7 @@ func (k Keys) save(dir string) error {
 	if err := os.Rename(draft, dir); err != nil {
 		return fmt.Errorf("keep keys: %w", err)
 	}
-	return syncDir(parent)
+	return disk.SyncDir(parent)
 }
 
 func (k Keys) files() map[string][]byte {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/disk"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -118,7 +119,7 @@ func (r Rotation) take(ctx context.Context, token string, keys Keys) error {
 	if err := os.Rename(fresh, r.Credentials); err != nil {
 		return denied("replace "+r.Credentials, err)
 	}
-	if err := syncDir(filepath.Dir(r.Credentials)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(r.Credentials)); err != nil {
 		return err
 	}
 	request := keys.request()

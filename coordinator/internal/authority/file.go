@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/borgfleet/borgfleet/shared/disk"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/google/renameio/v2"
 )
@@ -23,7 +24,7 @@ func makeDir(dir string) error {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return fmt.Errorf("restrict directory for certificates: %w", err)
 	}
-	return syncDir(filepath.Dir(dir))
+	return disk.SyncDir(filepath.Dir(dir))
 }
 
 // readPrivate reads a file with a key. A file that others can read is a
@@ -54,13 +55,5 @@ func writePrivate(path string, data []byte) error {
 		}
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	handle, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return errors.Join(handle.Sync(), handle.Close())
+	return disk.SyncDir(filepath.Dir(path))
 }

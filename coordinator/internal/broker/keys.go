@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/disk"
 )
 
 // keyring holds every private key of the embedded bus, and the signer of
@@ -84,7 +85,7 @@ func upgradeKeys(path string) error {
 			return err
 		}
 	}
-	return errors.Join(writeGeneration(path), syncDir(path))
+	return errors.Join(writeGeneration(path), disk.SyncDir(path))
 }
 
 // addKey makes a key that appears whole or not at all, unless it is there.
@@ -96,7 +97,7 @@ func addKey(path string, prefix nkeys.PrefixByte) error {
 	if err := errors.Join(removeStale(making), makeKey(making, prefix)); err != nil {
 		return err
 	}
-	return errors.Join(os.Rename(making, path), syncDir(filepath.Dir(path)))
+	return errors.Join(os.Rename(making, path), disk.SyncDir(filepath.Dir(path)))
 }
 
 func writeGeneration(path string) error {
@@ -171,13 +172,13 @@ func makeKeys(dir, path string) (err error) {
 			return err
 		}
 	}
-	if err := errors.Join(writeGeneration(making), syncDir(making)); err != nil {
+	if err := errors.Join(writeGeneration(making), disk.SyncDir(making)); err != nil {
 		return err
 	}
 	if err := os.Rename(making, path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return disk.SyncDir(dir)
 }
 
 func keyNames() map[string]nkeys.PrefixByte {
@@ -251,12 +252,4 @@ func removeStale(path string) error {
 		return err
 	}
 	return nil
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/coordinator/internal/state"
 	"github.com/borgfleet/borgfleet/shared/console"
+	"github.com/borgfleet/borgfleet/shared/disk"
 	"github.com/borgfleet/borgfleet/shared/secret"
 	"github.com/hashicorp/go-hclog"
 )
@@ -70,7 +71,7 @@ func (c stateBackup) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(file.CloseAtomicallyReplace(), syncDir(filepath.Dir(c.File))); err != nil {
+	if err := errors.Join(file.CloseAtomicallyReplace(), disk.SyncDir(filepath.Dir(c.File))); err != nil {
 		return fmt.Errorf("write %s: %w", c.File, err)
 	}
 	return s.show(c.told(made), func() { c.tell(s.Out, made) })
@@ -227,13 +228,4 @@ func (c stateRestore) restore(s *session, dir string, r *state.Restoration) erro
 		tellOutside(s.Out, told.Outside)
 		s.printf("Start the coordinator; then look at borgfleet status, and at hosts, people and tokens that were changed later.\n")
 	})
-}
-
-// syncDir makes a new name in a directory last.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

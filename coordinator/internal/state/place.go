@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/borgfleet/borgfleet/shared/disk"
 )
 
 const (
@@ -105,7 +107,7 @@ func (p pending) write(dir string) error {
 	if err := renameio.WriteFile(path, data, fileMode, renameio.WithTempDir(dir), renameio.WithStaticPermissions(fileMode)); err != nil {
 		return fmt.Errorf("write down what is to be done: %w", err)
 	}
-	return syncDir(dir)
+	return disk.SyncDir(dir)
 }
 
 // apply takes every step that is not taken yet.
@@ -124,7 +126,7 @@ func (p pending) apply(ctx context.Context, dir string) error {
 	if err := os.Remove(filepath.Join(dir, pendingFile)); err != nil {
 		return fmt.Errorf("end the restoration: %w", err)
 	}
-	return syncDir(dir)
+	return disk.SyncDir(dir)
 }
 
 // take takes one step, or what is left of it: as long as the new part lies with
@@ -179,7 +181,7 @@ func moveAside(path, aside string, replaced bool) error {
 	if err := os.Link(path, aside); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(aside))
+	return disk.SyncDir(filepath.Dir(aside))
 }
 
 // move gives a file or directory another name, on disk when it returns.
@@ -190,7 +192,7 @@ func move(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(filepath.Dir(to)), syncDir(filepath.Dir(from)))
+	return errors.Join(disk.SyncDir(filepath.Dir(to)), disk.SyncDir(filepath.Dir(from)))
 }
 
 // makeParent makes the directories above path.
@@ -205,13 +207,5 @@ func makeParent(path string) error {
 	if err := os.Mkdir(dir, dirMode); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return disk.SyncDir(filepath.Dir(dir))
 }

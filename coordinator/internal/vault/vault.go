@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/borgfleet/borgfleet/shared/disk"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -148,15 +149,7 @@ func create(keyFile string) (err error) {
 	if err := os.Link(file.Name(), keyFile); err != nil {
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	handle, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(handle.Sync(), handle.Close())
+	return disk.SyncDir(dir)
 }
 
 // Encrypt returns the value as an age file.
