@@ -11,7 +11,8 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// Answer returns what was answered to the attempt's order, if it is known.
+// Answer returns what was answered to the attempt's order, if it is known; with
+// its outcome, once its events have left the journal.
 func (j *Journal) Answer(key attempt.Key) (reply bus.OrderReply, known bool, err error) {
 	err = j.db.View(func(tx *bolt.Tx) error {
 		reply, known, err = answer(tx, key)
@@ -24,9 +25,14 @@ func (j *Journal) Answer(key attempt.Key) (reply bus.OrderReply, known bool, err
 	return reply, known, nil
 }
 
+// answer tells how an attempt ended as soon as no event in the journal does.
 func answer(tx *bolt.Tx, key attempt.Key) (bus.OrderReply, bool, error) {
 	if r, known, err := record(tx, key); known || err != nil {
-		return bus.OrderReply{Accepted: r.Failure == nil, Failure: r.Failure}, known, err
+		reply := bus.OrderReply{Accepted: r.Failure == nil, Failure: r.Failure}
+		if r.Finished && r.Stored >= r.LastSeq {
+			reply.Over = r.Over
+		}
+		return reply, known, err
 	}
 	o, known, err := outcomeOf(tx, key)
 	return bus.OrderReply{Accepted: known && o.Failure == nil, Failure: o.Failure, Over: o.Over}, known, err
@@ -35,8 +41,8 @@ func answer(tx *bolt.Tx, key attempt.Key) (bus.OrderReply, bool, error) {
 // Accept takes an order in, or its refusal, together with its first event, in
 // one transaction. A refused order's first event must be its finished event.
 // An order that is known already gets the answer that it got before, with the
-// outcome if that is forgotten otherwise, and changes nothing; fresh is false
-// then.
+// outcome once its events have left the journal, and changes nothing; fresh is
+// false then.
 func (j *Journal) Accept(o bus.Order, refusal *job.Failure, first job.Event) (reply bus.OrderReply, fresh bool, err error) {
 	key := attempt.KeyOf(o)
 	if reply, known, err := j.Answer(key); known || err != nil {

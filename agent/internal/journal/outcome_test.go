@@ -64,7 +64,12 @@ func TestForgottenAttemptIsAnsweredWithItsOutcome(t *testing.T) {
 		end.Result.Warnings = append(end.Result.Warnings, fmt.Sprint(i, strings.Repeat("ü", 500)))
 	}
 	record(t, j, o, end)
-	settle(t, j, o, bus.Keep, 2) // its events are gone before it is forgotten
+	for stored, told := range []bool{false, false, true} { // its events are gone before it is forgotten
+		settle(t, j, o, bus.Keep, stored)
+		if reply, known := answer(t, j, o); !known || !reply.Accepted || (reply.Over != nil) != told {
+			t.Errorf("with %d of 2 events stored: known %v, reply %+v", stored, known, reply)
+		}
+	}
 	settled := settle(t, j, o, bus.Forget, 2)
 	if diff := cmp.Diff([]attempt.Key{attempt.KeyOf(o)}, settled.Forgotten); diff != "" {
 		t.Fatalf("forgotten (-want +got):\n%s", diff)
