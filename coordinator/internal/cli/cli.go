@@ -39,7 +39,7 @@ type grammar struct {
 	Archive archiveCommands `cmd:"" help:"Archives in a repository: list, show, restore." group:"daily"`
 
 	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, token, remove." group:"fleet"`
-	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, seal, key-export, remove." group:"fleet"`
+	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, break-lock, seal, key-export, remove." group:"fleet"`
 
 	Login     loginCommand  `cmd:"" help:"Sign in at a coordinator elsewhere." group:"people"`
 	Logout    logoutCommand `cmd:"" help:"Sign out there." group:"people"`
@@ -50,9 +50,9 @@ type grammar struct {
 	NATSCreds natsCreds     `cmd:"" name:"nats-creds" help:"Credentials for the plain NATS client." group:"people"`
 	Audit     auditCommands `cmd:"" help:"Who did what: list, verify." group:"people"`
 
-	Bus        busCommands       `cmd:"" help:"The bus: export it to a nats-server of your own." group:"program"`
 	Serve      serveCommand      `cmd:"" help:"Run the coordinator." group:"program"`
 	State      stateCommands     `cmd:"" help:"The coordinator's own state: backup, restore." group:"program"`
+	Bus        busCommands       `cmd:"" help:"The bus: export it to a nats-server of your own." group:"program"`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish." group:"program"`
 	Version    versionCommand    `cmd:"" help:"Print the version." group:"program"`
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -45,11 +44,11 @@ func (c repoBreakLock) Run(s *session) error {
 }
 
 func (c repoBreakLock) submit(s *session, api *client.Client, spec job.BreakLockSpec) (job.Job, error) {
-	data, err := json.Marshal(spec)
+	request, err := c.request(spec)
 	if err != nil {
-		return job.Job{}, fmt.Errorf("encode spec: %w", err)
+		return job.Job{}, err
 	}
-	return api.SubmitJob(s.ctx, job.Request{Host: c.Host, Kind: job.BreakLock, Repository: c.Name, Spec: data})
+	return api.SubmitJob(s.ctx, request)
 }
 
 // ask shows who holds the lock, and asks whether to break it. Without a lock

@@ -96,3 +96,16 @@ func TestBreakLock(t *testing.T) {
 		})
 	}
 }
+
+func TestBreakLockHasItsTimes(t *testing.T) {
+	c := locked(t, nil)
+	c.run(t, "", strings.Fields("repo break-lock main --host web1 --yes --timeout 90s --expires 2h")...)
+	for _, asked := range c.asked {
+		if body, ok := strings.CutPrefix(asked, "POST /jobs "); ok && (!strings.Contains(body, `"timeout":90`) || !strings.Contains(body, `"expires_in":7200`)) {
+			t.Errorf("submitted %s", body)
+		}
+	}
+	if len(c.specs()) != 1 {
+		t.Errorf("submitted %q", c.specs())
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/term"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
@@ -19,7 +20,6 @@ import (
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/disk"
 	"github.com/borgfleet/borgfleet/shared/secret"
-	"github.com/hashicorp/go-hclog"
 )
 
 type stateCommands struct {
