@@ -151,7 +151,7 @@ func (f *fleet) listen() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	stream, err := js.CreateStream(f.t.Context(), jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{bus.AllEvents}})
+	stream, err := js.CreateStream(f.t.Context(), jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{bus.EventSubject("*", "*")}})
 	if err != nil {
 		f.t.Fatal(err)
 	}

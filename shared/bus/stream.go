@@ -26,9 +26,6 @@ const (
 	streamPrefix = "borgfleet.ingest.v1."
 )
 
-// StreamSubject is where an agent's event lies in the stream.
-func StreamSubject(host string, id job.ID) string { return streamPrefix + host + "." + string(id) }
-
 // StreamSource returns host and job of a subject of the stream. Permissions
 // let only that host publish there, so the host can be believed.
 func StreamSource(subject string) (host string, id job.ID, err error) {

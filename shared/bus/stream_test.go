@@ -9,7 +9,7 @@ import (
 
 func TestStreamSource(t *testing.T) {
 	const id = job.ID("01JD9X7Q2M4T6W8Y0ABCDEFGHJ")
-	host, got, err := bus.StreamSource(bus.StreamSubject("web1", id))
+	host, got, err := bus.StreamSource("borgfleet.ingest.v1.web1." + string(id))
 	if err != nil || host != "web1" || got != id {
 		t.Errorf("source is %q %q (%v)", host, got, err)
 	}

@@ -29,7 +29,6 @@ const (
 const (
 	AllHellos   = Prefix + ".agent.*.hello"
 	AllProgress = Prefix + ".agent.*.progress.*"
-	AllEvents   = Prefix + ".agent.*.event.*"
 )
 
 // OrderSubject is where a host takes orders (request and reply).

@@ -85,7 +85,7 @@ func TestABrokenConnectionCostsNoRequestTimeout(t *testing.T) {
 	timing.Request = time.Hour
 	f := newFixture(t, timing)
 	stuck := make(chan struct{}, 64)
-	if _, err := f.conn.Subscribe(bus.AllEvents, func(*nats.Msg) { stuck <- struct{}{} }); err != nil { // and no answer
+	if _, err := f.conn.Subscribe(bus.EventSubject("*", "*"), func(*nats.Msg) { stuck <- struct{}{} }); err != nil { // and no answer
 		t.Fatal(err)
 	}
 	if err := f.conn.Flush(); err != nil {

@@ -167,7 +167,7 @@ func (f *fixture) makeStream() jetstream.Stream {
 		f.t.Fatal(err)
 	}
 	stream, err := js.CreateStream(f.t.Context(), jetstream.StreamConfig{
-		Name: "EVENTS", Subjects: []string{bus.AllEvents}, Duplicates: time.Minute})
+		Name: "EVENTS", Subjects: []string{bus.EventSubject("*", "*")}, Duplicates: time.Minute})
 	if err != nil {
 		f.t.Fatal(err)
 	}

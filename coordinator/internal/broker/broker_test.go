@@ -122,7 +122,7 @@ func TestAnAgentsEventReachesTheStreamAndIsConfirmedOnce(t *testing.T) {
 		t.Errorf("confirmation of the second event: %+v", second)
 	}
 	stored := read(t, b, 0, 2)
-	if stored[0].Subject() != bus.StreamSubject("web1", id) {
+	if stored[0].Subject() != streamSubject("web1", id) {
 		t.Errorf("subject in the stream is %q", stored[0].Subject())
 	}
 	flush(t, watcher)

@@ -58,7 +58,7 @@ func TestWhoEnrolsReachesNothingElse(t *testing.T) {
 		noPublish: []string{
 			bus.HelloSubject("web1"), bus.EventSubject("web1", anyJob), bus.RenewSubject("web1"), bus.OrderSubject("web1"),
 			bus.EnrolInbox("another") + ".x", "_INBOX.web1.x", bus.PrivateInbox("agents") + ".x",
-			bus.StreamSubject("web1", anyJob), bus.JobsSubmit, "$JS.API.INFO", "$SYS.REQ.USER.INFO", "$SRV.PING",
+			streamSubject("web1", anyJob), bus.JobsSubmit, "$JS.API.INFO", "$SYS.REQ.USER.INFO", "$SRV.PING",
 		},
 		noSubscription: []string{">", "*", "*.>", bus.Enrol, "borgfleet.>", "_INBOX.>", "_COORDINATOR.>", "_R_.>", "$SYS.>", "$JS.>", "$SRV.>"},
 	}.check(t, b, connection, faults)

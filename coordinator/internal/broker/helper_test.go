@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/jwt/v2"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // hostKeys are made on a host: an agent's key, and the text of its credentials
@@ -83,4 +85,9 @@ func pubAck(t testing.TB, reply *nats.Msg) jetstream.PubAck {
 		t.Fatalf("the stream refused: %s", answer.Error)
 	}
 	return answer.PubAck
+}
+
+// streamSubject is where an agent's event lies in the stream.
+func streamSubject(host string, id job.ID) string {
+	return strings.Replace(bus.StreamSubjects, "*.*", host+"."+string(id), 1)
 }

@@ -89,14 +89,14 @@ func TestAgentsReachNothingButTheirOwn(t *testing.T) {
 		noPublish: []string{
 			bus.HelloSubject("web2"), bus.EventSubject("web2", anyJob), bus.ProgressSubject("web2", anyJob),
 			bus.OrderSubject("web1"), bus.OrderSubject("web2"), bus.InboxPrefix("web2") + ".x",
-			bus.PrivateInbox("agents") + ".x", bus.StreamSubject("web1", anyJob), bus.StreamSubject("web2", anyJob),
+			bus.PrivateInbox("agents") + ".x", streamSubject("web1", anyJob), streamSubject("web2", anyJob),
 			bus.JobsSubmit, bus.PublicEvent("web1", anyJob), "borgfleet.v1.agent.web1",
 			"$JS.API.INFO", "$JS.API.STREAM.INFO.EVENTS", "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.coordinator",
 			"$JS.ACK.EVENTS.coordinator.1.1.1.1.1", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$SRV.PING",
 		},
 		noSubscription: []string{
 			">", "*", "borgfleet.>", "borgfleet.v1.cmd.>", "borgfleet.v1.cmd.*.order", bus.OrderSubject("web2"),
-			"borgfleet.v1.agent.>", bus.AllHellos, bus.AllEvents, bus.HelloSubject("web1"), bus.StreamSubjects,
+			"borgfleet.v1.agent.>", bus.AllHellos, bus.EventSubject("*", "*"), bus.HelloSubject("web1"), bus.StreamSubjects,
 			"_INBOX.>", "_INBOX.*.>", bus.InboxPrefix("web2") + ".>", "_COORDINATOR.>", "$SYS.>", "$JS.>", "$SRV.>",
 		},
 	}.check(t, b, connection, faults)
@@ -108,7 +108,7 @@ func TestOperatorsWatchAndAskButDoNotReachTheStream(t *testing.T) {
 	act := []string{bus.JobsSubmit, bus.JobsCancel, bus.JobsRetry, "borgfleet.v1.plans.run"}
 	never := []string{
 		"$JS.API.INFO", "$JS.API.STREAM.PURGE.EVENTS", "$JS.ACK.EVENTS.coordinator.1.1.1.1.1", "$SYS.REQ.SERVER.PING",
-		bus.StreamSubject("web1", anyJob), bus.EventSubject("web1", anyJob), bus.OrderSubject("web1"), bus.HelloSubject("web1"),
+		streamSubject("web1", anyJob), bus.EventSubject("web1", anyJob), bus.OrderSubject("web1"), bus.HelloSubject("web1"),
 		bus.PublicEvent("web1", anyJob), bus.PublicProgress("web1", anyJob), bus.PublicHeartbeat("web1"),
 		"_INBOX.somebody.x", bus.PrivateInbox("api") + ".x",
 	}
@@ -143,7 +143,7 @@ func TestTheConnectionThatServesOperatorsHasNoRightOnStreams(t *testing.T) {
 	rights{
 		publish:        []string{"_R_.x", bus.PublicEvent("web1", anyJob)},
 		subscribe:      []string{bus.JobsSubmit, "$SRV.PING"},
-		noPublish:      []string{"_INBOX.alice.x", "$JS.API.STREAM.DELETE.EVENTS", bus.StreamSubject("web1", anyJob), "$SYS.REQ.SERVER.PING", bus.PrivateInbox("stream") + ".x"},
+		noPublish:      []string{"_INBOX.alice.x", "$JS.API.STREAM.DELETE.EVENTS", streamSubject("web1", anyJob), "$SYS.REQ.SERVER.PING", bus.PrivateInbox("stream") + ".x"},
 		noSubscription: []string{">", "_INBOX.>", bus.StreamSubjects},
 	}.check(t, b, connection, faults)
 }

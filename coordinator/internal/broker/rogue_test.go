@@ -93,7 +93,7 @@ func TestARogueWithTheCredentialsOfOneHost(t *testing.T) {
 	if n, _, err := hellos.Pending(); err != nil || n != 0 {
 		t.Errorf("the coordinator received %d hellos in B's name (%v)", n, err)
 	}
-	if events := read(t, b, 0, 1); events[0].Subject() != bus.StreamSubject("b", id) {
+	if events := read(t, b, 0, 1); events[0].Subject() != streamSubject("b", id) {
 		t.Errorf("the stream holds %s", events[0].Subject())
 	}
 	if err := b.Healthy(); err != nil {
@@ -131,7 +131,7 @@ func tryEverything(t *testing.T, rogue *nats.Conn, faults <-chan error, id job.I
 	publish := map[string]string{
 		"say hello as B":            bus.HelloSubject("b"),
 		"publish an event as B":     bus.EventSubject("b", id),
-		"write into the stream":     bus.StreamSubject("b", id),
+		"write into the stream":     streamSubject("b", id),
 		"renew B's identity":        bus.RenewSubject("b"),
 		"order something of B":      bus.OrderSubject("b"),
 		"delete the stream":         "$JS.API.STREAM.DELETE." + bus.StreamName,
@@ -180,7 +180,7 @@ func TestAReplySubjectGainsNothing(t *testing.T) {
 		t.Errorf("the stream: %v", err)
 	}
 	for _, event := range read(t, b, 0, 4) {
-		if event.Subject() != bus.StreamSubject("a", id) {
+		if event.Subject() != streamSubject("a", id) {
 			t.Errorf("an event as %s", event.Subject())
 		}
 	}
