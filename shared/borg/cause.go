@@ -259,7 +259,9 @@ var (
 	unreadable = cause{code: job.Internal, message: "borg ended well, but the result that it printed could not be read: {said}",
 		hint: "a list job shows whether {repo} has what was asked for"}
 	cancelled = cause{code: job.CodeCancelled, message: "the {kind} job was cancelled while borg ran on {host}"}
-	ended     = cause{code: job.Interrupted, message: "borg on {host} was ended by {signal}",
+	timedOut  = cause{code: job.Timeout, message: "the {kind} job was ended because borg had run on {host} for longer than its time limit of {said}",
+		hint: "see in its log what took so long; give the job a longer timeout, or raise limits.timeout"}
+	ended = cause{code: job.Interrupted, message: "borg on {host} was ended by {signal}",
 		hint: "see whether {host} was shut down, or who ended it; a backup goes on from its last checkpoint"}
 	lost = cause{code: job.Interrupted, message: "borg is gone from {host} and nobody saw how it ended: the host was restarted, or borg was killed together with its supervisor",
 		hint: "look at what happened to {host} at that time, then try again"}

@@ -138,9 +138,6 @@ func (p *Parser) stopped(exit Exit) (outcome job.Outcome, stopped bool) {
 	}
 }
 
-var timedOut = cause{code: job.Timeout, message: "the {kind} job was ended because borg had run on {host} for longer than its time limit of {said}",
-	hint: "see in its log what took so long; give the job a longer timeout, or raise limits.timeout"}
-
 // saved judges a backup that did not end well, or unseen, after its archive was
 // complete: borg prints its report when the archive is committed, and never
 // otherwise. To call that failed would make another attempt, and a second

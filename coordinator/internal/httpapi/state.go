@@ -16,8 +16,8 @@ import (
 
 // Headers that come with a copy of the state.
 const (
-	SnapshotHeader = "Borgfleet-Snapshot-At" // RFC 3339
-	OutsideHeader  = "Borgfleet-Outside"     // once for each thing
+	snapshotHeader = "Borgfleet-Snapshot-At" // RFC 3339
+	outsideHeader  = "Borgfleet-Outside"     // once for each thing
 )
 
 // copyPatience bounds each write of a copy: whoever takes it may ask a person
@@ -50,8 +50,8 @@ func (a *API) registerState() {
 	}.huma(a)
 	text := &huma.Schema{Type: huma.TypeString}
 	op.Responses["200"].Headers = map[string]*huma.Param{
-		SnapshotHeader: {Description: "when the snapshot was taken", Schema: text},
-		OutsideHeader:  {Description: "what is needed besides; once for each thing", Schema: text},
+		snapshotHeader: {Description: "when the snapshot was taken", Schema: text},
+		outsideHeader:  {Description: "what is needed besides; once for each thing", Schema: text},
 	}
 	op.Responses["200"].Content = map[string]*huma.MediaType{"application/octet-stream": {
 		Schema:  &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "the file"},
@@ -69,9 +69,9 @@ func (a *API) backupState(ctx context.Context, in *stateInput) (*huma.StreamResp
 		defer copied.Content.Close() // read only
 		_, w := humago.Unwrap(hctx)
 		w.Header().Set("Content-Type", "application/octet-stream")
-		w.Header().Set(SnapshotHeader, copied.SnapshotAt.Format(time.RFC3339Nano))
+		w.Header().Set(snapshotHeader, copied.SnapshotAt.Format(time.RFC3339Nano))
 		for _, thing := range copied.Outside {
-			w.Header().Add(OutsideHeader, thing)
+			w.Header().Add(outsideHeader, thing)
 		}
 		out := bufio.NewWriterSize(deadlineWriter{w, http.NewResponseController(w), copyPatience}, 64<<10)
 		_, err := copied.Content.WriteTo(out)

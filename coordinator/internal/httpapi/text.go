@@ -56,7 +56,7 @@ func texts() map[string]string {
 		"Job.max_attempts":     "tries in all; only a retryable failure is tried again",
 		"Job.priority":         "higher goes first",
 		"Job.retry_at":         "queued after a failed attempt: when the next may begin",
-		"Job.expires_at":       "when it expires, if no host has accepted it by then; null: never",
+		"Job.expires_at":       "when it expires, if no host has accepted it by then; a retry may wait for as long again, counted from retry_at; null: never",
 		"Job.timeout":          "seconds that an attempt may run; 0: no limit",
 		"Job.submitted_by":     "who asked for it",
 		"Job.submitted_at":     "when it was stored",
@@ -140,7 +140,7 @@ func texts() map[string]string {
 		"Status.queued":       "jobs that wait; reason says for what",
 		"Status.recent":       "the newest jobs that are over, at most 10",
 		"Status.attention":    "what needs a person",
-		"Attention.kind":      "what it is about: failed, warning, offline, no_borg, clock, certificate, disk_low, restored, duplicate, rolled_back",
+		"Attention.kind":      "what it is about: failed, warning, offline, no_borg, clock, certificate, disk_low, store, restored, duplicate, rolled_back",
 
 		"lines":                "log lines, oldest first",
 		"JobLog.next":          "give it back as after for what comes later",
