@@ -37,8 +37,9 @@ type logBlock struct {
 }
 
 // jobLogs keeps the logs of jobs in files: plain while the job is open,
-// compressed afterwards. Repeated events are appended again and dropped when
-// the log is read. Nothing is synced before compression: a power cut may cost
+// compressed afterwards, and plain again should the job be open again, as the
+// store was put back to an older copy. Repeated events are appended again and
+// dropped when the log is read. Nothing is synced before compression: a power cut may cost
 // the last lines here, which the host still has. It is safe for concurrent use.
 type jobLogs struct {
 	dir string
@@ -68,6 +69,9 @@ func (l *jobLogs) append(event job.Event) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make log directory: %w", err)
 	}
+	if err := l.unpack(event.Job); err != nil {
+		return fmt.Errorf("unpack log %s: %w", path, err)
+	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
@@ -87,6 +91,31 @@ func (l *jobLogs) append(event job.Event) error {
 		return fmt.Errorf("write log %s: %w", path, err)
 	}
 	return nil
+}
+
+// unpack makes the plain log of what was compressed, unless there is one already.
+func (l *jobLogs) unpack(id job.ID) error {
+	path := l.path(id)
+	if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	packed, err := l.open(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer packed.Close() // read only
+	plain, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o600))
+	if err != nil {
+		return err
+	}
+	defer plain.Cleanup() // does nothing after the replacement
+	if _, err := io.Copy(plain, io.LimitReader(packed, maxLogBytes)); err != nil {
+		return err
+	}
+	return plain.CloseAtomicallyReplace()
 }
 
 // tail returns a file's size and whether its last line is unfinished.
@@ -212,9 +241,9 @@ func (b logBlock) entries() []fleet.LogEntry {
 	return entries
 }
 
-// compress replaces the plain log of a job that is over, to which nothing is
-// appended any more. A job without a log, or one compressed before, is left as
-// it is.
+// compress replaces the plain log of a job that is over. A job without a log, or
+// one compressed before, is left as it is; so is one that is appended to
+// meanwhile, as its job is open again.
 func (l *jobLogs) compress(id job.ID) error {
 	path := l.path(id)
 	plain, err := os.Open(path)
@@ -232,6 +261,11 @@ func (l *jobLogs) compress(id job.ID) error {
 	defer packed.Cleanup() // does nothing after the replacement
 	if err := pack(packed, plain); err != nil {
 		return fmt.Errorf("compress log %s: %w", path, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if more, err := plain.Read(make([]byte, 1)); more > 0 || !errors.Is(err, io.EOF) {
+		return err
 	}
 	if err := packed.CloseAtomicallyReplace(); err != nil {
 		return fmt.Errorf("put compressed log of job %s in place: %w", id, err)

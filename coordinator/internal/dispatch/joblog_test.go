@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -93,6 +94,78 @@ func TestJobLog(t *testing.T) {
 				t.Errorf("plain logs left: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// A job whose log is compressed is open again once its store was put back to an
+// older copy: its events come again, from somewhere in the middle.
+func TestJobLogGoesOnAfterItWasCompressed(t *testing.T) {
+	logs, want := &jobLogs{dir: t.TempDir()}, []string{"1.2 a", "1.3 b", "1.4 c"}
+	appendAll := func(events ...job.Event) {
+		t.Helper()
+		for _, event := range events {
+			if err := logs.append(event); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	check := func(when string) {
+		t.Helper()
+		got, err := logs.read(numbered(1), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, texts(got.Lines)); diff != "" {
+			t.Errorf("%s: lines (-want +got):\n%s", when, diff)
+		}
+	}
+	compress := func() {
+		t.Helper()
+		if err := logs.compress(numbered(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appendAll(logEvent(1, 2, "a"), logEvent(1, 3, "b"), logEvent(1, 4, "c"))
+	compress()
+	for range 2 {
+		appendAll(logEvent(1, 3, "b"), logEvent(1, 4, "c"))
+		check("told again")
+		compress()
+		check("compressed again")
+	}
+	appendAll(logEvent(1, 5, "d"))
+	want = append(want, "1.5 d")
+	compress()
+	check("with more")
+	if left, err := filepath.Glob(filepath.Join(logs.dir, "*", "*")); err != nil || len(left) != 1 {
+		t.Errorf("files: %v, %v", left, err)
+	}
+}
+
+// What is appended while the log is compressed is not lost with the plain log.
+func TestJobLogThatGrowsWhileItIsCompressed(t *testing.T) {
+	logs := &jobLogs{dir: t.TempDir()}
+	if err := logs.append(logEvent(1, 1, "x")); err != nil {
+		t.Fatal(err)
+	}
+	faults := make(chan error, 1)
+	go func() {
+		var fault error
+		for range 20 {
+			fault = errors.Join(fault, logs.compress(numbered(1)))
+		}
+		faults <- fault
+	}()
+	for seq := 2; seq <= 40; seq++ {
+		if err := logs.append(logEvent(1, seq, "x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-faults; err != nil {
+		t.Fatal(err)
+	}
+	if got, err := logs.read(numbered(1), 0); err != nil || len(got.Lines) != 40 {
+		t.Errorf("%d of 40 lines are there, %v", len(got.Lines), err)
 	}
 }
 
