@@ -18,7 +18,8 @@ type Job struct {
 	MaxAttempts int        `json:"max_attempts"`
 	Priority    int        `json:"priority"` // higher goes first; -100 to 100
 	RetryAt     *time.Time `json:"retry_at"` // queued after a failed attempt: when the next may begin
-	// ExpiresAt is when the job expires, if no host has accepted it by then.
+	// ExpiresAt is when the job expires, if no host has accepted it by then. A
+	// retry may wait for as long again, counted from RetryAt.
 	ExpiresAt   *time.Time `json:"expires_at"`
 	Timeout     int        `json:"timeout"` // seconds that an attempt may run; 0: no limit
 	SubmittedBy string     `json:"submitted_by"`

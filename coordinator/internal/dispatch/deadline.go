@@ -42,6 +42,22 @@ func expiresIn(j job.Job) time.Duration {
 	return j.ExpiresAt.Sub(j.SubmittedAt)
 }
 
+// expires is when a job that waits must have begun, zero for never. A retry has
+// the whole of the job's time anew: what ran for a day must not fail as its host is
+// away for a moment when its pause ends.
+func (e *entry) expires() time.Time {
+	in, from := expiresIn(e.job), e.job.SubmittedAt
+	switch last := e.current(); {
+	case in == 0:
+		return time.Time{}
+	case e.job.RetryAt != nil:
+		from = *e.job.RetryAt
+	case last != nil && last.FinishedAt != nil: // its order was not delivered, and is taken back
+		from = *last.FinishedAt
+	}
+	return from.Add(in)
+}
+
 // expiry is when a new job expires, nil for never. Without a time of its own it
 // has the coordinator's.
 func (s *Service) expiry(now time.Time, in time.Duration) *time.Time {

@@ -227,12 +227,13 @@ func TestExpiryOfRetries(t *testing.T) {
 	t.Run("cannot begin", func(t *testing.T) {
 		scenario(t, func(t *testing.T, w *world) {
 			j := fail(w, 3600)
+			retryAt := w.job(j.ID).RetryAt
 			w.leave("web1")
-			time.Sleep(59 * time.Minute)
+			time.Sleep(time.Until(*retryAt) + time.Hour - time.Second)
 			if got := w.job(j.ID); got.State != job.Queued {
 				t.Fatalf("job is %s before its time is over", got.State)
 			}
-			time.Sleep(time.Minute)
+			time.Sleep(time.Second)
 			got := w.over(j.ID, job.Failed, job.ConnectionLost, "it broke", "attempt 2", "host web1 offline since")
 			if len(got.Attempts) != 1 || got.Attempts[0].Failure.Message != "it broke" {
 				t.Errorf("attempts are %+v", got.Attempts)
@@ -243,6 +244,29 @@ func TestExpiryOfRetries(t *testing.T) {
 		scenario(t, func(t *testing.T, w *world) {
 			j := fail(w, 5) // over before the pause is
 			time.Sleep(time.Minute)
+			w.expect(j.ID, job.Running, 2, "")
+		})
+	})
+	t.Run("its host is away for a moment, after a long attempt", func(t *testing.T) {
+		scenario(t, func(t *testing.T, w *world) {
+			j := w.submit(expiring("web1", "web", 60))
+			w.expect(j.ID, job.Running, 1, "")
+			time.Sleep(time.Hour)
+			w.hello("web1")
+			w.agents["web1"].tell(first(j), failed(job.ConnectionLost))
+			w.mustDeliver()
+			w.leave("web1")
+			time.Sleep(30 * time.Second)
+			if got := w.job(j.ID); got.State != job.Queued {
+				t.Fatalf("job is %s: %+v", got.State, got.Failure)
+			}
+			w.agents["web1"].setUp(false)
+			w.hello("web1") // said just before it went: the order is taken back
+			time.Sleep(20 * time.Second)
+			if got := w.job(j.ID); got.State != job.Queued || got.RetryAt != nil {
+				t.Fatalf("job is %s, to be tried again at %v", got.State, got.RetryAt)
+			}
+			w.come("web1")
 			w.expect(j.ID, job.Running, 2, "")
 		})
 	})

@@ -33,9 +33,9 @@ func (e *entry) ticket() ticket {
 func (e *entry) held() bool { return e.job.State == job.Sent || e.job.State == job.Running }
 
 func (e *entry) waiting() waiting {
-	w := waiting{ticket: e.ticket(), Encrypted: e.encrypted, NotBefore: e.holdUntil, Pause: e.hold, Retry: e.job.Attempt > 0}
-	if at := e.job.ExpiresAt; at != nil {
-		w.Expires = *at
+	w := waiting{
+		ticket: e.ticket(), Encrypted: e.encrypted, NotBefore: e.holdUntil, Pause: e.hold,
+		Expires: e.expires(), Retry: e.job.Attempt > 0,
 	}
 	if at := e.job.RetryAt; at != nil && at.After(w.NotBefore) {
 		w.NotBefore, w.Pause = *at, fmt.Sprintf("retry %d of %d", e.job.Attempt+1, e.job.MaxAttempts)
@@ -50,6 +50,12 @@ func before(a, b *entry) int {
 		a.job.SubmittedAt.Compare(b.job.SubmittedAt),
 		cmp.Compare(a.job.ID, b.job.ID),
 	)
+}
+
+// orderedBy reports whether the current attempt had been ordered at a moment.
+func (e *entry) orderedBy(at time.Time) bool {
+	current := e.current()
+	return current != nil && !current.SentAt.After(at)
 }
 
 // current returns the job's current attempt in its list, nil if the list does

@@ -42,13 +42,13 @@ type waiting struct {
 	Retry     bool      // it has begun before
 }
 
-// expired reports whether a job's time is over. A retry that can go now, or
-// whose pause is not over, has it all the same: its job was begun in time.
+// expired reports whether a job's time is over. A retry that can go now goes all
+// the same: its job was begun in time.
 func (w waiting) expired(obstacle string, now time.Time) bool {
 	if w.Expires.IsZero() || w.Expires.After(now) {
 		return false
 	}
-	return !w.Retry || (obstacle != "" && !w.NotBefore.After(now))
+	return !w.Retry || obstacle != ""
 }
 
 // hostState is a host in the planner's eyes.
