@@ -83,7 +83,11 @@ func (a *agent) order(order bus.Order) (bus.OrderReply, error) {
 		return bus.OrderReply{}, errLost // not for this run: no answer
 	}
 	if r := a.attempts[k]; r != nil {
-		return bus.OrderReply{Accepted: r.failure == nil, Failure: r.failure, Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}, nil
+		reply := bus.OrderReply{Accepted: r.failure == nil, Failure: r.failure, Stamp: bus.Stamp{Journal: a.journal, Revision: a.revision}}
+		if r.finished && r.stored >= len(r.events) {
+			reply.Over = &r.events[len(r.events)-1].Event
+		}
+		return reply, nil
 	}
 	if a.fences[k] {
 		over := a.over[k]
@@ -187,6 +191,18 @@ func (a *agent) settled(reply bus.HelloReply) {
 			a.publish(event)
 		}
 	}
+}
+
+// keepTombstone takes back that a finished attempt was forgotten: the word for it
+// never came.
+func (a *agent) keepTombstone(k key) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	over := a.over[k]
+	a.attempts[k] = &record{events: make([]bus.Event, over.Seq), stored: over.Seq, finished: true}
+	a.attempts[k].events[over.Seq-1].Event = over
+	delete(a.fences, k)
+	delete(a.over, k)
 }
 
 // open returns the attempts whose process runs, in a fixed order.

@@ -52,6 +52,7 @@ const (
 	settleNothing settlement = iota
 	settleRunning            // the host has it: it is running
 	settleResend             // the host may never have got the order, or we its end: send it again
+	settleAsk                // the host may have ended it in a life that the store does not know of: ask
 	settleLost               // the host had it and has lost it: it is over
 )
 
@@ -61,7 +62,9 @@ const (
 // A host that does not mention a running attempt has lost it only if its
 // journal is another one, has moved on since it last knew the attempt, or has
 // gone back to before. A sent one is never given up, but sent again: the host
-// answers repeats alike.
+// answers repeats alike. After a restoration, what the host has ended, told and
+// forgotten since the copy was taken looks as if it had lost it: it is asked, once
+// the stream has not told.
 func reconcile(e *entry, said *bus.HostAttempt, g greeting) settlement {
 	if said != nil {
 		switch {
@@ -75,14 +78,23 @@ func reconcile(e *entry, said *bus.HostAttempt, g greeting) settlement {
 			return settleLost // over, all its events are here, and none of them ended it
 		}
 	}
-	if e.job.State == job.Sent || said != nil {
-		if e.outstanding && !g.another { // another run ignores an order that was not for it
+	before := e.orderedBy(g.restored)
+	asked := e.outstanding && !g.another // another run ignores an order that was not for it
+	now, known := g.Stamp, e.attempt.Stamp
+	switch {
+	case before && !g.ready:
+		return settleNothing
+	case e.job.State == job.Sent || said != nil:
+		if asked {
 			return settleNothing
 		}
 		return settleResend
-	}
-	now, known := g.Stamp, e.attempt.Stamp
-	if now.Journal != "" && (now.Journal != known.Journal || now.Revision > known.Revision || g.rolledBack && now.Revision < known.Revision) {
+	case before && now.Journal == known.Journal && now.Revision > known.Revision:
+		if asked {
+			return settleNothing
+		}
+		return settleAsk
+	case now.Journal != "" && (now.Journal != known.Journal || now.Revision > known.Revision || g.rolledBack && now.Revision < known.Revision):
 		return settleLost
 	}
 	return settleNothing

@@ -53,7 +53,15 @@ func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloRe
 	if len(hello.Attempts) > maxHelloAttempts {
 		hello.Attempts = hello.Attempts[:maxHelloAttempts]
 	}
-	return s.settleHost(greeting{hello, news, now})
+	return s.settleHost(s.greet(hello, news, now))
+}
+
+func (s *Service) greet(hello bus.Hello, news news, now time.Time) greeting {
+	g := greeting{Hello: hello, news: news, at: now, ready: s.ready(now)}
+	if s.restored != nil {
+		g.restored = s.restored.RestoredAt
+	}
+	return g
 }
 
 // settleHost settles a hello with the store.
@@ -100,7 +108,8 @@ func (s *Service) reconcile(hello greeting) error {
 		s.moveOn(b, *said, hello)
 	}
 	cutShort := len(hello.Attempts) == maxHelloAttempts // what is not mentioned may be known all the same
-	var again []*entry
+	var waiting []*entry
+	var tasks []func(context.Context)
 	for _, known := range s.index.of(hello.Host) {
 		said := mentioned[known.job.ID.AttemptID(known.job.Attempt)]
 		e := b.get(known.job.ID)
@@ -111,17 +120,16 @@ func (s *Service) reconcile(hello greeting) error {
 			e.rollBack(*said, hello.Stamp)
 			b.set(e, false)
 		}
-		if s.settleHello(b, e, said, hello) {
-			again = append(again, e)
+		if task := s.settleHello(b, e, said, hello); task != nil {
+			waiting, tasks = append(waiting, e), append(tasks, task)
 		}
 	}
 	if err := b.commit(); err != nil {
 		return err
 	}
-	for _, e := range again {
+	for i, e := range waiting {
 		s.index.set(e)
-		s.logger.Info("order sent again", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
-		s.later(s.delivery(e.job.ID, e.job.Attempt, e.job.CancelRequested || e.overdue(hello.at)))
+		s.later(tasks[i])
 	}
 	if len(b.order) > 0 {
 		s.stir()
@@ -129,9 +137,9 @@ func (s *Service) reconcile(hello greeting) error {
 	return nil
 }
 
-// settleHello moves one job on. It reports whether its order is to be sent
-// again.
-func (s *Service) settleHello(b *batch, e *entry, said *bus.HostAttempt, hello greeting) (resend bool) {
+// settleHello moves one job on. It returns what its host is to be sent for it,
+// if anything.
+func (s *Service) settleHello(b *batch, e *entry, said *bus.HostAttempt, hello greeting) func(context.Context) {
 	switch reconcile(e, said, hello) {
 	case settleRunning:
 		e.noteStamp(hello.Stamp)
@@ -140,18 +148,27 @@ func (s *Service) settleHello(b *batch, e *entry, said *bus.HostAttempt, hello g
 		b.set(e, true)
 	case settleResend:
 		e.outstanding, e.maybe = true, true
-		return true
+		s.logger.Info("order sent again", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
+		return s.delivery(e.job.ID, e.job.Attempt, e.job.CancelRequested || e.overdue(hello.at))
+	case settleAsk:
+		e.outstanding = true
+		return s.inquiry(e)
 	case settleLost:
-		s.logger.Warn("host has lost an attempt", "job", e.job.ID, "host", hello.Host, "attempt", e.job.Attempt)
-		b.tell(e.concluded(lost(hello.Host), s.own(e, hello.at), s.retryAt(e, hello.at)))
-		b.set(e, true)
+		s.lose(b, e, hello.at)
 	case settleNothing:
 		if said != nil {
 			e.noteStamp(hello.Stamp)
 			s.index.set(e)
 		}
 	}
-	return false
+	return nil
+}
+
+// lose ends an attempt that its host does not know any more.
+func (s *Service) lose(b *batch, e *entry, now time.Time) {
+	s.logger.Warn("host has lost an attempt", "job", e.job.ID, "host", e.job.Host, "attempt", e.job.Attempt)
+	b.tell(e.concluded(lost(e.job.Host), s.own(e, now), s.retryAt(e, now)))
+	b.set(e, true)
 }
 
 // standing says what the store knows of an attempt that a host mentions.

@@ -33,7 +33,9 @@ type news struct {
 type greeting struct {
 	bus.Hello
 	news
-	at time.Time
+	at       time.Time
+	restored time.Time // when the store was put back to an older copy; zero: never
+	ready    bool      // what the stream held at the start is in the store
 }
 
 // rival is a run with the identity of a host whose agent is another one.

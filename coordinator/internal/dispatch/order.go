@@ -170,9 +170,7 @@ func (s *Service) settle(id job.ID, attempt int, change func(b *batch, e *entry)
 func (s *Service) orderAnswered(id job.ID, attempt int, reply bus.OrderReply) {
 	s.settle(id, attempt, func(b *batch, e *entry) bool {
 		now := s.now()
-		if over := reply.Over; over != nil && over.Job == id && over.Attempt == attempt && over.Type == job.EventFinished {
-			s.logger.Warn("host has run an attempt already that this store does not know of", "job", id, "host", e.job.Host, "attempt", attempt)
-			b.tell(e.follow(bus.Event{Event: *over, Stamp: reply.Stamp}, now, s.retryAt(e, now)))
+		if s.isOverThere(b, e, reply) {
 			return true
 		}
 		e.noteStamp(reply.Stamp)

@@ -44,7 +44,7 @@ func (s *Service) pump() time.Time {
 // dispatch sends what can go, ends what has expired, and says of the rest why
 // it waits. It returns when to look again at the latest.
 func (s *Service) dispatch(now time.Time) (next time.Time, err error) {
-	if !s.caughtUp.Load() && s.orderAt.After(now) {
+	if !s.ready(now) {
 		return s.orderAt, nil
 	}
 	queue, held := s.index.snapshot()

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,46 @@ func (s *Service) CaughtUp() {
 	if !s.caughtUp.Swap(true) {
 		s.stir()
 	}
+}
+
+// ready reports whether orders may begin.
+func (s *Service) ready(now time.Time) bool { return s.caughtUp.Load() || !s.orderAt.After(now) }
+
+// inquiry returns the task that asks a host how an attempt ended that it does not
+// mention any more: with its order, which expired long ago by every clock, so that
+// a host that does not know it either does not begin it.
+func (s *Service) inquiry(e *entry) func(context.Context) {
+	id, attempt := e.job.ID, e.job.Attempt
+	order := bus.Order{Host: e.job.Host, Job: id, Attempt: attempt, Kind: e.job.Kind, IssuedAt: e.current().SentAt, ExpiresAt: time.Time{}}
+	return func(ctx context.Context) {
+		order.Instance = s.presence.instance(order.Host)
+		limited, done := context.WithTimeout(ctx, bus.RequestTimeout)
+		defer done()
+		reply, err := s.options.Link.Order(limited, order.Host, order)
+		switch {
+		case ctx.Err() != nil: // stopping: the next life asks again
+		case err != nil:
+			s.orderUnanswered(id, attempt, err) // the next hello leads here again
+		default:
+			s.settle(id, attempt, func(b *batch, e *entry) bool {
+				if !s.isOverThere(b, e, reply) {
+					s.lose(b, e, s.now())
+				}
+				return true
+			})
+		}
+	}
+}
+
+// isOverThere ends an attempt of which its host answers that it is over.
+func (s *Service) isOverThere(b *batch, e *entry, reply bus.OrderReply) bool {
+	over, now := reply.Over, s.now()
+	if over == nil || over.Job != e.job.ID || over.Attempt != e.job.Attempt || over.Type != job.EventFinished {
+		return false
+	}
+	s.logger.Warn("host has run an attempt already that this store does not know of", "job", e.job.ID, "host", e.job.Host, "attempt", over.Attempt)
+	b.tell(e.follow(bus.Event{Event: *over, Stamp: reply.Stamp}, now, s.retryAt(e, now)))
+	return true
 }
 
 // subject returns a copy of the entry that an event is about, as it was when the

@@ -188,6 +188,125 @@ func TestAnAttemptThatIsOverIsNotRunAgain(t *testing.T) {
 	})
 }
 
+// A running job whose attempt was ended, told and stored since the copy: only its
+// host still knows how.
+func TestHowAnAttemptEndedIsAsked(t *testing.T) {
+	type life struct {
+		forgotten bool           // the host keeps no tombstone
+		change    func(w *world) // before the host is heard of again
+		again     int            // orders that the host has run in the end
+		state     job.State      // in the end
+		attempt   int            // in the end
+	}
+	for name, test := range map[string]life{
+		"forgotten":         {forgotten: true, state: job.Succeeded, attempt: 1, again: 1},
+		"not yet forgotten": {state: job.Succeeded, attempt: 1, again: 1},
+		"the answer is lost": {
+			forgotten: true, state: job.Succeeded, attempt: 1, again: 1,
+			change: func(w *world) { w.link.setFault(func(string) (error, error) { return nil, errLost }) },
+		},
+		"the coordinator dies meanwhile": {
+			forgotten: true, state: job.Succeeded, attempt: 1, again: 1,
+			change: func(w *world) {
+				w.link.setFault(func(string) (error, error) { return nil, errLost })
+				w.hello("web1")
+				w.restart()
+			},
+		},
+		"the host has lost its memory": {
+			forgotten: true, state: job.Running, attempt: 2, again: 2,
+			change: func(w *world) { clear(w.agents["web1"].fences) },
+		},
+		"the host has another journal": {
+			forgotten: true, state: job.Running, attempt: 2, again: 2,
+			change: func(w *world) {
+				clear(w.agents["web1"].fences)
+				w.agents["web1"].journal, w.agents["web1"].revision = "journal-2", 1
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, func(t *testing.T, w *world) {
+				j := w.submit(backup("web1", "web"))
+				w.expect(j.ID, job.Running, 1, "")
+				w.mustDeliver()
+				copied, at := w.snapshot()
+				w.agents["web1"].tell(first(j), succeeded())
+				w.mustDeliver()
+				w.hello("web1")
+				if !test.forgotten { // the events are stored, and the word to forget is lost
+					w.agents["web1"].keepTombstone(first(j))
+				}
+				w.putBack(copied, at)
+				if test.change != nil {
+					test.change(w)
+				}
+				w.hello("web1")
+				w.link.setFault(nil)
+				w.hello("web1")
+				time.Sleep(11 * time.Second)
+				got := w.expect(j.ID, test.state, test.attempt, "")
+				if n := len(w.agents["web1"].orders); n != test.again {
+					t.Errorf("the host ran %d orders, want %d", n, test.again)
+				}
+				if test.state == job.Succeeded && (got.Result == nil || got.Result.Archive != "a") {
+					t.Errorf("its result is %+v", got.Result)
+				}
+			})
+		})
+	}
+}
+
+// What the stream still holds tells more than the host's memory: nothing is asked
+// before it is read.
+func TestTheStreamIsReadBeforeAnythingIsAsked(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		j := w.submit(backup("web1", "web"))
+		w.expect(j.ID, job.Running, 1, "")
+		w.mustDeliver()
+		copied, at := w.snapshot()
+		from := w.next
+		w.agents["web1"].tell(first(j), job.Event{Type: job.EventLog, Lines: []job.LogLine{{Text: "x"}}})
+		w.agents["web1"].tell(first(j), succeeded())
+		w.mustDeliver()
+		w.hello("web1")
+		w.next, w.behind = from, true
+		w.putBack(copied, at)
+		w.hello("web1")
+		w.expect(j.ID, job.Running, 1, "")
+		w.mustDeliver()
+		w.dispatch().CaughtUp()
+		w.expect(j.ID, job.Succeeded, 1, "")
+		if log, err := w.dispatch().Log(context.Background(), j.ID, 0); err != nil || len(log.Lines) != 1 {
+			t.Errorf("its log is %+v, %v", log, err)
+		}
+	})
+}
+
+// A job that waits for a retry in the copy, of which the host has ended the retry
+// since: its end is heard of in one go.
+func TestARetryOfALaterLifeThatIsOver(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		j := w.submit(backup("web1", "web"))
+		w.expect(j.ID, job.Running, 1, "")
+		w.agents["web1"].tell(first(j), failed(job.ConnectionLost))
+		w.mustDeliver()
+		if got := w.job(j.ID); got.State != job.Queued {
+			t.Fatalf("job is %s, and should wait for a retry", got.State)
+		}
+		copied, at := w.snapshot()
+		time.Sleep(11 * time.Second)
+		w.hello("web1")
+		w.expect(j.ID, job.Running, 2, "")
+		w.agents["web1"].tell(key{j.ID, 2}, succeeded())
+		w.putBack(copied, at)
+		w.mustDeliver()
+		if got := w.expect(j.ID, job.Succeeded, 2, ""); len(got.Attempts) != 2 || got.Attempts[0].Failure.Message != "it broke" {
+			t.Errorf("attempts are %+v", got.Attempts)
+		}
+	})
+}
+
 func TestNothingIsOrderedBeforeTheStreamIsRead(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
 		w.behind = true
