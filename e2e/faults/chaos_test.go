@@ -103,7 +103,7 @@ type misfortune struct {
 // draw makes the plan.
 func (r *riot) draw(seed uint64, lasts time.Duration) {
 	dice := rand.New(rand.NewPCG(seed, 4))
-	for at := time.Duration(0); at < lasts; at += 300*time.Millisecond + time.Duration(dice.IntN(2500))*time.Millisecond {
+	for at := time.Duration(0); at < lasts; at += 300*time.Millisecond + time.Duration(dice.IntN(5000))*time.Millisecond {
 		w := wish{at: at, key: fmt.Sprintf("wish-%d", len(r.jobs)), host: dice.IntN(fleetSize), kind: job.Backup}
 		w.repo = w.host
 		if dice.IntN(4) == 0 {
@@ -187,12 +187,13 @@ func (r *riot) killHere(point string, lasts time.Duration) {
 }
 
 // await waits until a point is reached, but not for ever.
-func await(p *lab.Points, point string, atMost time.Duration) {
+func await(p *lab.Points, point string, atMost time.Duration) (reached bool) {
 	for deadline := time.Now().Add(atMost); time.Now().Before(deadline); pass(10 * time.Millisecond) {
 		if _, err := os.Lstat(filepath.Join(p.Dir, point+".reached")); err == nil {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // crash ends everything on a host at once.

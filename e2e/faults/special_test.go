@@ -17,6 +17,34 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
+// twoCopies has an order come twice: the agent is slow to take it, and the
+// coordinator sends it again. With late, the second copy is taken only when the
+// job is over and forgotten.
+func twoCopies(name string, late bool) scenario {
+	return scenario{name: "agent / an order comes twice / " + name, play: func(s *scene) {
+		s.host.points.Arm(fault.OrderRead)
+		s.job = s.quick()
+		s.host.points.AwaitReached(fault.OrderRead)
+		harness.Eventually(s.t, "the order to be sent again", func() error {
+			if !strings.Contains(s.c.Output(), "order sent again: job="+string(s.job)) {
+				return errors.New("it is not")
+			}
+			return nil
+		})
+		s.host.points.Release(fault.OrderRead)
+		if !late {
+			return
+		}
+		s.host.points.Arm(fault.OrderRead)
+		if !await(s.host.points, fault.OrderRead, 10*time.Second) {
+			s.t.Log("the second copy was quicker")
+		}
+		s.is(job.Succeeded)
+		harness.Eventually(s.t, "the job to be forgotten", s.host.empty)
+		s.host.points.Release(fault.OrderRead)
+	}}
+}
+
 // localMiddle breaks a backup into a directory of the host. There is no link
 // whose rate could slow it down, so it gets work to do.
 func localMiddle(what string, b breakage) scenario {
