@@ -86,7 +86,11 @@ readers() {
 # look finds out who holds the lock: locks has a line for each, living is empty if all are dead.
 look() {
 	locks='' living=''
-	for entry in "$lock.exclusive"/*; do
+	if [ -L "$lock.exclusive" ]; then
+		add exclusive symbolic link lock
+		return
+	fi
+	for entry in "$lock.exclusive"/* "$lock.exclusive"/.[!.]*; do # borg removes hidden files, too
 		[ -e "$entry" ] && [ "$entry" != "$mine" ] || continue
 		name=${entry##*/}
 		process=${name%-*}
@@ -144,6 +148,10 @@ if [ -z "$locks" ] && [ "$mode" != force ]; then
 fi
 each 'the lock is held'
 [ "$mode" != look ] || end told
+if [ -L "$lock.exclusive" ]; then # borg would remove all files where it leads
+	say "$lock.exclusive is a symbolic link, which borg never makes: see who may write to the repository, and remove the link"
+	end held
+fi
 if [ "$mode" = break ]; then
 	[ -z "$living" ] || end held
 	seen=$locks

@@ -234,6 +234,37 @@ func TestLockStaysWhenAHolderMayLive(t *testing.T) {
 	}
 }
 
+// TestLockThatBorgDidNotMake: borg break-lock removes whatever lies in the lock's
+// directory, and follows a link there. What borg does not make stays, also with
+// force when it leads elsewhere.
+func TestLockThatBorgDidNotMake(t *testing.T) {
+	l, gone := newLockLab(t), ended(t)
+	l.hold(fmt.Sprintf("%s.%d-0", own, gone))
+	l.hold(".profile")
+	if outcome, log := l.breakLock(t, job.BreakLockSpec{}); outcome.State != job.Failed || l.called() {
+		t.Errorf("with a hidden file: %s %v\n%s", outcome.State, outcome.Failure, log)
+	}
+	lock, elsewhere := filepath.Join(l.repository, "lock.exclusive"), filepath.Join(l.root, "elsewhere")
+	if err := os.Rename(lock, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(elsewhere, ".profile")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, lock); err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range []job.BreakLockSpec{{}, {Force: true}} {
+		outcome, log := l.breakLock(t, spec)
+		if outcome.State != job.Failed || outcome.Failure.Code != job.RepositoryLocked || l.called() {
+			t.Errorf("with a link, %+v: %s %v\n%s", spec, outcome.State, outcome.Failure, log)
+		}
+	}
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 1 {
+		t.Errorf("left where the link leads: %v, %v", left, err)
+	}
+}
+
 func TestLockFailures(t *testing.T) {
 	gone := ended(t)
 	held := func(l *lockLab) { l.hold(fmt.Sprintf("%s.%d-0", own, gone)) }
