@@ -97,17 +97,20 @@ func TestMemoryIsBounded(t *testing.T) {
 		parser.Stdout(chunk)
 	}
 	parser.Stderr([]byte("\n"))
-	for i := range 20_000 {
+	const rounds = 3000
+	before := heap()
+	for i := range rounds {
 		parser.Stderr([]byte(errorLine(fmt.Sprintf("Id%d", i), strings.Repeat("e", 2000))))
 		parser.Stderr([]byte(logLine("WARNING", "x", "", strings.Repeat("w", 2000))))
 		parser.Stderr([]byte(remoteLine(strings.Repeat("r", 2000))))
 		parser.Stderr([]byte(percentLine(float64(i), "p", int64(i), 1, 2, "")))
 	}
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	if stats.HeapAlloc > 64<<20 {
-		t.Errorf("%d MiB are in use", stats.HeapAlloc>>20)
+	after := heap()
+	if after > 64<<20 {
+		t.Errorf("%d MiB are in use", after>>20)
+	}
+	if after > before+4<<20 { // the lines have 18 MiB
+		t.Errorf("the lines have left %d MiB", (after-before)>>20)
 	}
 	outcome := parser.Finish(borg.Exit{Code: 1})
 	encoded, err := json.Marshal(outcome)
@@ -117,9 +120,17 @@ func TestMemoryIsBounded(t *testing.T) {
 	if len(encoded) > 256<<10 {
 		t.Errorf("the outcome has %d bytes", len(encoded))
 	}
-	if len(outcome.Result.Warnings) != job.MaxWarnings || outcome.Result.WarningsOmitted != 40_000-job.MaxWarnings {
+	if len(outcome.Result.Warnings) != job.MaxWarnings || outcome.Result.WarningsOmitted != 2*rounds-job.MaxWarnings {
 		t.Errorf("%d warnings and %d omitted", len(outcome.Result.Warnings), outcome.Result.WarningsOmitted)
 	}
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
 }
 
 // A long list keeps the newest archives and fits a message of the bus.

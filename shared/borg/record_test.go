@@ -23,10 +23,15 @@ var update = flag.Bool("update", false, "record what the installed borg prints i
 // TestRealBorg plays every scenario with the installed borg. With -update it
 // also records borg's output for TestRecorded.
 func TestRealBorg(t *testing.T) {
+	local, remote := labWithRepository(t, false), labWithRepository(t, true)
 	for _, s := range scenarios() {
+		made := local
+		if s.remote {
+			made = remote
+		}
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			l, task, r := s.play(t)
+			l, task, r := s.play(t, made)
 			outcome, items := parse(task, r, len(r.stderr))
 			t.Logf("exit %+v: %s %v", r.exit, outcome.State, outcome.Failure)
 			judge(t, s, outcome, items)

@@ -81,18 +81,18 @@ func restoreOf(paths ...string) job.RestoreSpec {
 	return job.RestoreSpec{Archive: "web1-b", Target: "/restored", Paths: paths}
 }
 
-// play makes the scenario happen and returns what borg did.
-func (s scenario) play(t *testing.T) (*lab, borg.Task, recording) {
+// play makes the scenario happen and returns what borg did. What is made is a
+// lab with a repository, reached as the scenario does.
+func (s scenario) play(t *testing.T, made *lab) (*lab, borg.Task, recording) {
 	t.Helper()
-	l := newLab(t)
-	if s.remote {
-		l.env.RSH = l.script("ssh", `while [ "$1" != borg@store ]; do shift; done; shift; exec "$@"`)
+	var l *lab
+	if s.fresh {
+		l = newLab(t)
+	} else {
+		l = newLabWith(t, made)
 	}
-	if !s.fresh {
-		init := s.task(l.root)
-		made := baseTask(l.root, job.InitSpec{})
-		made.Repository.Location = init.Repository.Location
-		l.must(made)
+	if s.remote {
+		l.reachRemotely()
 	}
 	task := s.task(l.root)
 	if s.prepare != nil {
@@ -109,6 +109,23 @@ func (s scenario) play(t *testing.T) (*lab, borg.Task, recording) {
 	})
 	r.exit.Cancelled = s.cancelled
 	return l, task, r
+}
+
+// reachRemotely puts a stand-in for ssh into the lab.
+func (l *lab) reachRemotely() {
+	l.env.RSH = l.script("ssh", `while [ "$1" != borg@store ]; do shift; done; shift; exec "$@"`)
+}
+
+// labWithRepository returns a lab with a repository, which is not repeated for
+// every scenario: making one takes borg half a second.
+func labWithRepository(t *testing.T, remote bool) *lab {
+	t.Helper()
+	l := newLab(t)
+	if remote {
+		l.reachRemotely()
+	}
+	l.must(scenario{spec: job.InitSpec{}, remote: remote}.task(l.root))
+	return l
 }
 
 func scenarios() []scenario {
