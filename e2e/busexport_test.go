@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -95,8 +94,7 @@ func TestTheEmbeddedBusOutgrown(t *testing.T) {
 	t.Parallel()
 	o := exportBus(t)
 	o.c.AwaitOnline("web1")
-	o.c.AddRepository("main")
-	o.c.Init("web1", "main")
+	r := addRepository(o.c, "main", "web1")
 	o.c.AddAgent("web2", harness.AgentOptions{}) // its credentials end within a day
 	alice := o.c.Dial(o.alice)
 	answer, err := alice.Request(bus.StatusSubject, nil, harness.Patience)
@@ -109,43 +107,47 @@ func TestTheEmbeddedBusOutgrown(t *testing.T) {
 	}
 	o.c.Dial(bob)
 
-	files := t.TempDir()
-	harness.MakeTree(t, files, 24, 1<<20)
-	backup := fmt.Sprintf(`{"host":"web1","kind":"backup","repository":"main","spec":{"paths":[%q],"compression":"lzma,9"}}`, files)
-	for name, fault := range map[string]func(){
-		"killed": func() {
+	for _, fault := range o.faults(t) {
+		j, borg := hold(t, o.c, "web1", r)
+		fault.happen()
+		began := time.Now()
+		harness.Eventually(t, "the coordinator to be ready again", func() error { return ready(o.c) })
+		t.Logf("%s: ready again after %s", fault.name, time.Since(began))
+		signal(t, borg, syscall.SIGCONT)
+		if done := o.c.Await(j.ID, job.Succeeded); done.Attempt != 1 {
+			t.Errorf("%s: %d attempts", fault.name, done.Attempt)
+		}
+	}
+}
+
+// fault is what happens to a bus.
+type fault struct {
+	name   string
+	happen func()
+}
+
+func (o *ownBus) faults(t *testing.T) []fault {
+	missed := func() {
+		harness.Eventually(t, "the coordinator to miss the bus", func() error { return notReady(o.c) })
+	}
+	return []fault{
+		{"killed", func() {
 			o.server.Kill()
-			harness.Eventually(t, "the coordinator to miss the bus", func() error { return notReady(o.c) })
+			missed()
 			o.start(t)
-		},
-		"killed, and its disk lost": func() {
+		}},
+		{"stopped for a while", func() {
+			signal(t, o.server.PID(), syscall.SIGSTOP)
+			missed()
+			signal(t, o.server.PID(), syscall.SIGCONT)
+		}},
+		{"killed, and its disk lost", func() {
 			o.server.Kill()
 			if err := os.RemoveAll(filepath.Join(o.dir, "store")); err != nil {
 				t.Fatal(err)
 			}
 			o.start(t)
-		},
-		"stopped for a while": func() {
-			if err := syscall.Kill(o.server.PID(), syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			harness.Eventually(t, "the coordinator to miss the bus", func() error { return notReady(o.c) })
-			if err := syscall.Kill(o.server.PID(), syscall.SIGCONT); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
-		j := o.c.Submit(backup)
-		o.c.Await(j.ID, job.Running)
-		fault()
-		began := time.Now()
-		harness.Eventually(t, "the coordinator to be ready again", func() error { return ready(o.c) })
-		t.Logf("%s: ready again after %s", name, time.Since(began))
-		done := o.c.Await(j.ID, job.Succeeded)
-		t.Logf("%s: job over after %s", name, time.Since(began))
-		if done.Attempt != 1 {
-			t.Errorf("%s: %d attempts", name, done.Attempt)
-		}
+		}},
 	}
 }
 

@@ -150,7 +150,7 @@ func TestRemovingAHostCutsItOff(t *testing.T) {
 	c.AddRepository("main")
 	c.Init("web1", "main")
 	files := t.TempDir()
-	harness.MakeTree(t, files, 40, 1<<20)
+	harness.MakeTree(t, files, 16, 1<<20)
 	submit := func(host string) job.Job {
 		return c.Submit(fmt.Sprintf(`{"host":%q,"kind":"backup","repository":"main","spec":{"paths":[%q],"compression":"lzma,9"}}`, host, files))
 	}

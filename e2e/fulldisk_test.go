@@ -88,14 +88,7 @@ func TestTheCoordinatorsDiskIsFullForAWhile(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, 96)
 	c := harness.StartCoordinatorWith(t, harness.CoordinatorOptions{Data: filepath.Join(disk, "coordinator")})
-	s := &crashScene{c: c, agent: c.AddAgent("web1", harness.AgentOptions{})}
-	s.location, s.passphrase = c.AddRepository("main")
-	c.Init("web1", "main")
-	files := t.TempDir()
-	harness.MakeTree(t, files, 24, 1<<20)
-	request := fmt.Sprintf(`{"host":"web1","kind":"backup","repository":"main","spec":{"paths":[%q],"compression":"lzma,9"}}`, files)
-	s.job = c.Submit(request)
-	c.Await(s.job.ID, job.Running)
+	s := midBackupOn(t, c)
 	if out := c.MustCLI("status"); !strings.Contains(out, "the disk with the coordinator's data has") {
 		t.Errorf("nothing is said of a disk with less than 200 MB:\n%s", out)
 	}
@@ -110,16 +103,13 @@ func TestTheCoordinatorsDiskIsFullForAWhile(t *testing.T) {
 		}
 		return err
 	})
+	request := backupRequest("web1", s.repository, t.TempDir())
 	refused := c.CLI("job", "submit", request)
 	if refused.Code == 0 || !strings.Contains(refused.Stderr, "disk") || strings.Count(strings.TrimSpace(refused.Stderr), "\n") > 0 {
 		t.Errorf("a submission: exit code %d\n%s", refused.Code, refused.Stderr)
 	}
-	harness.Eventually(t, "borg to end meanwhile", func() error {
-		if pids := harness.PIDs(s.location + "::"); len(pids) > 0 {
-			return fmt.Errorf("%v run", pids)
-		}
-		return nil
-	})
+	s.release(t)
+	s.awaitBorgsEnd(t)
 	free()
 	harness.Eventually(t, "the coordinator to be ready again", func() error { return ready(c) })
 	s.checkEnd(t)
