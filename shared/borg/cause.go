@@ -183,6 +183,9 @@ var remoteSigns = []sign{
 // exceptionSigns classify an error of borg's that has no id of its own, by the
 // last line of its traceback or by its words.
 var exceptionSigns = []sign{
+	{[]string{"does not look like a Borg cache"}, cause{code: job.IntegrityError,
+		message: "borg's cache of {repo} on {host} is damaged, as a power cut or a failed disk leaves it: {said}",
+		hint:    "remove the directory of that file on {host}: borg makes its cache anew, and nothing is lost"}},
 	{[]string{"No space left on device", "[Errno 28]"}, cause{code: job.DiskFull,
 		message: "a disk is full while borg works on {repo}: {said}",
 		hint:    "see which it is: the disk of {location}, or borg's cache on {host}; prune and compact free space in the repository"}},
