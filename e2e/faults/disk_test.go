@@ -2,6 +2,8 @@ package faults_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,7 +47,26 @@ func full(what string, p phase, use func(*options, *lab.Disk)) scenario {
 	return onDisk(broken(what, p, fill), 64, use)
 }
 
+// readOnly makes a scenario of a disk that fails, so that the system takes no
+// more writes to it, and of its host that is then started again.
+func readOnly(what string, p phase, use func(*options, *lab.Disk), again func(*scene)) scenario {
+	fail := breakage{"disk read-only", func(s *scene) { s.disk.ReadOnly() }, fullTime, func(s *scene) {
+		s.disk.ReadWrite()
+		again(s)
+	}}
+	return onDisk(broken(what, p, fail), 96, use)
+}
+
 func diskCases() []scenario {
+	restartAgent := func(s *scene) {
+		s.host.Kill()
+		// What borg's cache has lost with the disk, it does not mend by itself; the failure says so.
+		if err := os.RemoveAll(filepath.Join(s.host.Data, "borg", ".cache")); err != nil {
+			s.t.Fatal(err)
+		}
+		s.host.Restart()
+	}
+	restartCoordinator := func(s *scene) { s.c.Kill(); s.c.Restart() }
 	return []scenario{
 		// A job that cannot begin, or whose borg has no room for its cache, fails, and says so.
 		ends(onDisk(scenario{name: "agent / disk full / before the order", play: func(s *scene) {
@@ -61,6 +82,10 @@ func diskCases() []scenario {
 		quick(onDisk(scenario{name: "coordinator / disk full / the job ends meanwhile", play: fullCoordinator}, 96, ofCoordinator)),
 		full("coordinator", coordinatorAt(fault.EventRead), ofCoordinator),
 		full("coordinator", middle, ofCoordinator),
+		again(ends(readOnly("agent", middle, ofAgent, restartAgent), job.Succeeded, job.Warning, job.Failed)),
+		again(ends(readOnly("agent", agentAt(fault.BorgEnded), ofAgent, restartAgent), job.Succeeded, job.Warning)),
+		readOnly("coordinator", middle, ofCoordinator, restartCoordinator),
+		readOnly("coordinator", coordinatorAt(fault.EventRead), ofCoordinator, restartCoordinator),
 		ends(onDisk(scenario{name: "store / disk full / middle", play: fullStore}, 24, ofStore), job.Failed, job.Succeeded),
 	}
 }

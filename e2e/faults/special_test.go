@@ -17,6 +17,18 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
+// slowLink has every byte of the agent's link take its time.
+func slowLink() scenario {
+	return scenario{name: "agent / link delayed by 400 ms / the whole time", attempts: 1,
+		options: func(testing.TB) options { return options{delay: 400 * time.Millisecond} },
+		play: func(s *scene) {
+			s.toMiddle(4)
+			s.host.Kill()
+			s.host.Restart()
+			s.quick()
+		}}
+}
+
 // twoCopies has an order come twice: the agent is slow to take it, and the
 // coordinator sends it again. With late, the second copy is taken only when the
 // job is over and forgotten.

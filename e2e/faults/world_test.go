@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/borgfleet/borgfleet/e2e/harness"
 	"github.com/borgfleet/borgfleet/e2e/lab"
@@ -47,17 +48,18 @@ type repository struct {
 
 // options are what cases choose about their world.
 type options struct {
-	hosts       int       // default 1
-	external    bool      // the bus is a NATS server of its own
-	data        *lab.Disk // the coordinator's; nil: the test's directory
-	agentData   *lab.Disk // of the first agent
-	storeDisk   *lab.Disk // of the repositories
-	busDisk     *lab.Disk // of an external bus
-	storeApart  bool      // the server of the repositories is on a machine of its own
-	local       bool      // the repository is a directory of the host
-	agentConfig string    // further lines of agent.yaml
-	lab         *lab.Lab  // made by the case, for its disks
-	config      string    // coordinator.yaml
+	hosts       int           // default 1
+	external    bool          // the bus is a NATS server of its own
+	data        *lab.Disk     // the coordinator's; nil: the test's directory
+	agentData   *lab.Disk     // of the first agent
+	storeDisk   *lab.Disk     // of the repositories
+	busDisk     *lab.Disk     // of an external bus
+	storeApart  bool          // the server of the repositories is on a machine of its own
+	local       bool          // the repository is a directory of the host
+	delay       time.Duration // of the agents' links
+	agentConfig string        // further lines of agent.yaml
+	lab         *lab.Lab      // made by the case, for its disks
+	config      string        // coordinator.yaml
 }
 
 // made is an empty repository that is copied for each case: to make one takes
@@ -163,9 +165,14 @@ func (w *world) addHost(name string, o options) *host {
 		config += fmt.Sprintf(", rsh: %q", w.server.RSH()+" -o ServerAliveInterval=5 -o ServerAliveCountMax=3")
 	}
 	config += "}\n" + o.agentConfig
+	address := strings.TrimPrefix(w.c.Bus, "tls://")
+	reached := h.machine.Link.Reach(address)
+	if o.delay > 0 {
+		reached = h.machine.Link.Relay(address)
+		h.machine.Link.Delay(o.delay)
+	}
 	agent := harness.AgentOptions{
-		Config: config, Env: h.points.Env(), Prefix: h.machine.Prefix(),
-		BusURLs: []string{"tls://" + h.machine.Link.Reach(strings.TrimPrefix(w.c.Bus, "tls://"))},
+		Config: config, Env: h.points.Env(), Prefix: h.machine.Prefix(), BusURLs: []string{"tls://" + reached},
 	}
 	if o.agentData != nil && len(w.hosts) == 0 {
 		agent.Data = filepath.Join(o.agentData.Path, "agent")
