@@ -29,7 +29,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // authority signs the certificate of a test's bus.
 type authority struct {

@@ -24,7 +24,7 @@ import (
 const (
 	host     = "web1"
 	instance = "THISRUN"
-	patient  = 20 * time.Second
+	patient  = time.Minute
 )
 
 // eventually waits until ok, or fails the test.

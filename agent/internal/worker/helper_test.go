@@ -26,7 +26,7 @@ import (
 
 const (
 	host    = "web1"
-	patient = 20 * time.Second
+	patient = time.Minute
 )
 
 func eventually(t *testing.T, what string, ok func() bool) {

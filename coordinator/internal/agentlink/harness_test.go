@@ -23,7 +23,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // service is a coordinator that remembers what it was told.
 type service struct {

@@ -20,7 +20,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // logger shows the product's log of a failed test.
 func logger(t testing.TB) hclog.Logger {

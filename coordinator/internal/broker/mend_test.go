@@ -78,6 +78,23 @@ func try(t *testing.T, connection *nats.Conn, id job.ID, seq int) bool {
 	return err == nil && !strings.Contains(string(reply.Data), `"error"`)
 }
 
+// untilRefused publishes events, from a number on, until one is refused while
+// the broker says that something is wrong. It returns that one's number. An
+// answer may also be late.
+func untilRefused(t *testing.T, b *broker.Broker, connection *nats.Conn, id job.ID, seq int) int {
+	t.Helper()
+	eventually(t, func() error {
+		for try(t, connection, id, seq) {
+			seq++
+		}
+		if b.Healthy() == nil {
+			return errors.New("the stream refuses, and all is said to be well")
+		}
+		return nil
+	})
+	return seq
+}
+
 // TestAFullDiskEndsByItself: what the stream has confirmed is kept, what it has
 // not comes again, and it takes that as soon as there is space.
 func TestAFullDiskEndsByItself(t *testing.T) {
@@ -86,33 +103,29 @@ func TestAFullDiskEndsByItself(t *testing.T) {
 	web1, _ := agent(t, b, "web1")
 	id := job.NewID(time.Now())
 	var confirmed []string
-	seq := 0
-	for range 3 { // it is not the first time only
-		for range 5 {
-			seq++
-			if !try(t, web1, id, seq) {
-				t.Fatalf("event %d was refused", seq)
-			}
-			confirmed = append(confirmed, fmt.Sprint(seq))
-		}
-		free := fill(t, disk)
-		seq++
-		for try(t, web1, id, seq) {
-			confirmed = append(confirmed, fmt.Sprint(seq))
-			seq++
-		}
-		if err := b.Healthy(); err == nil {
-			t.Error("the stream refuses, and all is said to be well")
-		}
-		free()
-		eventually(t, func() error { return b.Healthy() })
+	seq := 1 // of the next event
+	tell := func() {
+		t.Helper()
 		eventually(t, func() error {
 			if !try(t, web1, id, seq) {
-				return errors.New("it is still refused")
+				return fmt.Errorf("event %d is refused", seq)
 			}
 			return nil
 		})
 		confirmed = append(confirmed, fmt.Sprint(seq))
+		seq++
+	}
+	for range 3 { // it is not the first time only
+		for range 5 {
+			tell()
+		}
+		free := fill(t, disk)
+		for seq = untilRefused(t, b, web1, id, seq); len(confirmed) < seq-1; {
+			confirmed = append(confirmed, fmt.Sprint(len(confirmed)+1))
+		}
+		free()
+		eventually(t, func() error { return b.Healthy() })
+		tell()
 	}
 	got := []string{}
 	for _, message := range read(t, b, 0, len(confirmed)) {
@@ -151,8 +164,7 @@ func TestAReaderGoesOnWhenAFullDiskHasEnded(t *testing.T) {
 	}
 	defer consuming.Stop()
 	free := fill(t, disk)
-	for seq := 1; try(t, web1, id, seq); seq++ {
-	}
+	untilRefused(t, b, web1, id, 1)
 	free()
 	eventually(t, func() error { return b.Healthy() })
 	for {

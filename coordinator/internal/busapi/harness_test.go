@@ -22,7 +22,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // coordinator is a job service and an inventory in memory.
 type coordinator struct {

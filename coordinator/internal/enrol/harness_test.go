@@ -27,7 +27,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 var alice = fleet.Actor{Name: "operator:alice", Role: bus.Admin, From: "http 10.0.0.7"}
 

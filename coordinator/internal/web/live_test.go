@@ -18,7 +18,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // message is what page.js gets.
 type message struct {

@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait of the suite.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Executor runs the suite on executors that open returns: each call gives a
 // new one that knows no runs. The programs are POSIX shell scripts, which run
