@@ -47,7 +47,7 @@ func TestHoldersOnTheirPage(t *testing.T) {
 		{Holder: "web1@borgfleet-x.4711-0", PID: 4711, Exclusive: true, Process: job.Dead}, {Holder: "db2@<99>.12-0", PID: 12, Process: job.Unknown},
 	}})
 	wantPage(t, "look", w.get(t, page), http.StatusOK, "Who held the lock <small>2</small>", "web1@borgfleet-x.4711-0", "exclusive", "db2@&lt;99&gt;.12-0",
-		"<td>shared</td><td>unknown</td>", `<dt>Lock</dt><dd class="big">not broken</dd>`, "nothing is changed")
+		"<td>unknown</td>", ">shared</td>", `<dt>Lock</dt><dd class="big">not broken</dd>`, "nothing is changed")
 	w = withResult(job.BreakLock, job.BreakLockSpec{Force: true}, &job.Result{Broken: true})
 	wantPage(t, "broken", w.get(t, page), http.StatusOK, `<dd class="big">broken</dd>`, "whoever holds the lock")
 	w = withResult(job.BreakLock, job.BreakLockSpec{}, &job.Result{})

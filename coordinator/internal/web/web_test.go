@@ -70,7 +70,7 @@ func TestPagesTell(t *testing.T) {
 			"backup of web1", "attempt 2 of 3", "/cancel\"", "<title>72 % · backup of web1 · borgfleet</title>", "12.9 GB", "connection to store.example.net closed",
 			"connection_lost", "attempt 2</span>", "14:06:01.720", "file changed while we backed it up", "/home/anna&#39;s files", "zstd,3", "borgfleet job watch " + string(runningBackup),
 		}},
-		{"/jobs/" + string(waitingBackup), []string{"Waiting: repository web1-main is busy", "expires at ", "stopped after 1 h 30 min", "/cancel\""}},
+		{"/jobs/" + string(waitingBackup), []string{"Waiting: repository web1-main is busy", "expires at ", "time limit 1 h 30 min", "/cancel\""}},
 		{"/jobs/" + string(sentJob), []string{"has not answered yet"}},
 		{"/jobs/" + string(failedBackup), []string{"No space left in the repository", "disk_full", "Prune or compact <code>db-main</code>", ">Retry</button>"}},
 		{"/jobs/" + string(goodBackup), []string{"31.4 GB", "0.7 %", "41 %", "2 min 11 s", "mail-2026-11-22T13:27:22", "9f0c3a", ">Run again</button>", "left out"}},
