@@ -1,6 +1,8 @@
 package agentlink_test
 
 import (
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +23,6 @@ func TestPresent(t *testing.T) {
 	for instance, answer := range map[string]func(*nats.Msg){
 		"A": func(m *nats.Msg) { _ = m.Respond(encode(t, bus.Presence{Instance: "A"})) },
 		"B": func(m *nats.Msg) { _ = m.Respond(encode(t, bus.Presence{Instance: "A"})) },
-		"C": func(*nats.Msg) {}, // stopped: connected, and says nothing
 	} {
 		if _, err := web1.Subscribe(bus.PresenceSubject("web1", instance), answer); err != nil {
 			t.Fatal(err)
@@ -30,10 +31,38 @@ func TestPresent(t *testing.T) {
 	if err := web1.FlushTimeout(patience); err != nil {
 		t.Fatal(err)
 	}
-	for instance, want := range map[string]bool{"A": true, "B": false, "C": false, "D": false} {
+	for instance, want := range map[string]bool{"A": true, "B": false, "D": false} {
 		if got := link.Present(t.Context(), "web1", instance); got != want {
 			t.Errorf("run %s is there: %t", instance, got)
 		}
+	}
+}
+
+// TestSilenceIsWaitedForOnce: a host that is connected and answers nothing could
+// keep the hellos of others waiting, with a new run in each of its own.
+func TestSilenceIsWaitedForOnce(t *testing.T) {
+	b := startBroker(t, t.TempDir())
+	link := agentlink.New(b.Agents(), b.Signer())
+	rogue, web1 := connect(t, b, "rogue"), connect(t, b, "web1")
+	var asked atomic.Int32
+	_, err := rogue.Subscribe(bus.PresenceSubject("rogue", "*"), func(*nats.Msg) { asked.Add(1) })
+	_, err2 := web1.Subscribe(bus.PresenceSubject("web1", "A"), func(m *nats.Msg) { _ = m.Respond(encode(t, bus.Presence{Instance: "A"})) })
+	if err := errors.Join(err, err2, rogue.FlushTimeout(patience), web1.FlushTimeout(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if link.Present(t.Context(), "rogue", "A") {
+		t.Error("a run that does not answer is there")
+	}
+	for _, instance := range []string{"B", "C", "D"} {
+		if !link.Present(t.Context(), "rogue", instance) {
+			t.Errorf("run %s was waited for", instance)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times; want once", n)
+	}
+	if !link.Present(t.Context(), "web1", "A") || link.Present(t.Context(), "web1", "B") {
+		t.Error("another host was not asked")
 	}
 }
 

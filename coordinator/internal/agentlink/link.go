@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -21,12 +23,15 @@ import (
 type Link struct {
 	agents *nats.Conn
 	signer nkeys.KeyPair
+
+	mu     sync.Mutex
+	silent map[string]time.Time // hosts of which a run let us wait for its presence, and when it did
 }
 
 // New returns a link over a connection in the account of the agents. Orders
 // are signed with signer.
 func New(agents *nats.Conn, signer nkeys.KeyPair) *Link {
-	return &Link{agents: agents, signer: signer}
+	return &Link{agents: agents, signer: signer, silent: map[string]time.Time{}}
 }
 
 // Order signs an order and returns the host's answer, which the host gives
@@ -53,13 +58,37 @@ func (l *Link) Cancel(ctx context.Context, host string, cancel bus.Cancel) (bus.
 	return reply, nil
 }
 
+// silencePause is how long a host that let us wait is not asked again.
+const silencePause = bus.HelloBusy
+
 // Present asks a run of a host's agent whether it is there. Who does not answer
-// within [bus.PresenceTimeout] is not.
+// within [bus.PresenceTimeout] is not. After such a wait every run of that host
+// counts as there for a while: hellos of many hosts wait for each other, and one
+// that brings a new run with each of its own must not keep them waiting.
 func (l *Link) Present(ctx context.Context, host, instance string) bool {
+	if l.wasSilent(host) {
+		return true
+	}
 	ctx, cancel := context.WithTimeout(ctx, bus.PresenceTimeout)
 	defer cancel()
 	reply, err := ask[bus.Presence](ctx, l.agents, bus.PresenceSubject(host, instance), struct{}{})
+	if errors.Is(err, context.DeadlineExceeded) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.silent[host] = time.Now()
+	}
 	return err == nil && reply.Instance == instance
+}
+
+func (l *Link) wasSilent(host string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, silent := l.silent[host]
+	if silent && time.Since(at) >= silencePause {
+		delete(l.silent, host)
+		silent = false
+	}
+	return silent
 }
 
 // ask sends a request and waits for its answer, at most [bus.RequestTimeout].
