@@ -54,8 +54,10 @@ type Broker struct {
 	background  sync.WaitGroup
 
 	revoking sync.Mutex
-	revoked  map[string]revocations // by account; maps are replaced, not changed
-	back     chan struct{}          // room for one: the connection to the system account stands, for the first time or again
+	revoked  map[string]revocations                      // by account; maps are replaced, not changed
+	known    atomic.Pointer[func(publicKey string) bool] // see Admit
+	told     sync.Map                                    // agents that were disconnected as unknown, so that it is not logged every second
+	look     chan struct{}                               // room for one: clients that are connected are to be judged
 }
 
 // Names of the coordinator's connections.
@@ -77,7 +79,7 @@ func Start(ctx context.Context, options Options) (*Broker, error) {
 	b := &Broker{
 		logger: options.Logger.Named("broker"), dir: options.Dir,
 		connections: map[string]*nats.Conn{}, refusals: newRefusals(options.Logger.Named("broker")),
-		back: make(chan struct{}, 1),
+		look: make(chan struct{}, 1),
 	}
 	var err error
 	if b.revoked, err = readRevocations(options.Dir); err != nil {
@@ -102,9 +104,8 @@ func Start(ctx context.Context, options Options) (*Broker, error) {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	b.stop = stop
 	b.background.Go(func() { b.trim(background, options.StreamMaxBytes) })
-	if b.server == nil {
-		b.background.Go(func() { b.cutOffRevoked(background) })
-	} else {
+	b.background.Go(func() { b.judge(background) })
+	if b.server != nil {
 		b.background.Go(func() { b.mend(background) })
 	}
 	return b, nil
@@ -209,7 +210,7 @@ func (b *Broker) connectOptions(name string) []nats.Option {
 		OnConnect: func() {
 			logger.Debug("connected")
 			if name == systemConnection {
-				b.lookForRevoked()
+				b.lookAround()
 			}
 		},
 		OnDisconnect: func(err error) {

@@ -29,8 +29,10 @@ type clientsAnswer struct {
 		ID string `json:"id"`
 	} `json:"server"`
 	Data struct {
+		Total       int `json:"total"`
 		Connections []struct {
-			ID uint64 `json:"cid"`
+			ID  uint64 `json:"cid"`
+			JWT string `json:"jwt"`
 		} `json:"connections"`
 	} `json:"data"`
 }
@@ -40,29 +42,42 @@ func (b *Broker) cutOff(account, publicKey string) error {
 	if b.System() == nil {
 		return b.cannotCutOff(account, publicKey)
 	}
+	err := b.askForClients(map[string]any{"acc": b.accountKey(account), "user": publicKey, "auth": true}, b.kickAll)
+	if err != nil {
+		return fmt.Errorf("disconnect %s: %w", publicKey, err)
+	}
+	return nil
+}
+
+// askForClients asks every server for clients, and hands on what each answers.
+func (b *Broker) askForClients(which map[string]any, visit func(clientsAnswer) error) error {
+	question, err := json.Marshal(which)
+	if err != nil {
+		return fmt.Errorf("encode question: %w", err)
+	}
 	inbox := b.System().NewInbox()
 	answers, err := b.System().SubscribeSync(inbox)
 	if err != nil {
-		return fmt.Errorf("ask for connections of %s: %w", publicKey, err)
+		return fmt.Errorf("ask servers for clients: %w", err)
 	}
 	defer func() { _ = answers.Unsubscribe() }() // the connection may be closed already
-	question, err := json.Marshal(map[string]any{"acc": b.accountKey(account), "user": publicKey, "auth": true})
-	if err != nil {
-		return fmt.Errorf("ask for connections of %s: %w", publicKey, err)
-	}
 	if err := b.System().PublishRequest("$SYS.REQ.SERVER.PING.CONNZ", inbox, question); err != nil {
-		return fmt.Errorf("ask for connections of %s: %w", publicKey, err)
+		return fmt.Errorf("ask servers for clients: %w", err)
 	}
 	for patience := firstAnswer; ; patience = nextAnswer {
 		message, err := answers.NextMsg(patience)
 		if errors.Is(err, nats.ErrTimeout) && patience == nextAnswer {
 			return nil
 		}
-		if err == nil {
-			err = b.kickAll(message.Data)
-		}
 		if err != nil {
-			return fmt.Errorf("disconnect %s: %w", publicKey, err)
+			return fmt.Errorf("ask servers for clients: %w", err)
+		}
+		var answer clientsAnswer
+		if err := json.Unmarshal(message.Data, &answer); err != nil {
+			return fmt.Errorf("decode a server's answer: %w", err)
+		}
+		if err := visit(answer); err != nil || b.server != nil { // which is the only one
+			return err
 		}
 	}
 }
@@ -85,23 +100,30 @@ func (b *Broker) accountKey(name string) string {
 	return public(b.keys.accounts[name])
 }
 
-// lookForRevoked has cutOffRevoked look. It does not block.
-func (b *Broker) lookForRevoked() {
+// lookAround has judge look at who is connected. It does not block.
+func (b *Broker) lookAround() {
 	select {
-	case b.back <- struct{}{}:
+	case b.look <- struct{}{}:
 	default: // it will
 	}
 }
 
-// cutOffRevoked disconnects clients whose keys were revoked from an external
-// cluster whenever that is there again: who connected meanwhile was not told of,
-// and what was revoked meanwhile was not told to it.
-func (b *Broker) cutOffRevoked(ctx context.Context) {
+// judge disconnects clients that are connected and must not be: agents that are
+// not known, and from an external cluster those that were revoked. It does so
+// whenever the system account is there again: who connected meanwhile was not
+// told of, and what was revoked meanwhile was not told to the cluster.
+func (b *Broker) judge(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-b.back:
+		case <-b.look:
+		}
+		if err := b.cutOffUnknown(ctx); err != nil {
+			b.logger.Warn("an agent that is not known may still be connected", "err", err)
+		}
+		if b.server != nil {
+			continue // it refuses them itself
 		}
 		for _, account := range b.watched() {
 			b.cutOffRevokedOf(ctx, account)
@@ -132,11 +154,7 @@ func (b *Broker) watched() []string {
 }
 
 // kickAll disconnects every client that a server has told of.
-func (b *Broker) kickAll(data []byte) error {
-	var answer clientsAnswer
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return fmt.Errorf("decode a server's answer: %w", err)
-	}
+func (b *Broker) kickAll(answer clientsAnswer) error {
 	for _, client := range answer.Data.Connections {
 		if err := b.kick(answer.Server.ID, client.ID); err != nil {
 			return err

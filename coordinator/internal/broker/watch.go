@@ -68,6 +68,8 @@ func (w *watcher) take(message *nats.Msg) {
 		}
 	case w.broker.server == nil && w.broker.isRevoked(w.account, identity):
 		w.kick(notice, w.broker.logger.Warn, "it was revoked")
+	case w.broker.isUnknown(notice.Client.JWT):
+		w.kick(notice, w.broker.once(identity), "it is no known host's")
 	}
 }
 

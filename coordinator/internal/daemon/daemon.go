@@ -197,6 +197,10 @@ func (d *daemon) buildService(context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.broker.Admit(func(publicKey string) bool {
+		_, known := d.registry.HostByKey(publicKey)
+		return known
+	})
 	d.onTeardown(func() {
 		if err := d.registry.Flush(); err != nil {
 			d.logger.Error("store what hosts last said", "err", err)
