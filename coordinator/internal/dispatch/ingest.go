@@ -78,18 +78,27 @@ func (s *Service) take(b *batch, event bus.Event) (dropped, error) {
 	now := s.now()
 	changed := *e
 	told := changed.follow(event, now, s.retryAt(e, now))
-	if next := changed.job.State; next != e.job.State && !e.job.State.CanBecome(next) {
-		e.attempt.LastSeq = event.Seq // it must not come again: the next hello then ends the attempt
-		b.set(e, false)
-		return dropIllegal, nil
+	if why := b.step(e, &changed, event); why != "" {
+		return why, nil
 	}
-	e = &changed
-	b.set(e, event.Type != job.EventLog || b.moves(e))
 	b.tell(told)
 	if told.Type == job.EventFinished || told.Type == job.EventRetried {
-		s.logger.Info("attempt ended", "job", e.job.ID, "host", e.job.Host, "attempt", told.Attempt, "state", told.State, "err", told.Failure)
+		s.logger.Info("attempt ended", "job", event.Job, "host", event.Host, "attempt", told.Attempt, "state", told.State, "err", told.Failure)
 	}
 	return "", nil
+}
+
+// step puts what an event makes of an entry into the batch. A step that the state
+// table has not would keep all other events from being stored: its event is
+// dropped, and must not come again. The next hello then ends the attempt.
+func (b *batch) step(from, to *entry, event bus.Event) dropped {
+	if next := to.job.State; next != from.job.State && !from.job.State.CanBecome(next) {
+		from.attempt.LastSeq = event.Seq
+		b.set(from, false)
+		return dropIllegal
+	}
+	b.set(to, event.Type != job.EventLog || b.moves(to))
+	return ""
 }
 
 // moves reports whether a job has another state, or attempt, than before the

@@ -60,22 +60,9 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 		return fleet.Status{}, s.failure("read hosts", err)
 	}
 	now := s.now()
-	status := fleet.Status{
-		At: now, Version: s.options.Version, HostsTotal: len(hosts), Hosts: hosts,
-		Running: []job.Job{}, Queued: []job.Job{}, Recent: []job.Job{},
-	}
-	for _, h := range hosts {
-		if h.Online {
-			status.HostsOnline++
-		}
-	}
 	queue, held := s.index.snapshot()
-	for _, e := range held {
-		status.Running = append(status.Running, s.withProgress(e.job))
-	}
-	for _, e := range queue {
-		status.Queued = append(status.Queued, e.job)
-	}
+	status := s.overview(hosts, queue, held)
+	status.At, status.Version = now, s.options.Version
 	recent, err := s.options.Store.Recent(recentJobs)
 	if err != nil {
 		return fleet.Status{}, s.failure("read recent jobs", err)
@@ -92,16 +79,40 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 		return fleet.Status{}, s.failure("read what is known of repositories", err)
 	}
 	latest := s.latestOf(hosts, repositories)
-	status.Attention = attention(hosts, latest, queue, held)
-	status.Attention = append(status.Attention, s.presence.attention()...)
-	if err := s.options.Store.Healthy(); err != nil {
-		status.Attention = append(status.Attention, unwritable(err, now))
-	}
-	if s.options.Attention != nil {
-		status.Attention = append(status.Attention, s.options.Attention()...)
-	}
+	status.Attention = append(attention(hosts, latest, queue, held), s.otherAttention(now)...)
 	status.Summary = summary(hosts, latest, status.Attention)
 	return status, nil
+}
+
+// overview is a status with the hosts and the open jobs.
+func (s *Service) overview(hosts []fleet.HostView, queue, held []*entry) fleet.Status {
+	status := fleet.Status{
+		HostsTotal: len(hosts), Hosts: hosts, Running: []job.Job{}, Queued: []job.Job{}, Recent: []job.Job{},
+	}
+	for _, h := range hosts {
+		if h.Online {
+			status.HostsOnline++
+		}
+	}
+	for _, e := range held {
+		status.Running = append(status.Running, s.withProgress(e.job))
+	}
+	for _, e := range queue {
+		status.Queued = append(status.Queued, e.job)
+	}
+	return status
+}
+
+// otherAttention lists what needs a person besides jobs and hosts that are away.
+func (s *Service) otherAttention(now time.Time) []fleet.Attention {
+	items := s.presence.attention()
+	if err := s.options.Store.Healthy(); err != nil {
+		items = append(items, unwritable(err, now))
+	}
+	if s.options.Attention != nil {
+		items = append(items, s.options.Attention()...)
+	}
+	return items
 }
 
 func (s *Service) countByState(now time.Time, held []*entry, queued int) (map[job.State]int, error) {
