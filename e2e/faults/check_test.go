@@ -343,16 +343,30 @@ func (w *world) checkSpools(f *finding) {
 	}
 }
 
+// status is what a running agent says of itself.
+type status struct {
+	JournalDepth int   `json:"journal_depth"`
+	Attempts     []any `json:"attempts"`
+	Bus          struct {
+		HelloAt time.Time `json:"hello_at"`
+	} `json:"bus"`
+}
+
+func (h *host) status() (status, error) {
+	result := harness.Run(h.t, nil, harness.Binary(h.t, "borgfleet-agent"), "status", "--data", h.Data, "--json")
+	var s status
+	if err := json.Unmarshal([]byte(result.Stdout), &s); err != nil {
+		return s, fmt.Errorf("status: %w: %s", err, result.Stderr)
+	}
+	return s, nil
+}
+
 // empty returns an error unless the agent's journal, its job directories and
 // its processes are as they are when nothing is to be done.
 func (h *host) empty() error {
-	result := harness.Run(h.t, nil, harness.Binary(h.t, "borgfleet-agent"), "status", "--data", h.Data, "--json")
-	var status struct {
-		JournalDepth int   `json:"journal_depth"`
-		Attempts     []any `json:"attempts"`
-	}
-	if err := json.Unmarshal([]byte(result.Stdout), &status); err != nil {
-		return fmt.Errorf("status: %w: %s", err, result.Stderr)
+	status, err := h.status()
+	if err != nil {
+		return err
 	}
 	if status.JournalDepth != 0 || len(status.Attempts) != 0 {
 		return fmt.Errorf("its journal holds %d events and %d attempts", status.JournalDepth, len(status.Attempts))

@@ -179,6 +179,7 @@ func coordinatorCases() []scenario {
 		broken("coordinator", middle, restartCoordinator),
 		ends(broken("coordinator", cancelling, restartCoordinator), job.Cancelled),
 		endsWhileAway("coordinator", restartCoordinator),
+		streamLost(),
 		clockJump("coordinator", "1h"), clockJump("coordinator", "-1h"),
 		clockJump("agent", "1h"), clockJump("agent", "-24h"),
 	}

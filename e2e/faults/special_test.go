@@ -117,6 +117,34 @@ func endsWhileAway(what string, b breakage) scenario {
 	}}
 }
 
+// streamLost loses what the stream holds while the coordinator has not stored
+// it: whoever told it must tell it again.
+func streamLost() scenario {
+	return scenario{name: "coordinator / kill, and the stream is lost / event-read", play: func(s *scene) {
+		held := coordinatorAt(fault.EventRead)
+		s.host.points.Arm(fault.FinishedJournaled)
+		s.job = s.quick()
+		s.host.points.AwaitReached(fault.FinishedJournaled)
+		s.points.Arm(fault.EventRead)
+		s.host.points.Release(fault.FinishedJournaled)
+		s.points.AwaitReached(fault.EventRead)
+		begun := time.Now()
+		harness.Eventually(s.t, "a hello about it", func() error {
+			status, err := s.host.status()
+			if err == nil && !status.Bus.HelloAt.After(begun) {
+				err = errors.New("none")
+			}
+			return err
+		})
+		s.c.Kill()
+		held.leave(s)
+		if err := os.RemoveAll(filepath.Join(s.c.Data, "bus", "store")); err != nil {
+			s.t.Fatal(err)
+		}
+		s.c.Restart()
+	}}
+}
+
 // clockJump sets a program's clock in the middle of a backup.
 func clockJump(who, ahead string) scenario {
 	return scenario{name: fmt.Sprintf("%s / clock jumps by %s / middle", who, ahead), play: func(s *scene) {
