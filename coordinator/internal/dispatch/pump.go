@@ -72,7 +72,7 @@ func (s *Service) plan(queue, held []*entry, now time.Time) plan {
 	}
 	waits := make([]waiting, len(queue))
 	for i, e := range queue {
-		waits[i] = e.waiting()
+		waits[i] = s.waiting(e)
 	}
 	return makePlan(waits, tickets, s.hostState, s.options.Limits, now)
 }

@@ -25,6 +25,11 @@ const recovered = "recovered"
 // [Service.CaughtUp] is told before.
 const catchUp = 30 * time.Second
 
+const (
+	askTime     = 24 * time.Hour // after a restoration, in which a job that waited in the copy does not expire unasked
+	maxHopeless = 10_000         // jobs that are remembered as not to be made anew
+)
+
 // CaughtUp is told when the events are stored that were in the stream at the
 // start. Orders begin then: what is about to be ordered may be over already, as
 // the stream knows. It may be repeated.
@@ -36,6 +41,20 @@ func (s *Service) CaughtUp() {
 
 // ready reports whether orders may begin.
 func (s *Service) ready(now time.Time) bool { return s.caughtUp.Load() || !s.orderAt.After(now) }
+
+// waiting is a queued job in the planner's eyes. One that waited already in the
+// copy from which the store was put back may have been done since: its host is
+// asked with an order, which has expired when the job has, before it is ended.
+func (s *Service) waiting(e *entry) waiting {
+	w := e.waiting()
+	if s.restored == nil || w.Expires.IsZero() || e.job.SubmittedAt.After(s.restored.SnapshotAt) {
+		return w
+	}
+	if at := s.restored.RestoredAt.Add(askTime); at.After(w.Expires) {
+		w.Expires = at
+	}
+	return w
+}
 
 // inquiry returns the task that asks a host how an attempt ended that it does not
 // mention any more: with its order, which expired long ago by every clock, so that
@@ -146,9 +165,14 @@ func (s *Service) recover(b *batch, event bus.Event) (*entry, error) {
 	if event.Origin == nil && event.Type != job.EventFinished {
 		return nil, nil // the finished event says what it is
 	}
+	if queued, held := s.index.sizes(); queued+held+len(b.created) >= s.options.Limits.Open {
+		return nil, nil // its host tells it again, and must not fill the store
+	}
 	e, err := s.anew(event)
 	if err != nil || e == nil || e.judge(event.Event) != "" {
-		s.hopeless[event.Job] = true
+		if len(s.hopeless) < maxHopeless {
+			s.hopeless[event.Job] = true
+		}
 		s.logger.Warn("a job from after the copy of the database cannot be made anew", "job", event.Job, "host", event.Host, "err", err)
 		return nil, nil
 	}
