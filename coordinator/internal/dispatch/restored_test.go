@@ -189,6 +189,30 @@ func TestAnAttemptThatIsOverIsNotRunAgain(t *testing.T) {
 	})
 }
 
+// What a host answers names no other host: subjects are made of it.
+func TestTheOutcomeInAnAnswerIsOfItsHost(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		w.leave("web1")
+		j := w.submit(backup("web1", "web"))
+		over := succeeded()
+		over.Job, over.Attempt, over.Host, over.Seq = j.ID, 1, "web2.x\r\nPUB y 0", 2
+		w.agents["web1"].fences[first(j)], w.agents["web1"].over[first(j)] = true, over
+		watcher := w.feed.Watch()
+		defer watcher.Close()
+		w.come("web1")
+		w.expect(j.ID, job.Succeeded, 1, "")
+		updates, err := watcher.Next(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, update := range updates {
+			if e := update.Event; e != nil && (e.Host != "web1" || update.Host != "web1") {
+				t.Errorf("told of host %q: %+v", e.Host, e)
+			}
+		}
+	})
+}
+
 // A queued job whose time is over by the restoration may have been done before:
 // its host is asked, and does not begin it now.
 func TestAJobThatIsOverdueAfterARestoration(t *testing.T) {

@@ -143,6 +143,7 @@ func hostTells(t job.EventType) bool {
 // lines. It returns the event as the world is to see it.
 func (e *entry) follow(event bus.Event, now, retryAt time.Time) job.Event {
 	told := event.Event
+	told.Host = e.job.Host // the outcome in an answer to an order may name any
 	told.At = within(told.At, e.job.SubmittedAt, now)
 	e.attempt.LastSeq = told.Seq
 	e.noteStamp(event.Stamp)
