@@ -21,7 +21,7 @@ const (
 	ExitFailed      = 1
 	ExitUsage       = 2
 	ExitWarning     = 3 // the job ended with warnings
-	ExitJobFailed   = 4 // the job failed or was cancelled
+	ExitJobFailed   = 4 // the job failed, expired or was cancelled
 	ExitUnreachable = 5 // not reachable or not allowed
 )
 

@@ -37,7 +37,7 @@ func (backupCommand) Help() string {
 
 With --json, a passphrase that was made goes to standard error, since standard output is the job.
 
-Ctrl-C ends the watching only; the backup goes on. The exit code is the backup's: 0 good, 3 with warnings, 4 failed or cancelled.`
+Ctrl-C ends the watching only; the backup goes on. The exit code is the backup's: 0 good, 3 with warnings, 4 failed, expired or cancelled.`
 }
 
 // Run runs the command.

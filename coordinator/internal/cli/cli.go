@@ -70,7 +70,7 @@ func groups() []kong.Group {
 
 const description = `Backups of many hosts with borg: the coordinator, and its operator's command line.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the job ended with warnings, 4 the job failed or was cancelled, 5 not reachable or not allowed.`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the job ended with warnings, 4 the job failed, expired or was cancelled, 5 not reachable or not allowed.`
 
 // session is what a command gets to work with.
 type session struct {
