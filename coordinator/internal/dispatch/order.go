@@ -248,7 +248,7 @@ func (s *Service) retryAt(e *entry, now time.Time) time.Time {
 	return now.Add(s.options.Backoff.Delay(e.job.Attempt))
 }
 
-// archiveName is the newest name that was given in a repository.
+// archiveName is the newest name that was given to a host in a repository.
 type archiveName struct {
 	base  string
 	count int
@@ -271,13 +271,14 @@ func (s *Service) archiveName(j job.Job, now time.Time) string {
 		return j.Attempts[n-1].Archive
 	}
 	base := j.Host + "-" + now.UTC().Format("2006-01-02T15:04:05")
-	last := s.archives[j.Repository]
+	key := track{j.Host, j.Repository, j.Kind}
+	last := s.archives[key]
 	if last.base != base {
-		s.archives[j.Repository] = archiveName{base, 1}
+		s.archives[key] = archiveName{base, 1}
 		return base
 	}
 	last.count++
-	s.archives[j.Repository] = last
+	s.archives[key] = last
 	return fmt.Sprintf("%s-%d", base, last.count)
 }
 
