@@ -51,9 +51,10 @@ type OrderReply struct {
 	Accepted bool         `json:"accepted"`
 	Stamp    Stamp        `json:"stamp"`
 	Failure  *job.Failure `json:"failure,omitempty"` // why not; also told as a finished event
-	// Over is the finished event, without its lists, of an attempt that ran, was
-	// told, stored and forgotten before this order came: the coordinator asks
-	// for it again because its database was restored from an older copy.
+	// Over is the finished event, without its lists, of an attempt that ran, and
+	// whose events were stored and have left the host's journal before this order
+	// came: the coordinator asks for it because its database was restored from an
+	// older copy.
 	Over *job.Event `json:"over,omitempty"`
 }
 
