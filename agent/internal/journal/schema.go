@@ -13,9 +13,6 @@ import (
 
 // migrate brings a journal of an older schema to the present one.
 func (j *Journal) migrate(tx *bolt.Tx, from uint64) error {
-	if from == schema {
-		return nil
-	}
 	c := change{tx: tx, stamp: j.stamp(tx)}
 	if err := c.toSchema2(j); err != nil {
 		return err
