@@ -32,7 +32,7 @@ func (busExport) Help() string {
     nats-server -c /etc/borgfleet/bus/nats-server.conf      # 2.14.3 or newer
     systemctl start borgfleet
 
-Standard output is the part of coordinator.yaml that makes the coordinator use it; merge it by hand if the file has a part bus already. Hosts find the new bus if it listens where the embedded one did, or under a name that leads to it. The server stores what it has not passed on yet in DIR/store.`
+Standard output is the part of coordinator.yaml that makes the coordinator use it; merge it by hand if the file has a part bus already. What serve was given as flags (--bus, --tls-names) is to be given here, too (--listen, --tls-names). Hosts find the new bus if it listens where the embedded one did, or under a name that leads to it. The server stores what it has not passed on yet in DIR/store.`
 }
 
 // exportedBus is what the coordinator has to be told, as JSON.
