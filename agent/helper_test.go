@@ -65,7 +65,7 @@ type fleet struct {
 	conn   *nats.Conn
 	signer nkeys.KeyPair
 	agent  *exec.Cmd
-	log    *bytes.Buffer
+	log    *output
 	binary string // the agent; default: this very binary
 	config string // agent.yaml
 
@@ -219,6 +219,24 @@ func (f *fleet) lastHello() bus.Hello {
 	return f.hello
 }
 
+// output is what a program has said so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(text)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
 // start starts the agent and waits for its hello.
 func (f *fleet) start() {
 	f.t.Helper()
@@ -229,7 +247,7 @@ func (f *fleet) start() {
 		args = append(args, "--config", f.path("agent.yaml"))
 	}
 	begin := time.Now()
-	f.agent, f.log = exec.Command(cmp.Or(f.binary, os.Args[0]), args...), &bytes.Buffer{}
+	f.agent, f.log = exec.Command(cmp.Or(f.binary, os.Args[0]), args...), &output{}
 	f.agent.Stderr = f.log
 	if err := f.agent.Start(); err != nil {
 		f.t.Fatal(err)

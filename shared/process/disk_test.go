@@ -83,16 +83,16 @@ func TestTheDiskFillsWhileItRuns(t *testing.T) {
 	root, fill, _ := smallDisk(t)
 	l := local(t, root, false)
 	command, open := gated(t, "job.1")
-	command.Argv[2] += `; i=0; while [ $i -lt 100 ]; do echo "line $i of a report" || exit 9; i=$((i+1)); done`
+	command.Argv[2] += `; i=0; while [ $i -lt 100 ]; do echo "line $i of a report" && echo "line $i of a log" >&2 || exit 9; i=$((i+1)); done`
 	enginetest.Start(t, l, command, secret.Value{})
 	enginetest.Until(t, "the room is made", func() bool {
-		var made syscall.Stat_t
-		return syscall.Stat(filepath.Join(root, "job.1", "stdout"), &made) == nil && made.Blocks > 8
+		var made, said syscall.Stat_t
+		return syscall.Stat(filepath.Join(root, "job.1", "stdout"), &made) == nil && made.Blocks > 8 && syscall.Stat(filepath.Join(root, "job.1", "stderr"), &said) == nil && said.Blocks > 8
 	})
 	fill()
 	open()
 	exit, got := enginetest.Follow(t, l, "job.1", process.Offsets{})
-	if exit.Code != 0 || exit.Lost || !strings.HasSuffix(got.Stdout.String(), "line 99 of a report\n") {
+	if exit.Code != 0 || exit.Lost || !strings.HasSuffix(got.Stdout.String(), "line 99 of a report\n") || !strings.HasSuffix(got.Stderr.String(), "line 99 of a log\n") {
 		t.Errorf("exit %+v with %d bytes", exit, got.Stdout.Len())
 	}
 }

@@ -263,18 +263,19 @@ func wait(pid int, at time.Time) ending {
 	return end
 }
 
-// How much room exit.json and the standard output get beforehand, in bytes. The
-// latter is enough for the report of a backup.
+// How much room exit.json and each of the outputs get beforehand, in bytes. The
+// latter is enough for the report of a backup, and for what it says on the way:
+// borg fails when it cannot say it.
 const (
 	exitRoom   = 4 << 10
-	stdoutRoom = 16 << 10
+	outputRoom = 16 << 10
 )
 
 // makeRoom makes room on the disk for exit.json, and for what borg prints when a
 // backup is done: the disk may be full by then, and both have to be told.
 // Without room it is tried in the end.
 func (d directory) makeRoom() {
-	for name, room := range map[string]int64{exitFile + ".new": exitRoom, stdoutFile: stdoutRoom} {
+	for name, room := range map[string]int64{exitFile + ".new": exitRoom, stdoutFile: outputRoom, stderrFile: outputRoom} {
 		file, err := os.OpenFile(d.file(name), os.O_WRONLY|os.O_CREATE, 0o600)
 		if err != nil {
 			continue
