@@ -29,7 +29,7 @@ type answer struct {
 // with the same key, as a client does that did not wait for the answer.
 func TestManyJobsAtOnce(t *testing.T) {
 	t.Parallel()
-	agents, jobs := scale(t, "AGENTS", 6, 50), scale(t, "JOBS", 60, 1000)
+	agents, jobs := scale(t, "AGENTS", 4, 50), scale(t, "JOBS", 24, 1000)
 	runs := filepath.Join(t.TempDir(), "runs")
 	// Without its self-test a borg that lists costs a third less: here the
 	// fleet is tested, not borg.

@@ -54,7 +54,7 @@ func megabyte(t *testing.T) string {
 // killed in its middle.
 func TestEndlessLog(t *testing.T) {
 	t.Parallel()
-	size := scale(t, "LOG", 40, 1000)
+	size := scale(t, "LOG", 20, 1000)
 	half, gate := size/2, filepath.Join(t.TempDir(), "gate")
 	binary := borgAfter(t, fmt.Sprintf(flood, size, megabyte(t), half, gate))
 	c := harness.StartCoordinator(t)
@@ -97,7 +97,7 @@ func TestEndlessLog(t *testing.T) {
 // TestLongList lists very many files.
 func TestLongList(t *testing.T) {
 	t.Parallel()
-	n := scale(t, "FILES", 20_000, 300_000)
+	n := scale(t, "FILES", 8_000, 300_000)
 	files := t.TempDir()
 	makeEmptyFiles(t, files, n)
 	c := harness.StartCoordinator(t)

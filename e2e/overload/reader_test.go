@@ -33,7 +33,7 @@ export BORG_SELFTEST=disabled`
 // goes on as if they were not there.
 func TestReadersThatDoNotRead(t *testing.T) {
 	t.Parallel()
-	jobs := scale(t, "READ", 8, 80)
+	jobs := scale(t, "READ", 5, 80)
 	log := filepath.Join(t.TempDir(), "log")
 	line := strings.Repeat("x", job.MaxLogLineBytes-1) + "\n"
 	if err := os.WriteFile(log, []byte(strings.Repeat(line, job.LogHeadLines+job.LogTailLines)), 0o600); err != nil {

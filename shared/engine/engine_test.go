@@ -205,15 +205,18 @@ func TestResumeAfterAnyEvent(t *testing.T) {
 		}
 		return rec
 	}
+	var want []string
 	events := 0
-	synctest.Test(t, func(t *testing.T) { events = len(whole(t).events) })
+	synctest.Test(t, func(t *testing.T) {
+		rec := whole(t)
+		want, events = rec.log(), len(rec.events)
+	})
 	if events < 6 {
 		t.Fatalf("there are only %d events to stop at", events)
 	}
 	for stop := range events {
 		t.Run(fmt.Sprint(stop), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				want := whole(t)
 				x := fatChatter()
 				ctx, cancel := context.WithCancel(t.Context())
 				rec := newRecorder()
@@ -225,7 +228,7 @@ func TestResumeAfterAnyEvent(t *testing.T) {
 				if err := newEngine(x).Resume(t.Context(), compaction(), rec.resume(), rec, nil); err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(want.log(), rec.log()); diff != "" {
+				if diff := cmp.Diff(want, rec.log()); diff != "" {
 					t.Errorf("log (-want +got):\n%s", diff)
 				}
 				if n := strings.Count(rec.types(), "started"); n != 1 {

@@ -22,7 +22,7 @@ const labHostID = "test"
 func (l *lab) borg(t *testing.T, hostID string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("borg", args...)
-	cmd.Env = append(os.Environ(), "BORG_PASSPHRASE="+passphrase, "BORG_BASE_DIR="+filepath.Join(filepath.Dir(l.root), "borg"))
+	cmd.Env = append(os.Environ(), "BORG_SELFTEST=disabled", "BORG_PASSPHRASE="+passphrase, "BORG_BASE_DIR="+filepath.Join(filepath.Dir(l.root), "borg"))
 	cmd.Env = slices.DeleteFunc(cmd.Env, func(entry string) bool { return strings.HasPrefix(entry, "BORG_HOST_ID=") })
 	if hostID != "" {
 		cmd.Env = append(cmd.Env, "BORG_HOST_ID="+hostID)

@@ -30,7 +30,7 @@ type reconciliation struct {
 }
 
 func TestReconciliation(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := &reconciliation{
