@@ -276,14 +276,31 @@ func (s *Service) compressLeftovers() {
 	}
 }
 
+// keptSince is before which jobs may be dropped, zero for never. It is counted
+// from the last job that is over: a machine that starts with a clock years ahead
+// must not drop all history at once.
+func (s *Service) keptSince() (time.Time, error) {
+	keep := s.options.History.Keep
+	if keep <= 0 {
+		return time.Time{}, nil
+	}
+	now := s.now()
+	recent, err := s.options.Store.Recent(1)
+	if err == nil && len(recent) > 0 && recent[0].FinishedAt.Before(now) {
+		now = *recent[0].FinishedAt
+	}
+	return now.Add(-keep), err
+}
+
 // pruneHistory drops old jobs with their logs.
 func (s *Service) pruneHistory() {
 	if s.options.History == (History{}) {
 		return
 	}
-	var before time.Time
-	if keep := s.options.History.Keep; keep > 0 {
-		before = s.now().Add(-keep)
+	before, err := s.keptSince()
+	if err != nil {
+		s.logger.Error("look for old jobs", "err", err)
+		return
 	}
 	removed, err := s.options.Store.Prune(before, s.options.History.Jobs)
 	if err != nil {

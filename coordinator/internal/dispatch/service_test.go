@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -214,6 +215,37 @@ func TestArchiveNamesOfOneSecond(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("archives (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestHistoryOutlivesAClockThatJumps: what is old is said by what came after it.
+func TestHistoryOutlivesAClockThatJumps(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		w.history = dispatch.History{Keep: 24 * time.Hour}
+		run := func() job.ID {
+			w.hello("web1")
+			j := w.submit(backup("web1", "web"))
+			synctest.Wait()
+			w.agents["web1"].tell(first(j), succeeded())
+			w.mustDeliver()
+			return j.ID
+		}
+		old := run()
+		time.Sleep(23 * time.Hour)
+		last := run()
+		w.halt()
+		time.Sleep(10 * 365 * 24 * time.Hour) // for the coordinator, as if its clock had jumped
+		w.openStore()
+		w.start()
+		w.expect(old, job.Succeeded, 1, "")
+		run()
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		for _, id := range []job.ID{old, last} {
+			if _, err := w.dispatch().Job(context.Background(), id); err == nil {
+				t.Errorf("%s is still there", id)
+			}
 		}
 	})
 }

@@ -30,6 +30,7 @@ type world struct {
 	limits   dispatch.Limits
 	wrap     func(*dispatch.Service) // for faults of the store
 	behind   bool                    // the stream is not read yet at a start
+	history  dispatch.History
 
 	attention func() []fleet.Attention // what other parts say
 
@@ -89,7 +90,7 @@ func (w *world) start() {
 	service, err := dispatch.New(dispatch.Options{
 		Store: w.store, Link: w.link, Registry: w.registry, Presence: w.presence, Feed: w.feed,
 		LogDir: filepath.Join(w.dir, "logs"), Limits: w.limits, Logger: hclog.NewNullLogger(), Version: "test",
-		Attention: w.attention,
+		Attention: w.attention, History: w.history,
 	})
 	if err != nil {
 		w.t.Fatal(err)
