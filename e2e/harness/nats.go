@@ -39,7 +39,7 @@ func buildNATSServer() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "borgfleet-nats-"); err != nil {
 		return "", err
 	}
-	compile := exec.Command("go", "build", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2")
+	compile := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2")
 	compile.Dir, compile.Env = filepath.Join(root, "coordinator"), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := compile.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("build nats-server: %w\n%s", err, out)
