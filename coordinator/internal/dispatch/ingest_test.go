@@ -55,7 +55,7 @@ func TestHostileEvents(t *testing.T) {
 // TestProgressEndsWithItsAttempt has progress come in while the end is stored.
 func TestProgressEndsWithItsAttempt(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
-		for range 100 {
+		for range 25 {
 			j := w.submit(backup("web1", "web"))
 			w.expect(j.ID, job.Running, 1, "")
 			w.agents["web1"].tell(first(j), succeeded())

@@ -26,8 +26,9 @@ const recovered = "recovered"
 const catchUp = 30 * time.Second
 
 const (
-	askTime     = 24 * time.Hour // after a restoration, in which a job that waited in the copy does not expire unasked
-	maxHopeless = 10_000         // jobs that are remembered as not to be made anew
+	askTime     = 24 * time.Hour      // after a restoration, in which a job that waited in the copy does not expire unasked
+	recoverTime = 30 * 24 * time.Hour // likewise, in which hosts are believed of jobs that the store does not know
+	maxHopeless = 10_000              // jobs that are remembered as not to be made anew
 )
 
 // CaughtUp is told when the events are stored that were in the stream at the
@@ -146,7 +147,7 @@ func (e *entry) moveOn(number int, origin *bus.Origin, now time.Time) {
 // mayRecover reports whether a job that is not in the store may be one that was
 // asked for after the copy was taken from which the store was put back.
 func (s *Service) mayRecover(id job.ID) bool {
-	if s.restored == nil || s.hopeless[id] {
+	if s.restored == nil || s.hopeless[id] || s.now().Sub(s.restored.RestoredAt) > recoverTime {
 		return false
 	}
 	at := id.Time()

@@ -91,6 +91,34 @@ func TestJobsFromAfterTheCopyAreMadeAnew(t *testing.T) {
 	})
 }
 
+// What a host says of a job that nobody knows counts only for a while after a
+// restoration.
+func TestLongAfterTheCopyNothingIsMadeAnew(t *testing.T) {
+	const day = 24 * time.Hour
+	for restored, want := range map[time.Duration]bool{29 * day: true, 31 * day: false} {
+		scenario(t, func(t *testing.T, w *world) {
+			w.halt()
+			w.openStore()
+			now := time.Now()
+			mark := store.Restored{SnapshotAt: now.Add(-40 * day), RestoredAt: now.Add(-restored)}
+			if _, err := w.store.Apply(store.MarkRestored(mark)); err != nil {
+				t.Fatal(err)
+			}
+			w.start()
+			event := succeeded()
+			event.Job, event.Host, event.Attempt, event.Seq, event.At = job.NewID(now.Add(-35*day)), "web1", 1, 2, now
+			origin := &bus.Origin{Kind: job.Backup, Repository: "web"}
+			err := w.dispatch().HandleEvents(t.Context(), []bus.StreamEvent{{Sequence: 1, Event: bus.Event{Event: event, Origin: origin}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.dispatch().Job(t.Context(), event.Job); (err == nil) != want {
+				t.Errorf("%s after the restoration: %v", restored, err)
+			}
+		})
+	}
+}
+
 func TestWhatCannotBeMadeAnewIsForgotten(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
 		copied, at := w.snapshot()
