@@ -200,10 +200,9 @@ func await(p *lab.Points, point string, atMost time.Duration) (reached bool) {
 func (r *riot) crash(n int, loseJournal bool) {
 	h := r.hosts[n]
 	h.Kill()
-	runs := len(h.borgs())
 	h.killRuns()
 	if loseJournal {
-		h.orphans += runs
+		h.orphans += len(h.runs()) // also of those that have ended and were not told yet
 		if err := os.Remove(filepath.Join(h.Data, "journal.db")); err != nil {
 			r.t.Error(err)
 		}

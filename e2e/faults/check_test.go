@@ -371,14 +371,19 @@ func (h *host) empty() error {
 	if status.JournalDepth != 0 || len(status.Attempts) != 0 {
 		return fmt.Errorf("its journal holds %d events and %d attempts", status.JournalDepth, len(status.Attempts))
 	}
-	left, err := filepath.Glob(filepath.Join(h.Data, "jobs", "[^.]*")) // a supervisor stands by in a hidden one
-	if err != nil || len(left) > h.orphans {
-		return fmt.Errorf("job directories are left: %v (%v)", left, err)
+	if left := h.runs(); len(left) > h.orphans {
+		return fmt.Errorf("job directories are left: %v", left)
 	}
 	if left := h.borgs(); len(left) > 0 {
 		return fmt.Errorf("borgs are left: %v", left)
 	}
 	return nil
+}
+
+// runs returns the job directories. A supervisor stands by in a hidden one.
+func (h *host) runs() []string {
+	dirs, _ := filepath.Glob(filepath.Join(h.Data, "jobs", "[^.]*")) // the pattern is right
+	return dirs
 }
 
 // borgs returns all processes whose standard error is in a job directory.
