@@ -31,6 +31,30 @@ func TestThisRunSaysThatItIsThere(t *testing.T) {
 	}
 }
 
+// The first order can overtake the answer to the hello that it follows.
+func TestAnOrderBeforeTheFirstAnswer(t *testing.T) {
+	f := newCoordinator(t)
+	said, err := f.conn.SubscribeSync(bus.HelloSubject(host))
+	if err == nil {
+		err = f.conn.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.start(quick)
+	if _, err := said.NextMsg(patient); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	if _, err := f.conn.RequestWithContext(ctx, bus.OrderSubject(host), []byte(`{"body":"e30="}`)); err != nil {
+		t.Errorf("order: %v", err)
+	}
+	if n := f.handler.orderCount(); n != 1 {
+		t.Errorf("%d orders were handled", n)
+	}
+}
+
 func TestARefusedAgentKeepsQuiet(t *testing.T) {
 	f := newFixture(t, quick)
 	stream := f.makeStream()

@@ -45,7 +45,6 @@ type greeter struct {
 	failures int
 	waits    int // follow-ups since the last news
 	skewed   bool
-	refused  bool // when it was last answered
 }
 
 // sayHellos says hello on every connect, soon after the set of attempts has
@@ -137,20 +136,18 @@ func (g *greeter) mostRetry() time.Duration {
 func (g *greeter) refuse(why *job.Failure) time.Duration {
 	g.accepted.Store(false)
 	g.failures = 0
-	if !g.refused {
+	if !g.refused.Swap(true) {
 		g.logger.Error("refused by the coordinator; what runs goes on, and its results are kept", "err", why.Message, "hint", why.Hint)
 	}
-	g.refused = true
 	g.setStatus(func(s *Status) { s.Error, s.Hint, s.Duplicate = why.Message, why.Hint, true })
 	return g.timing.Busy - rand.N(g.timing.Busy/5+1)
 }
 
 // accept takes in that the coordinator works with this run of the agent.
 func (g *greeter) accept() {
-	if g.refused {
+	if g.refused.Swap(false) {
 		g.logger.Info("the coordinator works with this agent again")
 	}
-	g.refused = false
 	if !g.accepted.Swap(true) {
 		wake(g.publish)
 	}
@@ -191,7 +188,7 @@ func (g *greeter) say(ctx context.Context) (bus.HelloReply, error) {
 	hello := g.options.Identity()
 	hello.Host, hello.Stamp, hello.JournalDepth = g.options.Host, snapshot.Stamp, snapshot.Depth
 	hello.Attempts, hello.At = attempts(snapshot.Records), g.options.Now().UTC()
-	hello.Instance, hello.Refused = g.options.Instance, g.refused
+	hello.Instance, hello.Refused = g.options.Instance, g.refused.Load()
 	data, err := json.Marshal(hello)
 	if err != nil {
 		return bus.HelloReply{}, fmt.Errorf("encode hello: %w", err)

@@ -111,16 +111,34 @@ type fixture struct {
 	hellos   *nats.Subscription
 }
 
+// newFixture returns one whose hellos are answered.
 func newFixture(t *testing.T, timing uplink.Timing) *fixture {
+	t.Helper()
+	f := newCoordinator(t)
+	hellos := f.answerHellos(keep)
+	f.start(timing)
+	<-hellos // which follows the agent's subscriptions
+	eventually(t, "the first hello is answered", func() bool { return !f.uplink.Status().HelloAt.IsZero() })
+	return f
+}
+
+// newCoordinator returns one that has no uplink yet.
+func newCoordinator(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dir: t.TempDir(), changes: make(chan struct{}, 1), progress: make(chan bus.Progress)}
 	f.server = startServer(t, f.dir, -1)
 	store := openJournal(t)
 	f.journal, f.handler = store, &handler{journal: store}
 	f.conn = f.connect()
-	hellos := f.answerHellos(keep)
+	return f
+}
+
+// start makes the uplink and runs it until the test ends.
+func (f *fixture) start(timing uplink.Timing) {
+	t := f.t
+	t.Helper()
 	f.uplink = uplink.New(uplink.Options{
-		Host: host, Instance: instance, URLs: []string{f.server.ClientURL()}, Explain: identity.Explain, Journal: store, Handler: f.handler,
+		Host: host, Instance: instance, URLs: []string{f.server.ClientURL()}, Explain: identity.Explain, Journal: f.journal, Handler: f.handler,
 		Identity: func() bus.Hello { return bus.Hello{AgentVersion: "test", Slots: 2} },
 		Changes:  f.changes, Progress: f.progress, Logger: hclog.NewNullLogger(), Timing: timing,
 	})
@@ -133,9 +151,6 @@ func newFixture(t *testing.T, timing uplink.Timing) *fixture {
 			t.Errorf("run: %v", err)
 		}
 	})
-	<-hellos // which follows the agent's subscriptions
-	eventually(t, "the first hello is answered", func() bool { return !f.uplink.Status().HelloAt.IsZero() })
-	return f
 }
 
 func openJournal(t *testing.T) *journal.Journal {

@@ -39,15 +39,16 @@ func (u *Uplink) serveCancels(ctx context.Context, cancels <-chan *nats.Msg) {
 	})
 }
 
-// serve handles messages, but none while the coordinator does not work with this
-// run of the agent: they are for another one, which answers them.
+// serve handles messages, but none while the coordinator works with another run
+// of the agent, which answers them. Before a hello is answered they are handled:
+// the first order can overtake the answer on its way through this program.
 func (u *Uplink) serve(ctx context.Context, messages <-chan *nats.Msg, handle func(*nats.Msg)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case msg := <-messages:
-			if u.accepted.Load() {
+			if !u.refused.Load() {
 				handle(msg)
 			}
 		}

@@ -100,6 +100,7 @@ type Uplink struct {
 	connected chan struct{}             // the same, after a connect
 	taken     chan struct{}             // says that a hello was answered
 	accepted  atomic.Bool               // the coordinator works with this run of the agent
+	refused   atomic.Bool               // it works with another one
 	unhurried atomic.Bool               // it waits before the next connect, having had nothing to tell
 	life      atomic.Pointer[life]      // of the connection
 	conn      atomic.Pointer[nats.Conn] // nil before Run
