@@ -56,6 +56,9 @@ func TestChaos(t *testing.T) {
 	}
 	fmt.Printf("\nseed %d, %.1f min: %d jobs %v in %d attempts, %d faults, settled %.1f s after the last, %d breaches\n",
 		seed, minutes, len(f.jobs), count, attempts, len(r.faults), f.settled.Seconds(), len(f.breaches))
+	if f.waited != nil {
+		fmt.Printf("  it waited last because %s\n", f.waited)
+	}
 	for _, b := range f.breaches {
 		t.Errorf("%s: %s", b.class, b.what)
 	}

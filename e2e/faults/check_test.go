@@ -38,6 +38,7 @@ type breach struct {
 // finding is what was seen after a fault.
 type finding struct {
 	settled  time.Duration // from the repair to every job being over, running for real, or waiting for its retry
+	waited   error         // for what, at last; nil: for nothing
 	jobs     []job.Job
 	breaches []breach
 }
@@ -72,7 +73,13 @@ func (w *world) check() finding {
 	w.t.Helper()
 	f := finding{}
 	repaired := time.Now()
-	harness.Eventually(w.t, "every job to be settled", w.settled)
+	harness.Eventually(w.t, "every job to be settled", func() error {
+		err := w.settled()
+		if err != nil {
+			f.waited = err
+		}
+		return err
+	})
 	f.settled = time.Since(repaired)
 	w.awaitEnd()
 	f.jobs = w.jobs()

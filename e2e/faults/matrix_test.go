@@ -137,6 +137,7 @@ func agentCases() []scenario {
 		broken("agent", middle, muteAgent),
 		broken("agent", agentAt(fault.FinishedJournaled), deafAgent),
 		broken("agent", middle, deafAgent),
+		broken("agent", coordinatorAt(fault.OrderStored), deafAgent),
 		slowLink(),
 		twoCopies("while it runs", false), twoCopies("after its end", true),
 	}
