@@ -29,7 +29,7 @@ demo: setup build ## coordinator, agent and real backups on this machine; Ctrl-C
 
 # Nothing comes from the cache: it does not see that the programs which the tests run have changed.
 test: setup build ## all tests: unit and end to end, with the race detector
-	go test -race -count 1 -timeout 15m work
+	go test -race -count 1 -timeout 30m work
 
 # A case alone: make faults CASE='agent / kill / middle'. The directory is entered, since go test then shows what is printed.
 FAULTS_FILE ?= e2e/FAULTS.md

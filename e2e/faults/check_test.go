@@ -147,25 +147,22 @@ func (w *world) host(name string) *host {
 // many there are; so it ends the test only when none has ended for a while.
 func (w *world) awaitEnd() {
 	w.t.Helper()
-	left := func() (n int) {
-		for _, id := range w.asked {
-			if !w.c.Job(id).State.Terminal() {
-				n++
-			}
-		}
-		return n
-	}
-	for before := left(); before > 0; {
+	for left := w.asked; len(left) > 0; {
 		harness.Eventually(w.t, "another job to be over", func() error {
-			if now := left(); now == before {
-				return w.over()
+			for i, id := range left {
+				if j := w.c.Job(id); j.State.Terminal() {
+					left = slices.Delete(slices.Clone(left), i, i+1)
+					return nil
+				} else if i == len(left)-1 {
+					return fmt.Errorf("job %s is %s (%s)", id, j.State, j.Reason)
+				}
 			}
 			return nil
 		})
-		before = left()
 	}
 }
 
+// over returns an error unless every job is over.
 func (w *world) over() error {
 	for _, id := range w.asked {
 		var j job.Job
