@@ -21,7 +21,7 @@ import (
 
 // Patience bounds every wait. It is far longer than anything takes, so that a
 // busy machine does not turn a test red.
-const Patience = 2 * time.Minute
+const Patience = 4 * time.Minute
 
 // Root returns the directory of the working tree.
 func Root() (string, error) {
