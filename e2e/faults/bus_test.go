@@ -71,7 +71,7 @@ func busCases() []scenario {
 		broken("bus", middle, restartBus),
 		broken("bus", middle, cutBus),
 		ends(broken("bus", cancelling, cutBus), job.Cancelled),
-		broken("bus", middle, killCoordinator),
+		broken("bus, coordinator", middle, killCoordinator),
 	}
 	for i := range cases {
 		cases[i].name = fmt.Sprintf("external %s", cases[i].name)
