@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -118,14 +117,8 @@ func TestABrokenConnectionCostsNoRequestTimeout(t *testing.T) {
 	key := f.accept()
 	f.record(key, job.EventFinished)
 	<-stuck
-	address, ok := f.server.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatalf("address %v", f.server.Addr())
-	}
-	stopServer(f.server)
-	eventually(t, "the loss is noticed", func() bool { return !f.uplink.Status().Connected })
-	f.server = startServer(t, f.dir, address.Port)
-	f.conn = f.connect()
+	restore := f.loseBus()
+	restore()
 	f.makeStream()
 	f.answerHellos(settled)
 	eventually(t, "what was under way is told", func() bool { return len(f.snapshot().Records) == 0 })
@@ -135,14 +128,8 @@ func TestABrokenConnectionCostsNoRequestTimeout(t *testing.T) {
 // when that is back, or at once if it is back already.
 func TestNewsOfAnAgentAtRest(t *testing.T) {
 	f := newFixture(t, quick)
-	address, ok := f.server.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatalf("address %v", f.server.Addr())
-	}
-	stopServer(f.server)
-	eventually(t, "the loss is noticed", func() bool { return !f.uplink.Status().Connected })
-	f.server = startServer(t, f.dir, address.Port)
-	f.conn = f.connect()
+	restore := f.loseBus()
+	restore()
 	f.makeStream()
 	f.answerHellos(settled)
 	begun := time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -173,6 +174,23 @@ func (f *fixture) connect() *nats.Conn {
 	}
 	f.t.Cleanup(conn.Close)
 	return conn
+}
+
+// loseBus stops the server and waits until the uplink has noticed. It returns
+// what starts it again where it was, and connects the coordinator to it.
+func (f *fixture) loseBus() (restore func()) {
+	f.t.Helper()
+	address, ok := f.server.Addr().(*net.TCPAddr)
+	if !ok {
+		f.t.Fatalf("address %v", f.server.Addr())
+	}
+	stopServer(f.server)
+	eventually(f.t, "the loss is noticed", func() bool { return !f.uplink.Status().Connected })
+	return func() {
+		f.t.Helper()
+		f.server = startServer(f.t, f.dir, address.Port)
+		f.conn = f.connect()
+	}
 }
 
 // makeStream makes the stream of events.

@@ -202,19 +202,13 @@ func TestLostEventsAreToldAgain(t *testing.T) {
 func TestReconnect(t *testing.T) {
 	f := newFixture(t, quick)
 	f.makeStream()
-	address, ok := f.server.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatalf("address %v", f.server.Addr())
-	}
-	stopServer(f.server)
-	eventually(t, "the loss is noticed", func() bool { return !f.uplink.Status().Connected })
+	restore := f.loseBus()
 	key := f.accept()
 	f.record(key, job.EventFinished)
 	f.progress <- bus.Progress{Job: key.Job} // dropped, and nobody is blocked
 
 	back := time.Now()
-	f.server = startServer(t, f.dir, address.Port)
-	f.conn = f.connect()
+	restore()
 	f.answerHellos(settled)
 	eventually(t, "the uplink is back", func() bool { return f.uplink.Status().Connected })
 	eventually(t, "what happened meanwhile is told and forgotten", func() bool { return len(f.snapshot().Records) == 0 })
