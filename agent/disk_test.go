@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/disk/disktest"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -46,52 +47,19 @@ func TestDamagedJournal(t *testing.T) {
 }
 
 // smallDisk puts the agent's data, but for what is borg's own, on a file system
-// of two megabytes. It returns what fills it, and what makes room again.
-func (f *fleet) smallDisk() (fill, free func()) {
+// of two megabytes.
+func (f *fleet) smallDisk() {
 	t := f.t
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root may mount a file system")
-	}
 	for _, dir := range []string{"data", "base"} {
 		if err := os.Mkdir(f.path(dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := syscall.Mount("tmpfs", f.path("data"), "tmpfs", 0, "size=2m,mode=0700"); err != nil {
-		t.Skipf("mount a small file system: %v", err)
-	}
-	t.Cleanup(func() { // after the agent's end
-		if err := syscall.Unmount(f.path("data"), syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
+	disktest.Mount(t, f.path("data"), 2) // until after the agent's end
 	if err := os.Symlink(f.path("base"), f.path("data/borg")); err != nil {
 		t.Fatal(err)
 	}
-	fill = func() {
-		t.Helper()
-		file, err := os.Create(f.path("data/filler"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		for size := 1 << 16; size > 0; {
-			if _, err = file.Write(make([]byte, size)); err != nil {
-				size /= 2
-			}
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatalf("fill the disk: %v", err)
-		}
-	}
-	free = func() {
-		t.Helper()
-		if err := os.Remove(f.path("data/filler")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return fill, free
 }
 
 // sendInVain sends an order until it is answered, or until the agent says that
@@ -125,7 +93,7 @@ func (f *fleet) sendInVain(order bus.Order) (reply bus.OrderReply, answered bool
 // all of it is told when there is room again.
 func TestFullDisk(t *testing.T) {
 	f := newFleet(t)
-	fill, free := f.smallDisk()
+	f.smallDisk()
 	f.write("source/hello.txt", "hello", 0o644)
 	f.gated()
 	f.start()
@@ -140,7 +108,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		return len(f.told(id)) >= 2
 	})
-	fill()
+	free := disktest.Fill(t, f.path("data"))
 	large := f.newOrder(job.Backup, job.BackupSpec{
 		Paths: []string{f.path("source")}, Exclude: slices.Repeat([]string{"/" + strings.Repeat("x", 4000)}, 40)})
 	if reply, answered := f.sendInVain(large); answered {
@@ -164,10 +132,10 @@ func TestFullDisk(t *testing.T) {
 // TestFullDiskAtTheStart: a job that cannot begin says why, when it can.
 func TestFullDiskAtTheStart(t *testing.T) {
 	f := newFleet(t)
-	fill, free := f.smallDisk()
+	f.smallDisk()
 	f.start()
 	f.run(job.Init, job.InitSpec{})
-	fill()
+	free := disktest.Fill(t, f.path("data"))
 	order := f.newOrder(job.List, job.ListSpec{})
 	reply, answered := f.sendInVain(order) // the journal may have room for it, or not
 	free()

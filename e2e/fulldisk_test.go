@@ -2,59 +2,16 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/borgfleet/borgfleet/e2e/harness"
+	"github.com/borgfleet/borgfleet/shared/disk/disktest"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
-
-// smallDisk is a directory on a disk of its own, of so many megabytes.
-func smallDisk(t *testing.T, megabytes int) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
-		if errors.Is(err, syscall.EPERM) {
-			t.Skip("only root can have a small disk")
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	return dir
-}
-
-// fillDisk takes all the space that is left, and returns what gives it back.
-func fillDisk(t *testing.T, dir string) (free func()) {
-	t.Helper()
-	file, err := os.Create(filepath.Join(dir, "filler"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if _, err := io.Copy(file, zeros{}); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("the disk does not become full: %v", err)
-	}
-	return func() {
-		if err := os.Remove(file.Name()); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-type zeros struct{}
-
-func (zeros) Read(buffer []byte) (int, error) { clear(buffer); return len(buffer), nil }
 
 // unready returns what of the coordinator is not ready, by name.
 func unready(c *harness.Coordinator) (map[string]string, error) {
@@ -86,13 +43,14 @@ func unready(c *harness.Coordinator) (map[string]string, error) {
 // when there is space again gets everything that happened meanwhile, once.
 func TestTheCoordinatorsDiskIsFullForAWhile(t *testing.T) {
 	t.Parallel()
-	disk := smallDisk(t, 96)
+	disk := t.TempDir()
+	disktest.Mount(t, disk, 96)
 	c := harness.StartCoordinatorWith(t, harness.CoordinatorOptions{Data: filepath.Join(disk, "coordinator")})
 	s := midBackupOn(t, c)
 	if out := c.MustCLI("status"); !strings.Contains(out, "the disk with the coordinator's data has") {
 		t.Errorf("nothing is said of a disk with less than 200 MB:\n%s", out)
 	}
-	free := fillDisk(t, disk)
+	free := disktest.Fill(t, disk)
 	harness.Eventually(t, "the coordinator to say that its disk is full", func() error {
 		faults, err := unready(c)
 		if err == nil && !strings.Contains(faults["disk"], "full") {

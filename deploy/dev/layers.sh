@@ -12,6 +12,7 @@ function layer(p) {
   if (p ~ /^shared\/(job|secret|build|settings|fault|disk)$/)        return 1
   if (p ~ /^shared\/(bus|borg|process|console)$/)             return 2
   if (p ~ /^shared\/engine$/)                                 return 3
+  if (p ~ /^shared\/disk\//)                                 return 4   # for tests
   if (p ~ /^shared\/engine\//)                                return 4   # conformance suite, for tests
   if (p ~ /^(coordinator\/internal\/fleet|agent\/internal\/attempt)$/) return 4
   if (p ~ /^coordinator\/internal\/(feed|store|client|human|redirect)$/) return 5

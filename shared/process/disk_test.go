@@ -2,67 +2,26 @@ package process_test
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/borgfleet/borgfleet/shared/disk/disktest"
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-// smallDisk mounts a file system of one megabyte, and returns what fills it and
-// what makes room again.
-func smallDisk(t *testing.T) (root string, fill, free func()) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root may mount a file system")
-	}
-	root = t.TempDir()
-	if err := syscall.Mount("tmpfs", root, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("mount a small file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(root, syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	filler := filepath.Join(root, "filler")
-	fill = func() {
-		t.Helper()
-		file, err := os.Create(filler)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		for size := 1 << 16; size > 0; {
-			if _, err = file.Write(make([]byte, size)); err != nil {
-				size /= 2
-			}
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatalf("fill the disk: %v", err)
-		}
-	}
-	free = func() {
-		t.Helper()
-		if err := os.Remove(filler); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root, fill, free
-}
-
 func TestStartOnAFullDisk(t *testing.T) {
 	for name, standby := range map[string]bool{"cold": false, "standby": true} {
 		t.Run(name, func(t *testing.T) {
-			root, fill, free := smallDisk(t)
+			root := t.TempDir()
+			disktest.Mount(t, root, 1)
 			l := local(t, root, standby)
 			enginetest.Start(t, l, enginetest.Shell("job.1", `:`), secret.Value{})
 			enginetest.Follow(t, l, "job.1", process.Offsets{})
-			fill()
+			free := disktest.Fill(t, root)
 			_, err := l.Start(t.Context(), enginetest.Shell("job.2", `:`), secret.Value{})
 			failure, ok := errors.AsType[*process.StartError](err)
 			if !ok || !errors.Is(failure, syscall.ENOSPC) {
@@ -80,7 +39,8 @@ func TestStartOnAFullDisk(t *testing.T) {
 // TestTheDiskFillsWhileItRuns: the report that borg prints in the end, and how
 // it ended, have their room from the start.
 func TestTheDiskFillsWhileItRuns(t *testing.T) {
-	root, fill, _ := smallDisk(t)
+	root := t.TempDir()
+	disktest.Mount(t, root, 1)
 	l := local(t, root, false)
 	command, open := gated(t, "job.1")
 	command.Argv[2] += `; i=0; while [ $i -lt 100 ]; do echo "line $i of a report" && echo "line $i of a log" >&2 || exit 9; i=$((i+1)); done`
@@ -89,7 +49,7 @@ func TestTheDiskFillsWhileItRuns(t *testing.T) {
 		var made, said syscall.Stat_t
 		return syscall.Stat(filepath.Join(root, "job.1", "stdout"), &made) == nil && made.Blocks > 8 && syscall.Stat(filepath.Join(root, "job.1", "stderr"), &said) == nil && said.Blocks > 8
 	})
-	fill()
+	disktest.Fill(t, root)
 	open()
 	exit, got := enginetest.Follow(t, l, "job.1", process.Offsets{})
 	if exit.Code != 0 || exit.Lost || !strings.HasSuffix(got.Stdout.String(), "line 99 of a report\n") || !strings.HasSuffix(got.Stderr.String(), "line 99 of a log\n") {

@@ -5,12 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,48 +16,9 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/disk/disktest"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
-
-// smallDisk is a directory on a disk of its own, of so many megabytes.
-func smallDisk(t *testing.T, megabytes int) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
-		if errors.Is(err, syscall.EPERM) {
-			t.Skip("only root can have a small disk")
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	return dir
-}
-
-// fill takes all the space that is left, and returns what gives it back.
-func fill(t *testing.T, dir string) (free func()) {
-	t.Helper()
-	file, err := os.Create(filepath.Join(dir, "filler"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if _, err := io.Copy(file, endless{}); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("the disk does not become full: %v", err)
-	}
-	return func() {
-		if err := os.Remove(file.Name()); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-type endless struct{}
-
-func (endless) Read(buffer []byte) (int, error) { clear(buffer); return len(buffer), nil }
 
 // try publishes a large event as an agent does, and reports whether the stream
 // has confirmed it.
@@ -98,7 +56,8 @@ func untilRefused(t *testing.T, b *broker.Broker, connection *nats.Conn, id job.
 // TestAFullDiskEndsByItself: what the stream has confirmed is kept, what it has
 // not comes again, and it takes that as soon as there is space.
 func TestAFullDiskEndsByItself(t *testing.T) {
-	disk := smallDisk(t, 32)
+	disk := t.TempDir()
+	disktest.Mount(t, disk, 32)
 	b := start(t, broker.Options{Dir: filepath.Join(disk, "bus")})
 	web1, _ := agent(t, b, "web1")
 	id := job.NewID(time.Now())
@@ -119,7 +78,7 @@ func TestAFullDiskEndsByItself(t *testing.T) {
 		for range 5 {
 			tell()
 		}
-		free := fill(t, disk)
+		free := disktest.Fill(t, disk)
 		for seq = untilRefused(t, b, web1, id, seq); len(confirmed) < seq-1; {
 			confirmed = append(confirmed, fmt.Sprint(len(confirmed)+1))
 		}
@@ -143,7 +102,8 @@ func TestAFullDiskEndsByItself(t *testing.T) {
 // TestAReaderGoesOnWhenAFullDiskHasEnded with a consumer that is there all the
 // time, as the coordinator's is.
 func TestAReaderGoesOnWhenAFullDiskHasEnded(t *testing.T) {
-	disk := smallDisk(t, 32)
+	disk := t.TempDir()
+	disktest.Mount(t, disk, 32)
 	b := start(t, broker.Options{Dir: filepath.Join(disk, "bus")})
 	web1, _ := agent(t, b, "web1")
 	id := job.NewID(time.Now())
@@ -163,7 +123,7 @@ func TestAReaderGoesOnWhenAFullDiskHasEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer consuming.Stop()
-	free := fill(t, disk)
+	free := disktest.Fill(t, disk)
 	untilRefused(t, b, web1, id, 1)
 	free()
 	eventually(t, func() error { return b.Healthy() })
