@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"github.com/nats-io/nkeys"
@@ -128,7 +129,7 @@ func TestWhoReadsThePassphrase(t *testing.T) {
 		"readable by no host (see":           {Repository: fleet.Repository{Custody: fleet.CustodyHosts}},
 		"kept by the coordinator, encrypted": {Repository: fleet.Repository{HasPassphrase: true}},
 		"key exported  never (see":           {HasKey: true},
-		"key exported  just now":             {HasKey: true, KeyExportedAt: pointer(at(0))},
+		"key exported  just now":             {HasKey: true, KeyExportedAt: pointer(time.Now())},
 	} {
 		c := newCoordinator(t)
 		c.answers["GET /repositories/main"] = r
