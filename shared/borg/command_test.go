@@ -114,7 +114,7 @@ func TestCommandForEveryRunnableKind(t *testing.T) {
 		}
 		kinds = append(kinds, spec.Kind())
 	}
-	if diff := cmp.Diff(job.Runnable(), kinds); diff != "" {
+	if diff := cmp.Diff(job.Kinds(), kinds); diff != "" {
 		t.Errorf("kinds differ (-runnable +here):\n%s", diff)
 	}
 }

@@ -31,7 +31,8 @@ func OperatorPermissions(role Role) Permissions {
 		Publish: []string{
 			JobsGet, JobsList, JobsLog, StatusSubject, Discovery,
 			HostsList, HostsGet, RepositoriesList, RepositoriesGet,
-			Prefix + ".plans.list", Prefix + ".plans.get", Prefix + ".archives.list",
+			Prefix + ".plans.list", Prefix + ".plans.get",
+			ArchivesList, ArchivesFiles, ArchivesFind, ArchivesHistory,
 		},
 		Subscribe: []string{Prefix + ".>", "_INBOX.>"},
 	}

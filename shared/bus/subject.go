@@ -23,6 +23,10 @@ const (
 	RepositoriesList = Prefix + ".repositories.list"
 	RepositoriesGet  = Prefix + ".repositories.get"
 	StatusSubject    = Prefix + ".status"
+	ArchivesList     = Prefix + ".archives.list"
+	ArchivesFiles    = Prefix + ".archives.files"
+	ArchivesFind     = Prefix + ".archives.find"
+	ArchivesHistory  = Prefix + ".archives.history"
 )
 
 // Wildcards over all hosts.
@@ -36,6 +40,10 @@ func OrderSubject(host string) string { return Prefix + ".cmd." + host + ".order
 
 // CancelSubject is where a host takes cancellations (request and reply).
 func CancelSubject(host string) string { return Prefix + ".cmd." + host + ".cancel" }
+
+// ReadSubject is where a host is asked for a piece of what borg prints, in a job
+// that [job.Streams] (request and reply).
+func ReadSubject(host string) string { return Prefix + ".cmd." + host + ".read" }
 
 // PresenceSubject is where one run of a host's agent answers whether it is
 // there (request and reply).

@@ -35,6 +35,11 @@ const (
 	InvalidSpec       Code = "invalid_spec"
 	RefusedByHost     Code = "refused_by_host"
 	IntegrityError    Code = "integrity_error"
+	TargetNotEmpty    Code = "target_not_empty"   // restore, mount: there is something there already
+	MountPointBusy    Code = "mount_point_busy"   // umount: in use; mount: something is mounted there
+	NotMounted        Code = "not_mounted"        // umount: nothing is
+	FuseMissing       Code = "fuse_missing"       // mount: the host cannot
+	NeedsConfirmation Code = "needs_confirmation" // prune: more would go than may go at once
 	Internal          Code = "internal"
 )
 
@@ -52,6 +57,7 @@ const (
 	NotAuthenticated  Code = "not_authenticated"  // who asks is not known: no or wrong credentials
 	TooMany           Code = "too_many_requests"  // slower, please
 	NotFound          Code = "not_found"          // no such user, token or other thing
+	NotListed         Code = "not_listed"         // the files of an archive are not known here: list it first
 )
 
 var httpStatus = map[Code]int{
@@ -68,6 +74,34 @@ var httpStatus = map[Code]int{
 	NotAuthenticated:  http.StatusUnauthorized,
 	TooMany:           http.StatusTooManyRequests,
 	NotFound:          http.StatusNotFound,
+	NotListed:         http.StatusConflict,
+
+	RepositoryMissing: http.StatusNotFound,
+	ArchiveMissing:    http.StatusNotFound,
+	PathMissing:       http.StatusNotFound,
+	NotMounted:        http.StatusNotFound,
+	RepositoryExists:  http.StatusConflict,
+	ArchiveExists:     http.StatusConflict,
+	TargetNotEmpty:    http.StatusConflict,
+	MountPointBusy:    http.StatusConflict,
+	NeedsConfirmation: http.StatusConflict,
+	CodeCancelled:     http.StatusConflict,
+	RepositoryInvalid: http.StatusUnprocessableEntity,
+	IntegrityError:    http.StatusUnprocessableEntity,
+	PassphraseWrong:   http.StatusForbidden,
+	KeyMissing:        http.StatusForbidden,
+	PermissionDenied:  http.StatusForbidden,
+	RefusedByHost:     http.StatusForbidden,
+	RepositoryLocked:  http.StatusLocked,
+	DiskFull:          http.StatusInsufficientStorage,
+	QuotaExceeded:     http.StatusInsufficientStorage,
+	ConnectionLost:    http.StatusBadGateway,
+	HostKeyChanged:    http.StatusBadGateway,
+	HostUnreachable:   http.StatusServiceUnavailable,
+	BorgMissing:       http.StatusServiceUnavailable,
+	BorgUnsupported:   http.StatusServiceUnavailable,
+	FuseMissing:       http.StatusServiceUnavailable,
+	Timeout:           http.StatusGatewayTimeout,
 }
 
 // retryable holds the causes that may be gone at the next try.
@@ -76,7 +110,8 @@ var retryable = map[Code]bool{
 }
 
 // HTTPStatus returns the HTTP status, also used in the bus's error header,
-// that tells this cause. Causes that only a job can have are 500.
+// that tells this cause; of a job's failure, where a call waits for the job. What
+// is nobody's fault that can be told is 500.
 func (c Code) HTTPStatus() int {
 	if status, ok := httpStatus[c]; ok {
 		return status

@@ -44,6 +44,7 @@ type Attempt struct {
 	SentAt     time.Time  `json:"sent_at"`
 	StartedAt  *time.Time `json:"started_at"`
 	FinishedAt *time.Time `json:"finished_at"`
+	PID        int        `json:"pid,omitempty"` // of its process on the host; 0 before the start
 	Failure    *Failure   `json:"failure"`
 }
 
@@ -85,7 +86,7 @@ func (j Job) Duration(now time.Time) time.Duration {
 
 // Progress is the newest of what borg said about where it is.
 type Progress struct {
-	Phase            string    `json:"phase"` // create, check, prune, compact, cache.sync, …
+	Phase            string    `json:"phase"` // create, check, prune, compact, cache.sync, PhaseMounted, …
 	NFiles           int64     `json:"nfiles"`
 	OriginalSize     int64     `json:"original_size"`
 	CompressedSize   int64     `json:"compressed_size"`
@@ -97,6 +98,9 @@ type Progress struct {
 	At               time.Time `json:"at"`          // borg's own time of this line
 }
 
+// PhaseMounted is where a mount job is once its mount point can be used.
+const PhaseMounted = "mounted"
+
 // Baseline is what the previous good backup of the same data looked like; the
 // percentage and the ETA are estimated from it.
 type Baseline struct {
@@ -106,7 +110,7 @@ type Baseline struct {
 
 // Result is what a job brought. Fields that do not belong to its kind are empty.
 type Result struct {
-	Archive            string   `json:"archive,omitempty"` // made, described, or restored from
+	Archive            string   `json:"archive,omitempty"` // made, described, listed, or restored from
 	ArchiveID          string   `json:"archive_id,omitempty"`
 	OriginalSize       int64    `json:"original_size"`
 	CompressedSize     int64    `json:"compressed_size"`
@@ -119,22 +123,34 @@ type Result struct {
 	Warnings           []string `json:"warnings"` // the first MaxWarnings of them
 	WarningsOmitted    int      `json:"warnings_omitted,omitempty"`
 
-	Archives        []Archive       `json:"archives,omitempty"`         // list; newest last
-	ArchivesOmitted int             `json:"archives_omitted,omitempty"` // older ones left out of a long list
-	Repository      *RepositoryInfo `json:"repository,omitempty"`       // info, init
-	Kept            []string        `json:"kept,omitempty"`             // prune
-	Pruned          []string        `json:"pruned,omitempty"`           // prune; with dry_run: would be
-	FreedBytes      *int64          `json:"freed_bytes,omitempty"`      // compact; null when borg did not say
-	Target          string          `json:"target,omitempty"`           // restore: the directory written to, without symbolic links
-	KeyExport       string          `json:"key_export,omitempty"`       // key-export: borg's key as an armoured age file
-	Locks           []Lock          `json:"locks,omitempty"`            // break-lock: who held the repository's lock
-	Broken          bool            `json:"broken,omitempty"`           // break-lock: the lock was removed
+	Archives        []Archive         `json:"archives,omitempty"`         // list; newest last
+	ArchivesOmitted int               `json:"archives_omitted,omitempty"` // older ones left out of a long list
+	Repository      *RepositoryInfo   `json:"repository,omitempty"`       // info, init
+	Kept            []string          `json:"kept,omitempty"`             // prune
+	KeptOmitted     int               `json:"kept_omitted,omitempty"`     // more of them, left out
+	KeptBy          map[string]string `json:"kept_by,omitempty"`          // prune: the rule that keeps an archive, by its name: "daily #3"
+	Pruned          []string          `json:"pruned,omitempty"`           // prune; with dry_run: would be
+	PrunedOmitted   int               `json:"pruned_omitted,omitempty"`   // more of them, left out
+	Deleted         []string          `json:"deleted,omitempty"`          // delete; with dry_run: would be
+	DeletedOmitted  int               `json:"deleted_omitted,omitempty"`  // more of them, left out
+	Diff            *Difference       `json:"diff,omitempty"`             // diff
+	MountPoint      string            `json:"mount_point,omitempty"`      // mount, umount: without symbolic links
+	Checks          []Finding         `json:"checks,omitempty"`           // verify, in the order in which they were made
+	Damaged         []string          `json:"damaged,omitempty"`          // check, list: files and chunks that are lost or damaged, in borg's words
+	DamagedOmitted  int               `json:"damaged_omitted,omitempty"`  // more of them, left out
+	FreedBytes      *int64            `json:"freed_bytes,omitempty"`      // compact; null when borg did not say
+	Target          string            `json:"target,omitempty"`           // restore: the directory written to, without symbolic links
+	KeyExport       string            `json:"key_export,omitempty"`       // key-export: borg's key as an armoured age file
+	Locks           []Lock            `json:"locks,omitempty"`            // break-lock: who held the repository's lock
+	Broken          bool              `json:"broken,omitempty"`           // break-lock: the lock was removed
 }
 
 // Bounds that keep a result below the bus's message size.
 const (
 	MaxWarnings = 100
 	MaxArchives = 1000
+	MaxDamaged  = 200
+	MaxChanges  = 1000
 )
 
 // SetRatios computes both ratios from the sizes.
@@ -154,6 +170,37 @@ type Archive struct {
 	Hostname string    `json:"hostname,omitempty"`
 	Username string    `json:"username,omitempty"`
 	Comment  string    `json:"comment,omitempty"`
+}
+
+// Finding is one thing that a host was verified for.
+type Finding struct {
+	Name   string `json:"name"`   // borg, fuse, space, repository, …
+	Good   bool   `json:"good"`   // false: Hint says what to do
+	Detail string `json:"detail"` // what was found: "borg 1.2.4 at /usr/bin/borg"
+	Hint   string `json:"hint,omitempty"`
+}
+
+// Difference is what has changed from one archive to another. Counts are of all
+// changes, Changes has the first [MaxChanges]. Sizes are bytes.
+type Difference struct {
+	Added        int64    `json:"added"`
+	Removed      int64    `json:"removed"`
+	Modified     int64    `json:"modified"` // content
+	Metadata     int64    `json:"metadata"` // only mode, owner, times or the like
+	AddedBytes   int64    `json:"added_bytes"`
+	RemovedBytes int64    `json:"removed_bytes"`
+	Changes      []Change `json:"changes"`
+	Omitted      int64    `json:"omitted,omitempty"` // more of them, left out
+}
+
+// Change is one path that differs between two archives.
+type Change struct {
+	Path    string `json:"path"`
+	Kind    string `json:"kind"`    // added, removed, modified, metadata
+	Type    string `json:"type"`    // file, directory, link, other; empty when borg does not say
+	Added   int64  `json:"added"`   // bytes
+	Removed int64  `json:"removed"` // bytes
+	Detail  string `json:"detail"`  // for example "mode -rw-r--r-- to -rw-------"; may be empty
 }
 
 // RepositoryInfo is what borg info says of a repository. Sizes are bytes.

@@ -98,7 +98,7 @@ func TestReadersShareTheRepository(t *testing.T) {
 			readers = append(readers, kind)
 		}
 	}
-	want := []job.Kind{job.List, job.Info, job.Restore, job.Mount, job.Umount, job.Diff, job.Verify, job.KeyExport}
+	want := []job.Kind{job.List, job.Info, job.Restore, job.Mount, job.Umount, job.Diff, job.Verify, job.KeyExport, job.Download}
 	if diff := cmp.Diff(want, readers); diff != "" {
 		t.Error(diff)
 	}
@@ -115,7 +115,6 @@ func TestParseSpec(t *testing.T) {
 		"empty spec":               {job.Compact, ``, "", ""},
 		"null spec":                {job.Compact, `null`, "", ""},
 		"unknown kind":             {"explode", `{}`, job.UnknownKind, "explode"},
-		"kind of later":            {job.Mount, `{}`, job.UnknownKind, "mount"},
 		"no paths":                 {job.Backup, `{}`, job.InvalidSpec, "paths"},
 		"relative path":            {job.Backup, `{"paths":["etc"]}`, job.InvalidSpec, "relative"},
 		"empty path":               {job.Backup, `{"paths":[""]}`, job.InvalidSpec, "paths[0]"},

@@ -5,8 +5,7 @@ import "slices"
 // Kind says what a job does. The names are borg's own where borg has one.
 type Kind string
 
-// The kinds of the contract. Those without a spec in this version are known by
-// name, and refused with a clear error (see [ParseSpec]).
+// The kinds of the contract.
 const (
 	Init      Kind = "init"
 	Backup    Kind = "backup"
@@ -23,11 +22,12 @@ const (
 	BreakLock Kind = "break-lock"
 	Verify    Kind = "verify"
 	KeyExport Kind = "key-export"
+	Download  Kind = "download" // streams a file or directory of an archive to whoever asked
 )
 
 var kinds = []Kind{
 	Init, Backup, List, Info, Restore, Delete, Prune, Compact, Check,
-	Mount, Umount, Diff, BreakLock, Verify, KeyExport,
+	Mount, Umount, Diff, BreakLock, Verify, KeyExport, Download,
 }
 
 // Kinds returns every kind of the contract, in its order.
@@ -41,7 +41,7 @@ func (k Kind) Known() bool { return slices.Contains(kinds, k) }
 // like share, and everything else excludes even readers.
 func (k Kind) Exclusive() bool {
 	switch k {
-	case List, Info, Restore, Mount, Umount, Diff, Verify, KeyExport:
+	case List, Info, Restore, Mount, Umount, Diff, Verify, KeyExport, Download:
 		return false
 	default:
 		return true
@@ -52,9 +52,18 @@ func (k Kind) Exclusive() bool {
 // submitter does not say otherwise. Only retryable failures are tried again.
 func (k Kind) DefaultAttempts() int {
 	switch k {
-	case Backup, Prune, Compact, Check, List, Info, KeyExport:
+	case Backup, Prune, Compact, Check, List, Info, KeyExport, Diff, Verify:
 		return 3
 	default:
 		return 1
 	}
 }
+
+// NeedsRepository reports whether a job of this kind must name a repository. To
+// unmount, the mount point is enough; a host can be verified by itself.
+func (k Kind) NeedsRepository() bool { return k != Umount && k != Verify }
+
+// TakesSlot reports whether a job of this kind counts against what a host, or the
+// coordinator, does at a time. A mount lives as long as somebody looks into it,
+// and to unmount must never wait for it.
+func (k Kind) TakesSlot() bool { return k != Mount && k != Umount }

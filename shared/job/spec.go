@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"strings"
+	"time"
 )
 
 // Limits on what a submission may carry.
@@ -37,7 +37,7 @@ type BackupSpec struct {
 	Paths         []string `json:"paths"`                     // absolute, at least one
 	Exclude       []string `json:"exclude,omitempty"`         // borg patterns
 	Compression   string   `json:"compression,omitempty"`     // borg's notation; default lz4
-	Archive       string   `json:"archive,omitempty"`         // default <host>-<UTC time>
+	Archive       string   `json:"archive,omitempty"`         // a name, or borg's template of one, filled in on the host; default <host>-<UTC time>
 	Comment       string   `json:"comment,omitempty"`         // stored in the archive
 	ExcludeCaches bool     `json:"exclude_caches,omitempty"`  // skip tagged cache directories
 	OneFileSystem bool     `json:"one_file_system,omitempty"` // stay on the paths' file systems
@@ -47,12 +47,60 @@ type BackupSpec struct {
 	// (M), changed while it was read (C), or cannot be read (E); unchanged files
 	// are left out. Of a long list the log keeps the beginning and the end.
 	ListFiles bool `json:"list_files,omitempty"`
+
+	Patterns           []string   `json:"patterns,omitempty"`            // borg's --pattern, in this order: "+ home/*/Mail", "- home"
+	PatternsFrom       []string   `json:"patterns_from,omitempty"`       // files on the host with such lines
+	ExcludeFrom        []string   `json:"exclude_from,omitempty"`        // files on the host with an exclude pattern a line
+	ExcludeIfPresent   []string   `json:"exclude_if_present,omitempty"`  // skip directories that have a file of this name
+	KeepExcludeTags    bool       `json:"keep_exclude_tags,omitempty"`   // but keep the tag file itself
+	ExcludeNoDump      bool       `json:"exclude_nodump,omitempty"`      // skip files flagged nodump
+	CheckpointInterval int        `json:"checkpoint_interval,omitempty"` // seconds between checkpoints; 0 = 300
+	FilesCache         FilesCache `json:"files_cache,omitempty"`         // how unchanged files are recognised; default borg's
+	ReadSpecial        bool       `json:"read_special,omitempty"`        // back up what is in devices and pipes
+	Sparse             bool       `json:"sparse,omitempty"`              // find holes in files
+	NoXattrs           bool       `json:"no_xattrs,omitempty"`
+	NoACLs             bool       `json:"no_acls,omitempty"`
+	NoFlags            bool       `json:"no_flags,omitempty"`
+	// ContentFrom is the name of a script among the host's own hooks, whose output
+	// becomes the one file of the archive, named StdinName. There are no paths then.
+	ContentFrom string `json:"content_from,omitempty"`
+	StdinName   string `json:"stdin_name,omitempty"` // default: the script's name
+	// PathsFrom is the name of a script among the host's own hooks that prints the
+	// paths to back up, each ended by a NUL byte. There are no paths then.
+	PathsFrom string `json:"paths_from,omitempty"`
+	// ExtraOptions are handed to borg create as they are. They need the role admin,
+	// and policy.extra_options on the host.
+	ExtraOptions []string `json:"extra_options,omitempty"`
 }
 
-// ListSpec lists the archives of a repository, newest last.
+// FilesCache is how borg recognises a file that has not changed (--files-cache).
+type FilesCache string
+
+// Modes of the files cache.
+const (
+	CacheCtimeSizeInode FilesCache = "ctime,size,inode" // borg's default
+	CacheMtimeSizeInode FilesCache = "mtime,size,inode"
+	CacheCtimeSize      FilesCache = "ctime,size"
+	CacheMtimeSize      FilesCache = "mtime,size"
+	CacheRechunkCtime   FilesCache = "rechunk,ctime"
+	CacheRechunkMtime   FilesCache = "rechunk,mtime"
+	CacheDisabled       FilesCache = "disabled"
+)
+
+// FilesCaches returns every mode of the files cache.
+func FilesCaches() []FilesCache {
+	return []FilesCache{CacheCtimeSizeInode, CacheMtimeSizeInode, CacheCtimeSize, CacheMtimeSize, CacheRechunkCtime, CacheRechunkMtime, CacheDisabled}
+}
+
+// ListSpec lists the archives of a repository, newest last; or the files of one
+// archive, which the coordinator then keeps to be browsed (see [Streams]).
 type ListSpec struct {
-	Prefix string `json:"prefix,omitempty"` // only archives whose name begins so
-	Last   int    `json:"last,omitempty"`   // only the newest N; 0 = all
+	Archive string    `json:"archive,omitempty"` // list this archive's files; excludes all below
+	Prefix  string    `json:"prefix,omitempty"`  // only archives whose name begins so
+	Glob    string    `json:"glob,omitempty"`    // only archives whose name matches: * ? [abc]; excludes prefix
+	Last    int       `json:"last,omitempty"`    // only the newest N; 0 = all
+	After   time.Time `json:"after,omitzero"`    // only archives begun then or later
+	Before  time.Time `json:"before,omitzero"`   // only archives begun before
 }
 
 // InfoSpec asks for the sizes of a repository, or of one archive in it.
@@ -69,9 +117,23 @@ type PruneSpec struct {
 	KeepWeekly  int    `json:"keep_weekly,omitempty"`
 	KeepMonthly int    `json:"keep_monthly,omitempty"`
 	KeepYearly  int    `json:"keep_yearly,omitempty"`
-	Prefix      string `json:"prefix,omitempty"`  // default: this host's archives, "<host>-"
-	DryRun      bool   `json:"dry_run,omitempty"` // say what would be deleted
+	// Prefix narrows to archives whose name begins so. Default: those whose name
+	// is the host's own default, "<host>-<time>", and no other host's.
+	Prefix string `json:"prefix,omitempty"`
+	// All considers every archive of the repository; excludes prefix. It is
+	// refused where another host has archives, as any prefix is that reaches them.
+	All bool `json:"all,omitempty"`
+	// DryRun says what would be deleted, and which rule keeps what.
+	DryRun bool `json:"dry_run,omitempty"`
+	// MaxPercent is how many of the archives under consideration may go at once,
+	// unless Confirmed; 0 = DefaultMaxPercent.
+	MaxPercent int  `json:"max_percent,omitempty"`
+	Confirmed  bool `json:"confirmed,omitempty"` // a person has seen how many go
 }
+
+// DefaultMaxPercent is the share of archives that one prune may delete without
+// being asked again.
+const DefaultMaxPercent = 50
 
 // CompactSpec frees the space of deleted archives.
 type CompactSpec struct {
@@ -83,6 +145,10 @@ type CheckSpec struct {
 	VerifyData     bool `json:"verify_data,omitempty"`     // read and verify every chunk
 	RepositoryOnly bool `json:"repository_only,omitempty"` // skip the archives' metadata
 	MaxDuration    int  `json:"max_duration,omitempty"`    // seconds; implies repository_only
+	// Repair mends what can be mended; what is lost is lost. Needs the role admin.
+	Repair bool   `json:"repair,omitempty"`
+	Last   int    `json:"last,omitempty"`   // only the newest N archives; 0 = all
+	Prefix string `json:"prefix,omitempty"` // only archives whose name begins so
 }
 
 // RestoreSpec writes files of an archive into a directory (borg extract).
@@ -90,7 +156,15 @@ type RestoreSpec struct {
 	Archive   string   `json:"archive"`             // the archive's name
 	Target    string   `json:"target"`              // absolute directory on the host; made when it is missing
 	Paths     []string `json:"paths,omitempty"`     // files and directories as the archive has them; empty: everything
-	Overwrite bool     `json:"overwrite,omitempty"` // also into a directory that is not empty
+	Overwrite bool     `json:"overwrite,omitempty"` // also into a directory that is not empty; files of the same names are replaced
+	// KeepExisting also writes into a directory that is not empty, and leaves
+	// every file there as it is; excludes overwrite.
+	KeepExisting    bool     `json:"keep_existing,omitempty"`
+	Exclude         []string `json:"exclude,omitempty"`          // borg patterns
+	StripComponents int      `json:"strip_components,omitempty"` // leave out so many leading parts of each path
+	NumericIDs      bool     `json:"numeric_ids,omitempty"`      // owners by their numbers, not their names
+	DryRun          bool     `json:"dry_run,omitempty"`          // only read the archive, and say what would be restored
+	ListFiles       bool     `json:"list_files,omitempty"`       // name each file in the log
 }
 
 // KeyExportSpec gives out the repository's key, so that it can be kept apart
@@ -144,7 +218,7 @@ type codec struct {
 
 func codecOf[S Spec]() codec { return codec{parse: decodeSpec[S], read: decodeKnown[S]} }
 
-// specs decodes the spec of each kind that this version can run.
+// specs decodes the spec of each kind.
 var specs = map[Kind]codec{
 	Init:      codecOf[InitSpec](),
 	Backup:    codecOf[BackupSpec](),
@@ -156,11 +230,12 @@ var specs = map[Kind]codec{
 	Check:     codecOf[CheckSpec](),
 	BreakLock: codecOf[BreakLockSpec](),
 	KeyExport: codecOf[KeyExportSpec](),
-}
-
-// Runnable returns the kinds that this version can run, in contract order.
-func Runnable() []Kind {
-	return slices.DeleteFunc(Kinds(), func(k Kind) bool { return specs[k].parse == nil })
+	Delete:    codecOf[DeleteSpec](),
+	Mount:     codecOf[MountSpec](),
+	Umount:    codecOf[UmountSpec](),
+	Diff:      codecOf[DiffSpec](),
+	Verify:    codecOf[VerifySpec](),
+	Download:  codecOf[DownloadSpec](),
 }
 
 // ParseSpec decodes and validates the spec of the given kind. Empty and null
@@ -168,12 +243,7 @@ func Runnable() []Kind {
 // *Failure, or several joined.
 func ParseSpec(kind Kind, data []byte) (Spec, error) {
 	if !kind.Known() {
-		return nil, Fail(UnknownKind, "there is no job kind %q", kind).WithHint("kinds: %s", kindNames(Runnable()))
-	}
-	decode := specs[kind].parse
-	if decode == nil {
-		return nil, Fail(UnknownKind, "jobs of kind %s cannot be run by this version", kind).
-			WithHint("this version runs: %s", kindNames(Runnable()))
+		return nil, Fail(UnknownKind, "there is no job kind %q", kind).WithHint("kinds: %s", kindNames(Kinds()))
 	}
 	if len(data) > MaxSpecBytes {
 		return nil, Fail(TooLarge, "spec: %d bytes, more than the %d that are allowed", len(data), MaxSpecBytes).
@@ -182,7 +252,7 @@ func ParseSpec(kind Kind, data []byte) (Spec, error) {
 	if trimmed := bytes.TrimSpace(data); len(trimmed) == 0 || bytes.Equal(trimmed, []byte("null")) {
 		data = []byte("{}")
 	}
-	spec, err := decode(data)
+	spec, err := specs[kind].parse(data)
 	if err != nil {
 		return nil, err
 	}

@@ -21,22 +21,19 @@ func (s InitSpec) Validate() error {
 }
 
 // Validate implements [Spec].
-func (s BackupSpec) Validate() error {
-	faults := checkPaths(s.Paths)
-	faults = append(faults, checkList("exclude", s.Exclude))
-	if s.Compression != "" {
-		faults = append(faults, checkCompression(s.Compression))
+func (s ListSpec) Validate() error {
+	faults := []error{
+		checkArchive("archive", s.Archive), checkText("prefix", s.Prefix), checkGlob("glob", s.Glob), notNegative("last", s.Last),
 	}
-	faults = append(faults, checkArchive("archive", s.Archive), checkText("comment", s.Comment))
-	if s.UploadLimit < 0 {
-		faults = append(faults, badSpec("upload_limit", "must not be negative"))
+	switch {
+	case s.Archive != "" && s != (ListSpec{Archive: s.Archive}):
+		faults = append(faults, badSpec("archive", "excludes all other fields").WithHint("they choose archives; the files of an archive are listed whole"))
+	case s.Prefix != "" && s.Glob != "":
+		faults = append(faults, badSpec("glob", "cannot be combined with prefix").WithHint("give one of them"))
+	case !s.After.IsZero() && !s.Before.IsZero() && !s.After.Before(s.Before):
+		faults = append(faults, badSpec("before", "is not later than after"))
 	}
 	return errors.Join(faults...)
-}
-
-// Validate implements [Spec].
-func (s ListSpec) Validate() error {
-	return errors.Join(checkText("prefix", s.Prefix), notNegative("last", s.Last))
 }
 
 // Validate implements [Spec].
@@ -65,6 +62,12 @@ func (s PruneSpec) Validate() error {
 		faults = append(faults, badSpec("keep_within", "%q is not an interval", s.KeepWithin).
 			WithHint("a number and one of H d w m y, for example 2d"))
 	}
+	if s.All && s.Prefix != "" {
+		faults = append(faults, badSpec("all", "cannot be combined with prefix").WithHint("give one of them"))
+	}
+	if s.MaxPercent < 0 || s.MaxPercent > 100 {
+		faults = append(faults, badSpec("max_percent", "%d is not a percentage from 0 to 100", s.MaxPercent))
+	}
 	faults = append(faults, checkText("prefix", s.Prefix))
 	return errors.Join(faults...)
 }
@@ -79,23 +82,30 @@ func (s CompactSpec) Validate() error {
 
 // Validate implements [Spec].
 func (s CheckSpec) Validate() error {
-	if s.VerifyData && (s.RepositoryOnly || s.MaxDuration > 0) {
-		return badSpec("verify_data", "cannot be combined with repository_only or max_duration").
-			WithHint("borg verifies data in the archives part of a full check")
+	repositoryOnly := s.RepositoryOnly || s.MaxDuration > 0
+	faults := []error{notNegative("max_duration", s.MaxDuration), notNegative("last", s.Last), checkText("prefix", s.Prefix)}
+	if s.VerifyData && repositoryOnly {
+		faults = append(faults, badSpec("verify_data", "cannot be combined with repository_only or max_duration").
+			WithHint("borg verifies data in the archives part of a full check"))
 	}
-	return notNegative("max_duration", s.MaxDuration)
+	if s.Repair && s.MaxDuration > 0 {
+		faults = append(faults, badSpec("repair", "cannot be combined with max_duration").WithHint("a repair is whole or not at all"))
+	}
+	if (s.Last > 0 || s.Prefix != "") && (repositoryOnly || s.Repair) {
+		faults = append(faults, badSpec("last", "last and prefix cannot be combined with repository_only, max_duration or repair").
+			WithHint("they choose archives, for a full check"))
+	}
+	return errors.Join(faults...)
 }
 
 // Validate implements [Spec].
 func (s RestoreSpec) Validate() error {
-	faults := []error{checkArchive("archive", s.Archive), checkTarget(s.Target), checkList("paths", s.Paths)}
-	if s.Archive == "" {
-		faults[0] = badSpec("archive", "is empty").WithHint("a list job shows the archives of a repository")
+	faults := []error{
+		checkExisting("archive", s.Archive), checkDirectory("target", s.Target, "/var/restore/borgfleet/web1"),
+		checkStoredList("paths", s.Paths), checkList("exclude", s.Exclude), notNegative("strip_components", s.StripComponents),
 	}
-	for i, p := range s.Paths {
-		if p != "" {
-			faults = append(faults, checkStored(fmt.Sprintf("paths[%d]", i), p))
-		}
+	if s.Overwrite && s.KeepExisting {
+		faults = append(faults, badSpec("keep_existing", "cannot be combined with overwrite").WithHint("say which one"))
 	}
 	return errors.Join(faults...)
 }
@@ -144,21 +154,6 @@ func checkPaths(paths []string) []error {
 		}
 	}
 	return faults
-}
-
-// checkTarget checks the directory of a restore. The host's policy says where
-// it may lie.
-func checkTarget(target string) error {
-	const field = "target"
-	switch {
-	case !path.IsAbs(target):
-		return badSpec(field, "%q is not an absolute path", target).WithHint("a directory on the host, for example /var/restore/borgfleet/web1")
-	case strings.ContainsAny(target, "\r\n"):
-		return badSpec(field, "contains a line end")
-	case slices.Contains(strings.Split(target, "/"), ".."):
-		return badSpec(field, "%q has .. in it", target).WithHint("give the directory itself")
-	}
-	return checkText(field, target)
 }
 
 // checkStored checks a path inside an archive.

@@ -89,7 +89,7 @@ func Main(ctx context.Context, args []string, streams console.Streams) int {
 			"default_data": config.Default().Data, "default_config": config.DefaultFile,
 			"encryptions": join(job.Encryptions(), ","), "encryption_list": join(job.Encryptions(), ", "),
 			"max_token_days": strconv.Itoa(maxTokenDays), "max_enrolment_days": strconv.Itoa(maxEnrolmentDays),
-			"kinds": join(job.Runnable(), ", "),
+			"kinds": join(job.Kinds(), ", "),
 		},
 		Options:   []kong.Option{kong.ExplicitGroups(groups())},
 		Arrange:   arrange,

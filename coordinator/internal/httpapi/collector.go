@@ -80,7 +80,7 @@ func (c *collector) collectJobs(status fleet.Status, metrics chan<- prometheus.M
 	}
 	counts := map[place]int{}
 	for _, state := range []job.State{job.Queued, job.Sent, job.Running} {
-		for _, kind := range job.Runnable() {
+		for _, kind := range job.Kinds() {
 			counts[place{state, kind}] = 0 // an alert needs the zero
 		}
 	}

@@ -20,7 +20,7 @@ type kindName string
 // Schema implements huma.SchemaProvider.
 func (kindName) Schema(huma.Registry) *huma.Schema {
 	kinds := []any{}
-	for _, kind := range job.Runnable() {
+	for _, kind := range job.Kinds() {
 		kinds = append(kinds, string(kind))
 	}
 	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"enum": kinds}}
@@ -51,7 +51,7 @@ func specTypes() map[job.Kind]reflect.Type {
 func specSchemas(registry huma.Registry) []*huma.Schema {
 	types := specTypes()
 	var schemas []*huma.Schema
-	for _, kind := range job.Runnable() {
+	for _, kind := range job.Kinds() {
 		schemas = append(schemas, registry.Schema(types[kind], true, string(kind)))
 	}
 	return schemas

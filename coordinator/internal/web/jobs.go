@@ -152,7 +152,7 @@ func (p *jobsPage) RepositoryChoices() []choice {
 }
 
 // KindChoices are the kinds that this version runs.
-func (p *jobsPage) KindChoices() []choice { return choices(p.Filter.Kind, "any kind", job.Runnable()) }
+func (p *jobsPage) KindChoices() []choice { return choices(p.Filter.Kind, "any kind", job.Kinds()) }
 
 // StateChoices are all states.
 func (p *jobsPage) StateChoices() []choice { return choices(p.Filter.State, "any state", job.States()) }
