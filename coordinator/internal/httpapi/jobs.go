@@ -47,12 +47,12 @@ type submittedOutput struct {
 
 type jobsInput struct {
 	PageQuery
-	Host       string    `query:"host" maxLength:"200" doc:"only of this host"`
-	Repository string    `query:"repository" maxLength:"200" doc:"only on this repository"`
-	Plan       string    `query:"plan" maxLength:"200" doc:"only of this plan"`
-	State      string    `query:"state" enum:"queued,sent,running,succeeded,warning,failed,cancelled,expired" doc:"only in this state"`
-	Kind       string    `query:"kind" enum:"init,backup,list,info,restore,delete,prune,compact,check,mount,umount,diff,break-lock,verify,key-export" doc:"only of this kind"`
-	Since      time.Time `query:"since" doc:"only submitted at this time or later (RFC 3339)"`
+	Host       string      `query:"host" maxLength:"200" doc:"only of this host"`
+	Repository string      `query:"repository" maxLength:"200" doc:"only on this repository"`
+	Plan       string      `query:"plan" maxLength:"200" doc:"only of this plan"`
+	State      stateFilter `query:"state" doc:"only in this state"`
+	Kind       kindFilter  `query:"kind" doc:"only of this kind"`
+	Since      time.Time   `query:"since" doc:"only submitted at this time or later (RFC 3339)"`
 }
 
 type jobsOutput struct{ Body job.Page }

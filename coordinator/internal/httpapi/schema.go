@@ -19,11 +19,24 @@ type kindName string
 
 // Schema implements huma.SchemaProvider.
 func (kindName) Schema(huma.Registry) *huma.Schema {
-	kinds := []any{}
-	for _, kind := range job.Kinds() {
-		kinds = append(kinds, string(kind))
-	}
-	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"enum": kinds}}
+	return &huma.Schema{Type: huma.TypeString, Extensions: map[string]any{"enum": words(job.Kinds())}}
+}
+
+// kindFilter is a kind that jobs are chosen by. It is checked against the kinds
+// that there are.
+type kindFilter string
+
+// Schema implements huma.SchemaProvider.
+func (kindFilter) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Enum: words(job.Kinds())}
+}
+
+// stateFilter is a state that jobs are chosen by, checked likewise.
+type stateFilter string
+
+// Schema implements huma.SchemaProvider.
+func (stateFilter) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Enum: words(job.States())}
 }
 
 // specBody is a spec that is not decoded yet. The document lists the specs of
@@ -42,6 +55,7 @@ func specTypes() map[job.Kind]reflect.Type {
 	for _, spec := range []job.Spec{
 		job.InitSpec{}, job.BackupSpec{}, job.ListSpec{}, job.InfoSpec{}, job.RestoreSpec{},
 		job.PruneSpec{}, job.CompactSpec{}, job.CheckSpec{}, job.BreakLockSpec{}, job.KeyExportSpec{},
+		job.DeleteSpec{}, job.MountSpec{}, job.UmountSpec{}, job.DiffSpec{}, job.VerifySpec{}, job.DownloadSpec{},
 	} {
 		types[spec.Kind()] = reflect.TypeOf(spec)
 	}
@@ -144,6 +158,10 @@ func wordsOf(t reflect.Type) []any {
 		return words([]fleet.Custody{fleet.CustodyCoordinator, fleet.CustodyHosts})
 	case reflect.TypeFor[job.Level]():
 		return words([]job.Level{job.LevelDebug, job.LevelInfo, job.LevelWarning, job.LevelError})
+	case reflect.TypeFor[job.FilesCache]():
+		return words(job.FilesCaches())
+	case reflect.TypeFor[job.DownloadFormat]():
+		return words([]job.DownloadFormat{job.DownloadTar, job.DownloadFile})
 	default:
 		return nil
 	}

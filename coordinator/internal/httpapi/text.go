@@ -1,9 +1,17 @@
 package httpapi
 
+import "maps"
+
 // texts describes the fields of the answers for the OpenAPI document: by schema
 // and field, or by field alone where it means the same everywhere. A test holds
 // that no field is without one, and that none is left over.
 func texts() map[string]string {
+	all := commonTexts()
+	maps.Copy(all, archiveTexts())
+	return all
+}
+
+func commonTexts() map[string]string {
 	return map[string]string{
 		"host":              "the host's name",
 		"repository":        "the repository's name",
@@ -64,7 +72,7 @@ func texts() map[string]string {
 		"Job.cancel_requested": "whether a person asked to end it; it is cancelled when its process is gone",
 		"Attempt.number":       "1, 2, ...",
 
-		"Progress.phase":       "what borg is doing: create, check, prune, compact, cache.sync, ...",
+		"Progress.phase":       "what borg is doing: create, check, prune, compact, cache.sync, mounted, ...",
 		"Progress.path":        "the file, or borg's words, that it is at",
 		"Progress.percent":     "estimated from the previous archive; null without one; at most 99 while it runs",
 		"Progress.rate":        "bytes of original data a second; null when not known",

@@ -98,7 +98,10 @@ func TestDocumentedWordsAreTheRealOnes(t *testing.T) {
 	for _, spec := range asList(at(document, "components", "schemas", "SubmitJob", "properties", "spec", "anyOf")) {
 		specs = append(specs, strings.TrimPrefix(fmt.Sprint(at(spec, "$ref")), "#/components/schemas/"))
 	}
-	if diff := cmp.Diff([]string{"InitSpec", "BackupSpec", "ListSpec", "InfoSpec", "RestoreSpec", "PruneSpec", "CompactSpec", "CheckSpec", "BreakLockSpec", "KeyExportSpec"}, specs); diff != "" {
+	if diff := cmp.Diff([]string{
+		"InitSpec", "BackupSpec", "ListSpec", "InfoSpec", "RestoreSpec", "DeleteSpec", "PruneSpec", "CompactSpec", "CheckSpec",
+		"MountSpec", "UmountSpec", "DiffSpec", "BreakLockSpec", "VerifySpec", "KeyExportSpec", "DownloadSpec",
+	}, specs); diff != "" {
 		t.Errorf("specs (-want +got):\n%s", diff)
 	}
 	if len(specs) != len(job.Kinds()) {
@@ -124,9 +127,10 @@ func TestOnlyRequestsAreClosed(t *testing.T) {
 	}
 	slices.Sort(closed)
 	want := []string{
-		"BackupSpec", "BreakLockSpec", "ChangeRepository", "CheckSpec", "CompactSpec", "InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec",
+		"BackupSpec", "BreakLockSpec", "ChangeRepository", "CheckSpec", "CompactSpec", "DeleteSpec", "DiffSpec", "DownloadSpec",
+		"InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec", "MountSpec",
 		"NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewStateBackup", "NewToken", "NewUser",
-		"PruneSpec", "RestoreSpec", "SealedPassphrase", "SubmitJob",
+		"PruneSpec", "RestoreSpec", "SealedPassphrase", "SubmitJob", "UmountSpec", "VerifySpec",
 	}
 	if diff := cmp.Diff(want, closed); diff != "" {
 		t.Errorf("closed schemas (-want +got):\n%s", diff)
