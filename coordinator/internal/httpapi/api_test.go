@@ -121,7 +121,7 @@ func TestBadInput(t *testing.T) {
 		"lower-case job id":        {"GET", "/api/v1/jobs/" + strings.ToLower(id), "", 400, job.InvalidRequest, "path.id"},
 		"unknown job":              {"GET", "/api/v1/jobs/01JD9X7Q2M4T6W8Y0ABCDEFGHJ", "", 404, job.UnknownJob, "01JD9X7Q2M4T6W8Y0ABCDEFGHJ"},
 		"unknown state":            {"GET", "/api/v1/jobs?state=done", "", 400, job.InvalidRequest, "query.state: expected value to be one of"},
-		"unknown kind":             {"GET", "/api/v1/jobs?kind=copy", "", 400, job.InvalidRequest, "query.kind: expected value to be one of"},
+		"jobs of an unknown kind":  {"GET", "/api/v1/jobs?kind=copy", "", 400, job.InvalidRequest, "query.kind: expected value to be one of"},
 		"unknown query parameter":  {"GET", "/api/v1/jobs?colour=red", "", 400, job.InvalidRequest, "query.colour: unknown query parameter"},
 		"bad limit":                {"GET", "/api/v1/jobs?limit=501", "", 400, job.InvalidRequest, "query.limit: expected number <= 500"},
 		"limit of zero":            {"GET", "/api/v1/jobs?limit=0", "", 400, job.InvalidRequest, "query.limit: expected number >= 1"},
