@@ -25,6 +25,7 @@ type Problem struct {
 	Code      job.Code `json:"code" doc:"cause, for programs; codes are only ever added" example:"unknown_host"`
 	Hint      string   `json:"hint" doc:"what to do about it; may be empty" example:"GET /hosts lists the hosts"`
 	Retryable bool     `json:"retryable" doc:"whether the same request may succeed later by itself"`
+	Job       job.ID   `json:"job,omitempty" doc:"the job that failed, if the call waited for one" example:"01JD9X7Q2M4T6W8Y0ABCDEFGHJ"`
 	Errors    []Fault  `json:"errors,omitempty" doc:"each fault of a request that is not valid"`
 }
 
