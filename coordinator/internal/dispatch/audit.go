@@ -23,6 +23,7 @@ var actions = map[job.Kind]string{
 	job.BreakLock: "borg.repository.break_lock",
 	job.Verify:    "borg.host.verify",
 	job.KeyExport: "borg.repository.key_export",
+	job.Download:  "borg.archive.download",
 }
 
 // auditControl notes that somebody cancelled a job or tried it again.

@@ -230,8 +230,12 @@ func (s *Service) reload(j job.Job) error {
 	if err != nil {
 		return fmt.Errorf("read repository of job %s: %w", j.ID, err)
 	}
+	aside, err := s.options.Store.Aside(j.ID)
+	if err != nil {
+		return fmt.Errorf("read what is kept beside job %s: %w", j.ID, err)
+	}
 	j.Attempts = slices.Clip(j.Attempts)
-	e := &entry{job: j, encrypted: repository.HasPassphrase, maybe: j.State == job.Sent}
+	e := &entry{job: j, encrypted: repository.HasPassphrase && !aside.Given, given: aside.Given, maybe: j.State == job.Sent}
 	if e.held() {
 		e.attempt = state
 		e.attempt.Job, e.attempt.Attempt, e.attempt.Host = j.ID, j.Attempt, j.Host

@@ -88,6 +88,22 @@ func (s *Service) tellCancel(ctx context.Context, host string, id job.ID, attemp
 	return err
 }
 
+// repeatable returns nil, or why a job cannot be submitted again by itself.
+func (s *Service) repeatable(old job.Job) error {
+	if old.Kind == job.Download {
+		return job.Fail(job.Conflict, "job %s was a download, and nobody would read it", old.ID).
+			WithHint("download it again: borgfleet archive download")
+	}
+	aside, err := s.options.Store.Aside(old.ID)
+	if err != nil {
+		return err
+	}
+	if aside.Given {
+		return passphraseGone(old.ID)
+	}
+	return s.checkHost(old.Host)
+}
+
 // Retry submits a new job with the request of one that is over.
 func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
 	s.write.Lock()
@@ -99,7 +115,7 @@ func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, 
 	if !old.State.Terminal() {
 		return job.Job{}, job.Fail(job.Conflict, "job %s is not over: it is %s", id, old.State).WithHint("cancel it first, or wait")
 	}
-	if err := s.checkHost(old.Host); err != nil {
+	if err := s.repeatable(old); err != nil {
 		return job.Job{}, s.failure("retry job", err)
 	}
 	encrypted, err := s.checkRepository(old.Repository, old.Kind)

@@ -66,7 +66,7 @@ func (s *Service) order(ctx context.Context, e *entry) (bus.Order, error) {
 	if err != nil {
 		return bus.Order{}, fmt.Errorf("read repository: %w", err)
 	}
-	if !found {
+	if !found && e.job.Repository != "" {
 		return bus.Order{}, job.Fail(job.UnknownRepository, "there is no repository %s any more", e.job.Repository)
 	}
 	now := s.now()
@@ -89,11 +89,7 @@ func (s *Service) order(ctx context.Context, e *entry) (bus.Order, error) {
 			order.Baseline = &baseline
 		}
 	}
-	if repository.Custody == fleet.CustodyHosts {
-		order.Passphrase, err = s.sealed(e.job)
-	} else {
-		order.Passphrase, err = s.seal(ctx, e.job)
-	}
+	order.Passphrase, err = s.passphrase(ctx, e, repository.Custody)
 	return order, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 // Bounds of a request.
@@ -27,23 +28,8 @@ const (
 // The error is a *job.Failure, and then nothing has changed, unless the
 // database failed: then the same request with the same idempotency key is safe
 // to repeat.
-func (s *Service) Submit(_ context.Context, by fleet.Actor, request job.Request) (job.Job, error) {
-	s.write.Lock()
-	defer s.write.Unlock()
-	e, err := s.check(by, request)
-	if err != nil {
-		return job.Job{}, s.failure("submit job", err)
-	}
-	if request.IdempotencyKey != "" {
-		old, found, err := s.earlier(request, e.job)
-		if err != nil {
-			return job.Job{}, s.failure("look up idempotency key", err)
-		}
-		if found {
-			return s.withProgress(old), nil
-		}
-	}
-	return s.submit(by, e, request.IdempotencyKey)
+func (s *Service) Submit(ctx context.Context, by fleet.Actor, request job.Request) (job.Job, error) {
+	return s.SubmitWith(ctx, by, request, secret.Value{})
 }
 
 // submit stores a new job, and what changes with it, under the write lock.
@@ -59,14 +45,17 @@ func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Cha
 	j := e.job
 	b.also(also...)
 	b.enqueue(by, e)
-	b.also(store.RequireHost(j.Host), store.RequireRepository(j.Repository))
+	b.also(store.RequireHost(j.Host))
+	if j.Repository != "" {
+		b.also(store.RequireRepository(j.Repository))
+	}
 	if key != "" {
 		b.also(store.PutIdempotency(key, j.ID, j.SubmittedAt))
 	}
 	defer s.stir() // also after an error: the job may have been stored
 	if err := b.commit(); err != nil {
 		if errors.Is(err, store.ErrMissing) { // removed since check looked
-			return job.Job{}, job.Fail(job.Conflict, "host %s or repository %s was just removed", j.Host, j.Repository)
+			return job.Job{}, job.Fail(job.Conflict, "what the job is for was just removed: %s", err)
 		}
 		return job.Job{}, s.failure("submit job", err)
 	}
@@ -148,6 +137,9 @@ func (s *Service) checkHost(name string) error {
 }
 
 func (s *Service) checkRepository(name string, kind job.Kind) (encrypted bool, err error) {
+	if name == "" && !kind.NeedsRepository() {
+		return false, nil
+	}
 	if name == "" {
 		return false, job.Invalid("repository", "is missing").WithHint("borgfleet repo list shows all")
 	}
@@ -199,7 +191,7 @@ func flatten(err error) []*job.Failure {
 
 // earlier returns the job that a request's key stands for. The same key with
 // another request is a conflict.
-func (s *Service) earlier(request job.Request, asked job.Job) (job.Job, bool, error) {
+func (s *Service) earlier(request job.Request, asked *entry) (job.Job, bool, error) {
 	key := request.IdempotencyKey
 	id, found, err := s.options.Store.JobByIdempotency(key)
 	if err != nil || !found {
@@ -209,11 +201,15 @@ func (s *Service) earlier(request job.Request, asked job.Job) (job.Job, bool, er
 	if err != nil || !found {
 		return job.Job{}, false, err
 	}
-	same, err := sameRequest(old, asked)
+	same, err := sameRequest(old, asked.job)
 	if err != nil {
 		return job.Job{}, false, err
 	}
-	if !same || !sameTimes(old, request) {
+	aside, err := s.options.Store.Aside(id)
+	if err != nil {
+		return job.Job{}, false, err
+	}
+	if !same || !sameTimes(old, request) || aside.Given != asked.given {
 		return job.Job{}, false, job.Fail(job.Conflict, "idempotency_key: %q stands for job %s, which was another request", key, id).
 			WithHint("use a new key for a new request")
 	}

@@ -22,7 +22,6 @@ func TestSubmitRefuses(t *testing.T) {
 		"a plan":             {func(r *job.Request) { r.Plan = "web1-daily" }, job.InvalidRequest, "plan"},
 		"no kind":            {func(r *job.Request) { r.Kind = "" }, job.InvalidRequest, "kind"},
 		"an unknown kind":    {func(r *job.Request) { r.Kind = "defrag" }, job.UnknownKind, "defrag"},
-		"a kind of later":    {func(r *job.Request) { r.Kind = job.Mount }, job.UnknownKind, "mount"},
 		"no host":            {func(r *job.Request) { r.Host = "" }, job.InvalidRequest, "host"},
 		"an unknown host":    {func(r *job.Request) { r.Host = "web9" }, job.UnknownHost, "web9"},
 		"no repository":      {func(r *job.Request) { r.Repository = "" }, job.InvalidRequest, "repository"},

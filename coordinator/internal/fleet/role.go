@@ -5,13 +5,24 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// StartRole returns the role that it takes to start jobs of a kind: admin for
-// those that make or destroy a repository's data, its key or its locks.
-func StartRole(kind job.Kind) bus.Role {
+// StartRole returns the role that it takes to start a job of a kind: admin for
+// those that make or destroy a repository's data, its key or its locks, that
+// repair a repository, or that hand raw options to borg. Without a spec it is the
+// role that any job of the kind takes.
+func StartRole(kind job.Kind, spec job.Spec) bus.Role {
 	switch kind {
 	case job.Init, job.Delete, job.KeyExport, job.BreakLock:
 		return bus.Admin
-	default:
-		return bus.Operator
 	}
+	switch s := spec.(type) {
+	case job.CheckSpec:
+		if s.Repair {
+			return bus.Admin
+		}
+	case job.BackupSpec:
+		if len(s.ExtraOptions) > 0 {
+			return bus.Admin
+		}
+	}
+	return bus.Operator
 }

@@ -11,6 +11,7 @@ import (
 // Jobs starts, ends and reads jobs. Safe for concurrent use.
 type Jobs interface {
 	Submit(ctx context.Context, by fleet.Actor, request job.Request) (job.Job, error)
+	SubmitWith(ctx context.Context, by fleet.Actor, request job.Request, passphrase secret.Value) (job.Job, error)
 	Cancel(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
 	Retry(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
 	Job(ctx context.Context, id job.ID) (job.Job, error)
@@ -26,11 +27,17 @@ type jobs struct {
 }
 
 func (j jobs) Submit(ctx context.Context, by fleet.Actor, request job.Request) (job.Job, error) {
-	object := string(request.Kind) + " of " + request.Host + " to " + request.Repository
-	if err := j.gate.passJob(by, "job.submit", object, request.Kind); err != nil {
+	if err := j.gate.passRequest(by, request); err != nil {
 		return job.Job{}, err
 	}
 	return j.inner.Submit(ctx, by, request)
+}
+
+func (j jobs) SubmitWith(ctx context.Context, by fleet.Actor, request job.Request, passphrase secret.Value) (job.Job, error) {
+	if err := j.gate.passRequest(by, request); err != nil {
+		return job.Job{}, err
+	}
+	return j.inner.SubmitWith(ctx, by, request, passphrase)
 }
 
 func (j jobs) Cancel(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
@@ -50,7 +57,7 @@ func (j jobs) Retry(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, er
 	if err != nil {
 		return job.Job{}, err
 	}
-	if err := j.gate.passJob(by, "job.retry", object, old.Kind); err != nil {
+	if err := j.gate.passJob(by, "job.retry", object, old.Kind, old.Spec); err != nil {
 		return job.Job{}, err
 	}
 	return j.inner.Retry(ctx, by, id)

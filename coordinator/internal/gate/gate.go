@@ -33,9 +33,24 @@ func (g *Gate) passReader(ctx context.Context, action, object string) error {
 	return g.pass(fleet.ActorOf(ctx), action, object)
 }
 
-// passJob is pass for an action that starts a job of a kind.
-func (g *Gate) passJob(by fleet.Actor, action, object string, kind job.Kind) error {
-	return g.check(by, action, object, starting(action, kind))
+// passRequest is pass for who asks for a new job. A spec that is not valid says
+// nothing of what is wanted, and is refused by whoever is asked.
+func (g *Gate) passRequest(by fleet.Actor, request job.Request) error {
+	object := string(request.Kind) + " of " + request.Host
+	if request.Repository != "" {
+		object += " to " + request.Repository
+	}
+	spec, err := job.ParseSpec(request.Kind, request.Spec)
+	if err != nil {
+		spec = nil
+	}
+	return g.passJob(by, "job.submit", object, request.Kind, spec)
+}
+
+// passJob is pass for an action that starts a job of a kind, to do what its spec
+// says.
+func (g *Gate) passJob(by fleet.Actor, action, object string, kind job.Kind, spec job.Spec) error {
+	return g.check(by, action, object, starting(action, kind, spec))
 }
 
 func (g *Gate) check(by fleet.Actor, action, object string, needed rule) error {

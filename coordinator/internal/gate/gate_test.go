@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -40,9 +41,15 @@ var (
 var errInside = errors.New("inside")
 
 // inside is every service: each method does nothing but say that it was called.
-type inside struct{ kind job.Kind }
+type inside struct {
+	kind job.Kind
+	spec job.Spec
+}
 
 func (inside) Submit(context.Context, fleet.Actor, job.Request) (job.Job, error) {
+	return job.Job{}, errInside
+}
+func (inside) SubmitWith(context.Context, fleet.Actor, job.Request, secret.Value) (job.Job, error) {
 	return job.Job{}, errInside
 }
 func (inside) Cancel(context.Context, fleet.Actor, job.ID) (job.Job, error) {
@@ -53,7 +60,7 @@ func (inside) Retry(context.Context, fleet.Actor, job.ID) (job.Job, error) {
 }
 func (i inside) Job(_ context.Context, id job.ID) (job.Job, error) {
 	if i.kind != "" {
-		return job.Job{ID: id, Kind: i.kind}, nil
+		return job.Job{ID: id, Kind: i.kind, Spec: i.spec}, nil
 	}
 	return job.Job{}, errInside
 }
@@ -130,7 +137,7 @@ const anybody bus.Role = ""
 
 // needed is the role that each method needs, as people are told.
 var needed = map[string]bus.Role{
-	"Jobs.Submit": bus.Operator, "Jobs.Cancel": bus.Operator, "Jobs.Retry": bus.Operator, "Jobs.Job": anybody, "Jobs.Jobs": anybody,
+	"Jobs.Submit": bus.Operator, "Jobs.SubmitWith": bus.Operator, "Jobs.Cancel": bus.Operator, "Jobs.Retry": bus.Operator, "Jobs.Job": anybody, "Jobs.Jobs": anybody,
 	"Hosts.AddHost": bus.Admin, "Hosts.RemoveHost": bus.Admin, "Hosts.Host": anybody, "Hosts.Hosts": anybody,
 	"Enrolment.EnrolmentToken": bus.Admin, "Enrolment.EnrolmentTokens": bus.Admin, "Enrolment.RemoveEnrolmentToken": bus.Admin,
 	"Repositories.AddRepository": bus.Admin, "Repositories.SealPassphrase": bus.Admin, "Repositories.RemoveRepository": bus.Admin,
@@ -255,6 +262,48 @@ func TestKinds(t *testing.T) {
 			}
 			admin := fleet.Actor{Name: "operator:ada", Role: bus.Admin}
 			if _, err := jobs.Submit(t.Context(), admin, job.Request{Kind: kind}); !errors.Is(err, errInside) {
+				t.Errorf("an admin's Submit: %v", err)
+			}
+		})
+	}
+}
+
+// TestSpecs starts jobs that take more than others of their kind.
+func TestSpecs(t *testing.T) {
+	operator, admin := fleet.Actor{Name: "operator:olga", Role: bus.Operator}, fleet.Actor{Name: "operator:ada", Role: bus.Admin}
+	for name, test := range map[string]struct {
+		spec  job.Spec
+		words string // empty: an operator may
+	}{
+		"a check":               {job.CheckSpec{VerifyData: true}, ""},
+		"a repair":              {job.CheckSpec{Repair: true}, "an operator may not start jobs that repair a repository"},
+		"a backup":              {job.BackupSpec{Paths: []string{"/etc"}}, ""},
+		"a backup with options": {job.BackupSpec{Paths: []string{"/etc"}, ExtraOptions: []string{"--noatime"}}, "an operator may not start jobs with extra options for borg"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, err := json.Marshal(test.spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kind := test.spec.Kind()
+			jobs := gate.New(&recorder{}).Jobs(inside{kind: kind, spec: test.spec})
+			request := job.Request{Kind: kind, Host: "web1", Repository: "main", Spec: data}
+			_, submit := jobs.Submit(t.Context(), operator, request)
+			_, with := jobs.SubmitWith(t.Context(), operator, request, secret.FromString("x"))
+			_, retry := jobs.Retry(t.Context(), operator, "01J")
+			if test.words == "" {
+				if !errors.Is(submit, errInside) || !errors.Is(with, errInside) || !errors.Is(retry, errInside) {
+					t.Errorf("Submit: %v; SubmitWith: %v; Retry: %v", submit, with, retry)
+				}
+				return
+			}
+			wantRefused(t, submit, bus.Admin)
+			wantRefused(t, with, bus.Admin)
+			wantRefused(t, retry, bus.Admin)
+			if !strings.HasPrefix(submit.Error(), test.words) {
+				t.Errorf("refused with %q, want %q", submit, test.words)
+			}
+			if _, err := jobs.Submit(t.Context(), admin, request); !errors.Is(err, errInside) {
 				t.Errorf("an admin's Submit: %v", err)
 			}
 		})

@@ -51,13 +51,21 @@ var rules = map[string]rule{
 	"state.backup": {bus.Admin, "copy the coordinator's state"},
 }
 
-// starting returns the rule of an action that starts a job of a kind.
-func starting(action string, kind job.Kind) rule {
+// starting returns the rule of an action that starts a job of a kind, to do what
+// its spec says.
+func starting(action string, kind job.Kind, spec job.Spec) rule {
 	r := rules[action]
-	if role := fleet.StartRole(kind); role != r.role {
+	role := fleet.StartRole(kind, spec)
+	switch {
+	case role == r.role:
+		return r
+	case role == fleet.StartRole(kind, nil):
 		return rule{role, r.words + " of the kind " + string(kind)}
+	case kind == job.Check:
+		return rule{role, r.words + " that repair a repository"}
+	default:
+		return rule{role, r.words + " with extra options for borg"}
 	}
-	return r
 }
 
 // anybody is what a role is called in a sentence; an article is part of it.

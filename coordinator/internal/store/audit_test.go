@@ -299,6 +299,7 @@ func TestMigrationChainsTheAudit(t *testing.T) {
 	tamper(t, file, func(tx *bbolt.Tx) error {
 		for _, bucket := range []string{
 			"users", "links", "api_tokens", "sessions", "enrolment_tokens", "nats_credentials", "revocations", "sealed",
+			"archives", "archives_by_time", "asides",
 		} {
 			if err := tx.DeleteBucket([]byte(bucket)); err != nil {
 				return err

@@ -51,6 +51,11 @@ func CreateRepository(r fleet.Repository) Change {
 	return recordPut{bucket: bucketRepositories, key: r.Name, value: r, create: true}
 }
 
+// PutRepository stores a repository, new or not.
+func PutRepository(r fleet.Repository) Change {
+	return recordPut{bucket: bucketRepositories, key: r.Name, value: r}
+}
+
 // DeleteRepository removes a repository with its record, its sealed passphrases
 // and the summaries of its backups; its jobs stay. [ErrMissing] if there is no such repository.
 func DeleteRepository(name string) Change { return repositoryDelete{name: name} }

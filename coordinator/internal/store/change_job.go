@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -117,6 +118,11 @@ func (c jobPut) apply(tx *transaction) error {
 	if err := tx.putBytes(bucketJobs, []byte(c.job.ID), data); err != nil {
 		return err
 	}
+	if now.State.Terminal() {
+		if err := tx.forgetPassphrase(c.job.ID); err != nil {
+			return err
+		}
+	}
 	if !exists {
 		return tx.reindex(nil, &now)
 	}
@@ -204,7 +210,7 @@ func (c jobDelete) apply(tx *transaction) error {
 	if err != nil || !exists {
 		return err
 	}
-	if err := tx.delete(bucketJobs, []byte(c.id)); err != nil {
+	if err := errors.Join(tx.delete(bucketJobs, []byte(c.id)), tx.delete(bucketAsides, []byte(c.id))); err != nil {
 		return err
 	}
 	byJob := []byte(pairKey(string(c.id), ""))

@@ -48,7 +48,7 @@ func checkIndexes(tx *bbolt.Tx) error {
 	}
 	faults = append(faults, err,
 		compare(tx, bucketJobIndex, index), compare(tx, bucketJobsFinished, ended),
-		compare(tx, bucketJobCounts, counts), checkIdempotency(tx))
+		compare(tx, bucketJobCounts, counts), checkIdempotency(tx), checkAsides(tx))
 	return errors.Join(faults...)
 }
 
@@ -80,4 +80,19 @@ func checkIdempotency(tx *bbolt.Tx) error {
 		return err
 	})
 	return errors.Join(err, compare(tx, bucketIdempotencyByJob, want))
+}
+
+// checkAsides checks that what is kept beside a job has one, and that of a job that
+// is over no passphrase is kept.
+func checkAsides(tx *bbolt.Tx) error {
+	var faults []error
+	err := tx.Bucket([]byte(bucketAsides)).ForEach(func(key, _ []byte) error {
+		aside, _, err := get[Aside](tx, bucketAsides, string(key))
+		f, found, broken := get[facets](tx, bucketJobs, string(key))
+		if err != nil || broken != nil || !found || aside.Passphrase != nil && f.State.Terminal() {
+			faults = append(faults, fmt.Errorf("beside job %q, found %v, is what does not belong there: %w", key, found, errors.Join(err, broken)))
+		}
+		return nil
+	})
+	return errors.Join(append(faults, err)...)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/borgfleet/borgfleet/shared/job"
 	"go.etcd.io/bbolt"
@@ -36,10 +37,15 @@ const (
 	bucketNATSCredentials   = "nats_credentials"   // public key → credentials
 	bucketRevocations       = "revocations"        // public key → revocation
 	bucketSealed            = "sealed"             // repository NUL host → sealed passphrase
+	bucketArchives          = "archives"           // repository NUL name → archive
+	bucketArchivesByTime    = "archives_by_time"   // repository NUL time of start, name → host
+	bucketAsides            = "asides"             // id → what is kept beside a job
 )
 
 // buckets returns all of them but meta.
-func buckets() []string { return append(bucketsOfVersion1(), bucketsOfVersion2()...) }
+func buckets() []string {
+	return slices.Concat(bucketsOfVersion1(), bucketsOfVersion2(), bucketsOfVersion3())
+}
 
 func bucketsOfVersion1() []string {
 	return []string{
@@ -55,6 +61,11 @@ func bucketsOfVersion2() []string {
 		bucketUsers, bucketLinks, bucketAPITokens, bucketSessions, bucketEnrolmentTokens,
 		bucketNATSCredentials, bucketRevocations, bucketSealed,
 	}
+}
+
+// bucketsOfVersion3 are those that all of borg's operations brought.
+func bucketsOfVersion3() []string {
+	return []string{bucketArchives, bucketArchivesByTime, bucketAsides}
 }
 
 // Keys of the meta bucket.
@@ -76,6 +87,7 @@ func migrations() []migration {
 		func(tx *bbolt.Tx) error {
 			return errors.Join(createBuckets(tx, bucketsOfVersion2()), chainAudit(tx))
 		},
+		func(tx *bbolt.Tx) error { return createBuckets(tx, bucketsOfVersion3()) },
 	}
 }
 

@@ -47,7 +47,7 @@ func (r reader) HasPassword() bool {
 
 // mayRun reports whether the reader may submit jobs of a kind. The services
 // hold to the same rule; here it only keeps buttons away.
-func (r reader) mayRun(kind job.Kind) bool { return r.actor.Role.Includes(fleet.StartRole(kind)) }
+func (r reader) mayRun(kind job.Kind) bool { return r.actor.Role.Includes(fleet.StartRole(kind, nil)) }
 
 // needAdmin refuses readers who are not admins the pages that are for them.
 func needAdmin(ctx context.Context) error {
