@@ -1,5 +1,5 @@
 // Package agentlink reaches the hosts whose agents connect to the bus: [Link]
-// sends them orders, [Receiver] takes in what they say.
+// sends them orders and reads what they stream, [Receiver] takes in what they say.
 package agentlink
 
 import (
@@ -23,6 +23,8 @@ import (
 type Link struct {
 	agents *nats.Conn
 	signer nkeys.KeyPair
+	times  streamTimes
+	budget chan struct{} // one for each piece of a stream that may be on its way
 
 	mu     sync.Mutex
 	silent map[string]time.Time // hosts of which a run let us wait for its presence, and when it did
@@ -31,7 +33,10 @@ type Link struct {
 // New returns a link over a connection in the account of the agents. Orders
 // are signed with signer.
 func New(agents *nats.Conn, signer nkeys.KeyPair) *Link {
-	return &Link{agents: agents, signer: signer, silent: map[string]time.Time{}}
+	return &Link{
+		agents: agents, signer: signer, silent: map[string]time.Time{},
+		times: defaultStreamTimes(), budget: make(chan struct{}, streamBudget),
+	}
 }
 
 // Order signs an order and returns the host's answer, which the host gives
