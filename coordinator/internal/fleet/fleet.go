@@ -88,6 +88,9 @@ type Repository struct {
 	CreatedAt     time.Time `json:"created_at"`
 	HasPassphrase bool      `json:"has_passphrase"`
 	Custody       Custody   `json:"custody"` // who can read the passphrase
+	// Pending says that only a call which is not over has named it: it goes away
+	// again if that call fails.
+	Pending bool `json:"pending,omitempty"`
 }
 
 // Custody says who keeps a repository's passphrase.

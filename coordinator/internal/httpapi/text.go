@@ -49,6 +49,7 @@ func commonTexts() map[string]string {
 		"ssh_key":           "its public key for the depot; may be empty",
 		"enrolled_at":       "when its agent got its identity; null: not yet",
 		"custody":           "who can read the passphrase: coordinator, or only the hosts that it was sealed to",
+		"pending":           "only a call of the Borg operations API that is not over has named it: it goes away if that fails",
 		"has_key":           "whether borg keeps a key for it, without which no archive can be read",
 		"key_exported_at":   "when borg's key was last exported; null: never",
 		"sealed_for":        "hosts that the passphrase is sealed to, with custody hosts",
