@@ -29,6 +29,8 @@ var (
 	_ gate.Jobs         = (*dispatch.Service)(nil)
 	_ gate.Hosts        = (*registry.Registry)(nil)
 	_ gate.Repositories = (*registry.Registry)(nil)
+	_ gate.Adoption     = (*registry.Registry)(nil)
+	_ gate.Submitter    = (*dispatch.Service)(nil)
 	_ gate.People       = (*access.Service)(nil)
 	_ gate.Tokens       = (*access.Service)(nil)
 	_ gate.Credentials  = (*access.Service)(nil)
@@ -52,6 +54,11 @@ func (inside) Submit(context.Context, fleet.Actor, job.Request) (job.Job, error)
 func (inside) SubmitWith(context.Context, fleet.Actor, job.Request, secret.Value) (job.Job, error) {
 	return job.Job{}, errInside
 }
+func (inside) Adopt(context.Context, fleet.Actor, string, job.Encryption) (fleet.RepositoryView, error) {
+	return fleet.RepositoryView{}, errInside
+}
+func (inside) Keep(context.Context, fleet.Actor, string, secret.Value) error { return errInside }
+func (inside) Abandon(context.Context, fleet.Actor, string) error            { return errInside }
 func (inside) Cancel(context.Context, fleet.Actor, job.ID) (job.Job, error) {
 	return job.Job{}, errInside
 }
@@ -145,6 +152,8 @@ var needed = map[string]bus.Role{
 	"People.Users": bus.Admin, "People.AddUser": bus.Admin, "People.SetRole": bus.Admin, "People.NewLink": bus.Admin, "People.RemoveUser": bus.Admin,
 	"Tokens.Tokens": bus.Admin, "Tokens.AddToken": bus.Admin, "Tokens.RemoveToken": bus.Admin,
 	"Credentials.Credentials": bus.Admin, "Credentials.MintCredentials": bus.Admin, "Credentials.RevokeCredentials": bus.Admin,
+	"Operations.SubmitWith": bus.Admin, "Operations.Repositories": bus.Admin,
+	"Operations.Adopt": bus.Admin, "Operations.Keep": bus.Admin, "Operations.Abandon": bus.Admin,
 	"Audit.Audit": bus.Admin, "Audit.VerifyAudit": bus.Admin, "State.BackupState": bus.Admin,
 }
 
@@ -153,7 +162,7 @@ func services(g *gate.Gate) map[string]any {
 	return map[string]any{
 		"Jobs": g.Jobs(inside{}), "Hosts": g.Hosts(inside{}), "Enrolment": g.Enrolment(inside{}), "Repositories": g.Repositories(inside{}),
 		"People": g.People(inside{}), "Tokens": g.Tokens(inside{}), "Credentials": g.Credentials(inside{}), "Audit": g.Audit(inside{}),
-		"State": g.State(inside{}),
+		"State": g.State(inside{}), "Operations": g.Operations(inside{}, inside{}),
 	}
 }
 

@@ -33,6 +33,11 @@ var rules = map[string]rule{
 	"repository.seal":   {bus.Admin, "give passphrases to hosts"},
 	"repository.remove": {bus.Admin, "remove repositories"},
 
+	"operation.run":      {bus.Admin, "use the Borg operations API"},
+	"repository.adopt":   {bus.Admin, "use repositories that are not known"},
+	"repository.keep":    {bus.Admin, "keep passphrases of repositories"},
+	"repository.abandon": {bus.Admin, "forget repositories that were adopted"},
+
 	"user.list":               {bus.Admin, "see users"},
 	"user.add":                {bus.Admin, "add users"},
 	"user.role":               {bus.Admin, "change roles"},
