@@ -148,16 +148,20 @@ func (s *Service) keepLines(event job.Event) error {
 // audit, the base of the next progress, summaries, what is known of its
 // repository.
 func (b *batch) consequences(j job.Job) error {
-	b.hosts[j.Host], b.repos[j.Repository] = true, true
+	b.hosts[j.Host] = true
+	if j.Repository != "" {
+		b.repos[j.Repository] = true
+	}
 	b.also(auditEnd(j))
 	good := j.State == job.Succeeded || j.State == job.Warning
 	_, removed := b.s.removed[j.Host]
 	if j.Kind == job.Backup && !removed && (j.State != job.Cancelled || j.StartedAt != nil) {
 		b.also(store.AppendRun(j.Host, j.State))
 	}
-	if !good || j.Result == nil {
+	if !good || j.Result == nil || j.Repository == "" {
 		return nil
 	}
+	b.inventory(j)
 	if j.Kind == job.Backup {
 		r := j.Result
 		b.also(
@@ -187,6 +191,14 @@ func (b *batch) note(j job.Job) error {
 			return nil
 		}
 		record.Info, record.InfoAt = j.Result.Repository, &at
+		if j.Kind == job.Init {
+			record.ArchivesAsOf = &at
+		}
+	case job.List:
+		if !allListed(j) {
+			return nil
+		}
+		record.ArchivesAsOf = &at
 	case job.Check:
 		record.LastCheck = &at
 	case job.Prune:

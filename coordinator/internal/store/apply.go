@@ -233,5 +233,7 @@ func (c repositoryDelete) apply(tx *transaction) error {
 		tx.delete(bucketRepositoryRecords, []byte(c.name)),
 		tx.deletePrefix(bucketBackups, backups),
 		tx.deletePrefix(bucketSealed, []byte(pairKey(c.name, ""))),
+		tx.deletePrefix(bucketArchives, []byte(pairKey(c.name, ""))),
+		tx.deletePrefix(bucketArchivesByTime, []byte(pairKey(c.name, ""))),
 	)
 }

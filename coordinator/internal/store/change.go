@@ -56,8 +56,8 @@ func PutRepository(r fleet.Repository) Change {
 	return recordPut{bucket: bucketRepositories, key: r.Name, value: r}
 }
 
-// DeleteRepository removes a repository with its record, its sealed passphrases
-// and the summaries of its backups; its jobs stay. [ErrMissing] if there is no such repository.
+// DeleteRepository removes a repository with its record, its sealed passphrases,
+// what is known of its archives and the summaries of its backups; its jobs stay. [ErrMissing] if there is no such repository.
 func DeleteRepository(name string) Change { return repositoryDelete{name: name} }
 
 // PutRepositoryRecord stores what is known about a repository.
