@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -14,9 +15,36 @@ func cancelled(why string) job.Outcome {
 	return job.Outcome{State: job.Cancelled, Failure: job.Fail(job.CodeCancelled, "%s", why)}
 }
 
+// checked adds what was found out beforehand to an outcome.
+func checked(o job.Outcome, found []job.Finding) job.Outcome {
+	if len(found) == 0 {
+		return o
+	}
+	result := job.Result{}
+	if o.Result != nil {
+		result = *o.Result
+	}
+	result.Checks = slices.Concat(found, result.Checks)
+	o.Result = &result
+	for _, f := range found {
+		if f.Good {
+			continue
+		}
+		if o.State == job.Succeeded {
+			o.State = job.Warning
+		}
+		result.Warnings = append(slices.Clone(result.Warnings), f.Name+": "+f.Detail)
+	}
+	return o
+}
+
 // startFailure explains why borg could not be started.
 func (r *run) startFailure(binary string, err *process.StartError) *job.Failure {
 	host := r.attempt.Host
+	if errors.Is(err, syscall.EPIPE) {
+		return job.Fail(job.ConnectionLost, "nobody was there to read what borg on %s was going to print", host).
+			WithHint("the agent there was stopped just then, or is very busy: ask again")
+	}
 	restore, restoring := r.attempt.Task.Spec.(job.RestoreSpec)
 	switch {
 	case err.Dir && restoring:
@@ -49,8 +77,8 @@ func (r *run) startFailure(binary string, err *process.StartError) *job.Failure 
 func targetFailure(host, target string, err error) *job.Failure {
 	switch {
 	case errors.Is(err, syscall.ENOTEMPTY):
-		return job.Fail(job.InvalidSpec, "there is something in %s on %s already", target, host).
-			WithHint("restore to a new directory, or say overwrite: files of the same name are then replaced, all others stay")
+		return job.Fail(job.TargetNotEmpty, "there is something in %s on %s already", target, host).
+			WithHint("restore to a new directory; or say overwrite: files of the same name are then replaced, all others stay; or say keep_existing: they stay, too")
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
 		return job.Fail(job.InvalidSpec, "%s on %s is not a directory: a part of it is a file, or has just become a symbolic link", target, host).
 			WithHint("restore to another directory")

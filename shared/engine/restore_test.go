@@ -57,7 +57,7 @@ func TestRealRestore(t *testing.T) {
 	if err := os.WriteFile(restored, []byte("changed since"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if end := l.try(t, spec); end.State != job.Failed || end.Failure.Code != job.InvalidSpec || !strings.Contains(end.Failure.Hint, "overwrite") {
+	if end := l.try(t, spec); end.State != job.Failed || end.Failure.Code != job.TargetNotEmpty || !strings.Contains(end.Failure.Hint, "overwrite") {
 		t.Errorf("into what is not empty: %s, %+v", end.State, end.Failure)
 	}
 	if is, err := os.ReadFile(restored); err != nil || string(is) != "changed since" {
@@ -177,7 +177,7 @@ func TestUnusableTarget(t *testing.T) {
 		return a
 	}
 	for errno, want := range map[syscall.Errno]job.Code{
-		syscall.ENOTEMPTY: job.InvalidSpec, syscall.ENOTDIR: job.InvalidSpec, syscall.ELOOP: job.InvalidSpec,
+		syscall.ENOTEMPTY: job.TargetNotEmpty, syscall.ENOTDIR: job.InvalidSpec, syscall.ELOOP: job.InvalidSpec,
 		syscall.EACCES: job.PermissionDenied, syscall.EROFS: job.PermissionDenied, syscall.ENOSPC: job.DiskFull, syscall.EIO: job.Internal,
 	} {
 		t.Run(errno.Error(), func(t *testing.T) {

@@ -79,10 +79,13 @@ func (r *run) cancelled() bool {
 func (r *run) start(ctx context.Context, argv, environ []string) (*job.Failure, error) {
 	command := process.Command{
 		ID: r.attempt.ID(), Argv: argv, Env: environ, Nice: r.options.Nice, IOClass: r.options.IOClass,
+		Pipe: job.Streams(r.attempt.Task.Spec),
 	}
 	switch spec := r.attempt.Task.Spec.(type) {
 	case job.RestoreSpec: // borg writes into its working directory
-		command.Dir, command.MakeDir, command.EmptyDir = spec.Target, true, !spec.Overwrite
+		if !spec.DryRun {
+			command.Dir, command.MakeDir, command.EmptyDir = spec.Target, true, !spec.Overwrite && !spec.KeepExisting
+		}
 	case job.KeyExportSpec:
 		command.Recipient = spec.Recipient
 	}
@@ -248,6 +251,7 @@ func (r *run) finish(ctx context.Context, o job.Outcome, at time.Time) error {
 		at = time.Now()
 	}
 	fault.Point(fault.BorgEnded)
+	o = checked(o, r.attempt.Checks)
 	r.logger.Debug("attempt ended", "state", string(o.State))
 	return r.record(ctx, job.Event{
 		Type: job.EventFinished, At: at, State: o.State, Result: o.Result, Failure: o.Failure,

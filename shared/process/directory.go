@@ -19,6 +19,7 @@ const (
 	stdoutFile  = "stdout"       // the program's own outputs
 	stderrFile  = "stderr"       //
 	exitFile    = "exit.json"    // how it ended
+	// For outputFile see pipe.go.
 )
 
 // removedPrefix begins the name of a directory that is being deleted.
@@ -26,15 +27,18 @@ const removedPrefix = ".removed-"
 
 // plan is the content of command.json.
 type plan struct {
-	Argv       []string `json:"argv"`
-	Env        []string `json:"env"`
-	Dir        string   `json:"dir"`
-	MakeDir    bool     `json:"make_dir,omitempty"`
-	EmptyDir   bool     `json:"empty_dir,omitempty"`
-	Recipient  string   `json:"recipient,omitempty"`
-	Nice       int      `json:"nice,omitempty"`
-	IOPriority int      `json:"io_priority,omitempty"` // as ioprio_set(2) takes it
-	Passphrase bool     `json:"passphrase,omitempty"`  // standard input holds one
+	Argv      []string `json:"argv"`
+	Env       []string `json:"env"`
+	Dir       string   `json:"dir"`
+	MakeDir   bool     `json:"make_dir,omitempty"`
+	EmptyDir  bool     `json:"empty_dir,omitempty"`
+	Recipient string   `json:"recipient,omitempty"`
+	// Pipe is how long the program's start waits for the reader of its standard
+	// output; 0: that goes into a file.
+	Pipe       time.Duration `json:"pipe,omitempty"`
+	Nice       int           `json:"nice,omitempty"`
+	IOPriority int           `json:"io_priority,omitempty"` // as ioprio_set(2) takes it
+	Passphrase bool          `json:"passphrase,omitempty"`  // standard input holds one
 }
 
 // identity is the content of started.json: enough to tell the program from a

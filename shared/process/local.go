@@ -25,18 +25,22 @@ type Options struct {
 	// next one, which then takes about a millisecond instead of five. Call
 	// Close in the end.
 	Standby bool
-	Logger  hclog.Logger
+	// ReaderPatience is how long a command with Pipe waits for its reader before
+	// its start fails; 0: a minute.
+	ReaderPatience time.Duration
+	Logger         hclog.Logger
 }
 
 // Local runs programs on this machine. It remembers no run: everything is in
 // the job directories, and any number of Locals, in this process or another,
 // may work on one root. It is safe for concurrent use.
 type Local struct {
-	root       string
-	supervisor []string
-	standby    bool
-	reserve    reserve
-	logger     hclog.Logger
+	root           string
+	supervisor     []string
+	standby        bool
+	readerPatience time.Duration
+	reserve        reserve
+	logger         hclog.Logger
 }
 
 // NewLocal returns an executor over job directories in o.Root.
@@ -45,7 +49,13 @@ func NewLocal(o Options) *Local {
 	if err != nil { // there is no working directory to be relative to
 		root = o.Root
 	}
-	return &Local{root: root, supervisor: o.Supervisor, standby: o.Standby, logger: o.Logger.Named("process")}
+	if o.ReaderPatience <= 0 {
+		o.ReaderPatience = readerPatience
+	}
+	return &Local{
+		root: root, supervisor: o.Supervisor, standby: o.Standby, readerPatience: o.ReaderPatience,
+		logger: o.Logger.Named("process"),
+	}
 }
 
 // Close ends a supervisor that stands by. Runs are not touched.

@@ -34,6 +34,11 @@ type Command struct {
 	// it is written anywhere, and that file is what Follow delivers. It is
 	// whole only if the program printed something and closed its output.
 	Recipient string
+	// Pipe hands the program's standard output to the reader that
+	// [Local.Output] returns, instead of a file: the program waits for it, before
+	// it is started and whenever it is ahead, and its writes fail once the reader
+	// is gone. Follow delivers standard error alone.
+	Pipe bool
 	// Nice is the scheduling priority, -20 to 19; 0 leaves it as it is.
 	Nice int
 	// IOClass is the I/O priority: "idle", "best-effort" or "realtime", the

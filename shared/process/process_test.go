@@ -136,6 +136,7 @@ func TestStartRefuses(t *testing.T) {
 	}{
 		"bad id":               {command: process.Command{ID: "../x", Argv: shell}, says: `run id "../x"`},
 		"no program":           {command: process.Command{ID: "j.1"}, says: "no program"},
+		"piped and encrypted":  {command: process.Command{ID: "j.1", Argv: shell, Pipe: true, Recipient: "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z"}, says: "piped"},
 		"bad I/O class":        {command: process.Command{ID: "j.1", Argv: shell, IOClass: "fast"}, says: `"fast" is not`},
 		"bad I/O level":        {command: process.Command{ID: "j.1", Argv: shell, IOClass: "best-effort:8"}, says: "0 to 7"},
 		"bad nice":             {command: process.Command{ID: "j.1", Argv: shell, Nice: 20}, says: "nice 20"},

@@ -78,6 +78,8 @@ func (l *Local) plan(c Command, passphrase secret.Value) (directory, plan, error
 	case err != nil:
 	case len(c.Argv) == 0 || c.Argv[0] == "":
 		err = errors.New("no program")
+	case c.Pipe && c.Recipient != "":
+		err = errors.New("output that is encrypted cannot be piped")
 	case len(passphrase.Reveal()) > secret.MaxBytes:
 		err = fmt.Errorf("the passphrase is longer than %d bytes", secret.MaxBytes)
 	case c.Nice < -20 || c.Nice > 19:
@@ -90,8 +92,12 @@ func (l *Local) plan(c Command, passphrase secret.Value) (directory, plan, error
 	if working == "" {
 		working = "/"
 	}
+	var patience time.Duration
+	if c.Pipe {
+		patience = l.readerPatience
+	}
 	return dir, plan{
-		Argv: c.Argv, Env: environment(os.Environ(), c.Env),
+		Argv: c.Argv, Env: environment(os.Environ(), c.Env), Pipe: patience,
 		Dir: working, MakeDir: c.MakeDir, EmptyDir: c.EmptyDir, Recipient: c.Recipient,
 		Nice: c.Nice, IOPriority: priority, Passphrase: !passphrase.Empty(),
 	}, nil
@@ -119,6 +125,11 @@ func (l *Local) launch(ctx context.Context, dir directory, order plan, passphras
 	defer own.lock.Close() // the supervisor holds it on
 	if err := order.write(own.lock); err != nil {
 		return Started{}, &StartError{Doing: "write " + dir.file(commandFile), Err: cause(err)}
+	}
+	if order.Pipe > 0 {
+		if err := dir.makePipe(); err != nil {
+			return Started{}, &StartError{Doing: "make pipe " + dir.file(outputFile), Err: err}
+		}
 	}
 	said, err := l.supervise(ctx, own, passphrase)
 	if err == nil && said == "" && own.ready != nil && !dir.begun() {

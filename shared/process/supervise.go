@@ -83,9 +83,9 @@ func supervise(dir directory) error {
 	if _, err := os.Lstat(dir.file(exitFile)); err == nil || dir.begun() {
 		return errors.New("this run has begun before")
 	}
-	outputs, err := dir.outputs()
+	outputs, err := dir.outputs(order)
 	if err != nil {
-		return fmt.Errorf("open output files: %w", err)
+		return fmt.Errorf("open outputs: %w", err)
 	}
 	var sealing *sealer
 	if order.Recipient != "" {
@@ -105,6 +105,7 @@ func supervise(dir directory) error {
 	fault.Point(fault.StartMarked)
 	at := time.Now()
 	pid, failure := order.start(outputs)
+	closeAll(outputs) // the program has its own; a reader of its output shall learn of its end
 	if failure != nil {
 		return dir.settle(*failure)
 	}
@@ -174,10 +175,16 @@ func (d directory) inheritLock() error {
 }
 
 // outputs opens the program's standard output and error.
-func (d directory) outputs() ([]uintptr, error) {
+func (d directory) outputs(order plan) ([]uintptr, error) {
 	var opened []uintptr
 	for _, name := range []string{stdoutFile, stderrFile} {
-		fd, err := unix.Open(d.file(name), unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
+		var fd int
+		var err error
+		if name == stdoutFile && order.Pipe > 0 {
+			fd, err = d.connect(order.Pipe)
+		} else {
+			fd, err = unix.Open(d.file(name), unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -220,10 +227,13 @@ func (p plan) start(outputs []uintptr) (int, *ending) {
 		return fail("run "+program, err)
 	}
 	unix.Close(null)
-	for _, fd := range outputs {
+	return pid, nil
+}
+
+func closeAll(descriptors []uintptr) {
+	for _, fd := range descriptors {
 		unix.Close(int(fd))
 	}
-	return pid, nil
 }
 
 // detach gives up the passphrase's pipe and the report pipe, which tells the
