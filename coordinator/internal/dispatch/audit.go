@@ -30,8 +30,16 @@ var actions = map[job.Kind]string{
 func (s *Service) auditControl(by fleet.Actor, action string, j job.Job) store.Change {
 	return store.AppendAudit(fleet.AuditEntry{
 		At: s.now(), By: by.Name, From: by.From, Action: action, Object: "job/" + string(j.ID), Outcome: "done",
-		Detail: string(j.Kind) + " of " + j.Host + " to " + j.Repository,
+		Detail: purpose(j),
 	})
+}
+
+// purpose is a job in a few words: "backup of web1 to main".
+func purpose(j job.Job) string {
+	if j.Repository == "" {
+		return j.Title()
+	}
+	return j.Title() + " to " + j.Repository
 }
 
 // auditRequest notes that somebody asked for something of borg.
@@ -53,7 +61,9 @@ func auditEnd(j job.Job) store.Change {
 }
 
 func auditEntry(j job.Job) fleet.AuditEntry {
-	return fleet.AuditEntry{
-		Action: actions[j.Kind], Object: "repository/" + j.Repository, Detail: "host " + j.Host + ", job " + string(j.ID),
+	object := "repository/" + j.Repository
+	if j.Repository == "" {
+		object = "host/" + j.Host
 	}
+	return fleet.AuditEntry{Action: actions[j.Kind], Object: object, Detail: "host " + j.Host + ", job " + string(j.ID)}
 }

@@ -39,7 +39,7 @@ func (b *batch) breakLocks() error {
 		b.enqueue(coordinator, &entry{encrypted: e.encrypted, job: job.Job{
 			ID: job.NewID(now), Kind: job.BreakLock, Host: e.job.Host, Repository: e.job.Repository, State: job.Queued,
 			MaxAttempts: job.BreakLock.DefaultAttempts(), Priority: maxPriority,
-			ExpiresAt: b.s.expiry(now, 0), Timeout: b.s.timeout(),
+			ExpiresAt: b.s.expiry(now, 0), Timeout: b.s.timeout(job.BreakLock),
 			SubmittedBy: coordinator.Name, SubmittedAt: now, Spec: job.BreakLockSpec{}, Attempts: []job.Attempt{},
 		}})
 		b.s.logger.Info("repository is locked; looking whether its holder is dead", "repo", e.job.Repository, "host", e.job.Host, "job", id)

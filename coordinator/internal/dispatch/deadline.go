@@ -69,8 +69,14 @@ func (s *Service) expiry(now time.Time, in time.Duration) *time.Time {
 	return &at
 }
 
-// timeout is the coordinator's limit in seconds.
-func (s *Service) timeout() int { return int(s.options.Limits.Timeout / time.Second) }
+// timeout is the coordinator's limit for jobs of a kind, in seconds. A mount has
+// none: it ends by itself when nobody uses it.
+func (s *Service) timeout(kind job.Kind) int {
+	if kind == job.Mount {
+		return 0
+	}
+	return int(s.options.Limits.Timeout / time.Second)
+}
 
 // expire ends the jobs whose time is over and that no host has: those that
 // never began have expired, those that wait for a retry have failed as their
@@ -95,19 +101,25 @@ func (s *Service) expire(p plan, now time.Time) error {
 		reason := p.Reasons[id]
 		if e.job.Attempt == 0 {
 			reason = cmp.Or(e.job.Reason, reason) // since a start, hosts may only not have been heard of
-			e.overInPlace(job.Expired, now, e.notAccepted(reason, s.hostState(e.job.Host).Away != ""))
+			s.endInPlace(b, e, job.Expired, e.notAccepted(reason, s.hostState(e.job.Host).Away != ""))
 		} else if s.presence.known(e.job.Host) {
-			e.overInPlace(job.Failed, now, e.notRetried(reason))
+			s.endInPlace(b, e, job.Failed, e.notRetried(reason))
 		} else {
 			continue
 		}
 		s.logger.Warn("job ended, as its time is over", "job", id, "host", e.job.Host, "state", e.job.State, "err", e.job.Failure)
-		told := s.own(e, now)
-		told.Type, told.State, told.Failure = job.EventFinished, e.job.State, e.job.Failure
-		b.tell(told)
-		b.set(e, true)
 	}
 	return b.commit()
+}
+
+// endInPlace ends a job of which no attempt runs, and that nobody has cancelled.
+func (s *Service) endInPlace(b *batch, e *entry, state job.State, why *job.Failure) {
+	now := s.now()
+	e.overInPlace(state, now, why)
+	told := s.own(e, now)
+	told.Type, told.State, told.Failure = job.EventFinished, state, why
+	b.tell(told)
+	b.set(e, true)
 }
 
 // overdue reports whether the job's time is over, and no host is known to have

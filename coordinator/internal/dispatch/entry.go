@@ -27,10 +27,14 @@ type entry struct {
 }
 
 func (e *entry) ticket() ticket {
-	return ticket{ID: e.job.ID, Kind: e.job.Kind, Host: e.job.Host, Repository: e.job.Repository}
+	t := ticket{ID: e.job.ID, Kind: e.job.Kind, Host: e.job.Host, Repository: e.job.Repository}
+	if spec, ok := e.job.Spec.(job.MountSpec); ok {
+		t.MountPoint = spec.MountPoint
+	}
+	return t
 }
 
-// held reports whether the job holds its lease and a slot.
+// held reports whether the job holds its lease, and a slot if its kind takes one.
 func (e *entry) held() bool { return e.job.State == job.Sent || e.job.State == job.Running }
 
 func (e *entry) waiting() waiting {

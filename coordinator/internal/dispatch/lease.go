@@ -11,7 +11,8 @@ type ticket struct {
 	ID         job.ID
 	Kind       job.Kind
 	Host       string
-	Repository string
+	Repository string // empty: none
+	MountPoint string // of a mount
 }
 
 // title names a ticket in a sentence: "…Y0ABCD (backup of web1)".
@@ -27,14 +28,25 @@ type leases map[string]*lease
 type lease struct {
 	holders   []ticket // one exclusive, or any number of shared ones
 	exclusive bool
+	mount     *ticket // of the holders, one that mounts it
 	next      *ticket // an exclusive job that waits for the holders to end
 	busy      string  // the reason that holders give others, once it was asked for
 }
 
+// leaseless reports whether t can go whatever others do with the repository: to
+// unmount must never wait for whoever waits for the mount.
+func (t ticket) leaseless() bool { return t.Repository == "" || t.Kind == job.Umount }
+
 // hold notes that t uses its repository.
 func (l leases) hold(t ticket) {
+	if t.leaseless() {
+		return
+	}
 	entry := l.entry(t.Repository)
 	entry.holders = append(entry.holders, t)
+	if t.Kind == job.Mount && entry.mount == nil {
+		entry.mount = &t
+	}
 	entry.exclusive = entry.exclusive || t.Kind.Exclusive()
 	entry.busy = ""
 }
@@ -50,19 +62,31 @@ func (l leases) reserve(t ticket) {
 // blocker returns why t cannot use its repository now, or "".
 func (l leases) blocker(t ticket) string {
 	entry := l[t.Repository]
-	if entry == nil {
+	if entry == nil || t.leaseless() {
 		return ""
 	}
 	if len(entry.holders) > 0 && (entry.exclusive || t.Kind.Exclusive()) {
 		if entry.busy == "" { // thousands may ask
-			entry.busy = fmt.Sprintf("repository %s is busy with job %s%s", t.Repository, entry.holders[0].title(), more(len(entry.holders)-1))
+			entry.busy = entry.occupied(t.Repository)
 		}
 		return entry.busy
 	}
-	if entry.next != nil {
+	// What is mounted may stay so for hours: only other mounts wait behind the job
+	// that waits for that, since they would keep it waiting for longer.
+	if entry.next != nil && (entry.mount == nil || t.Kind == job.Mount) {
 		return fmt.Sprintf("repository %s is next for job %s", t.Repository, entry.next.title())
 	}
 	return ""
+}
+
+// occupied says who uses the repository. A mount is named before all others: it
+// ends when somebody unmounts it.
+func (l *lease) occupied(repository string) string {
+	if m := l.mount; m != nil {
+		return fmt.Sprintf("repository %s is mounted at %s by job …%s: borgfleet archive umount %s --host %s",
+			repository, m.MountPoint, m.ID.Short(), m.MountPoint, m.Host)
+	}
+	return fmt.Sprintf("repository %s is busy with job %s%s", repository, l.holders[0].title(), more(len(l.holders)-1))
 }
 
 func (l leases) entry(repository string) *lease {

@@ -10,7 +10,7 @@ import (
 // Limits bounds what runs and waits at once, where 0 means the default, and for
 // how long, where 0 means without a limit.
 type Limits struct {
-	Running int // jobs sent or running in the whole fleet; default 50
+	Running int // jobs sent or running in the whole fleet, without mounts; default 50
 	PerHost int // the same on one host, also bounded by the agent's slots; default 1
 	Open    int // jobs that are not over; more are refused; default 10,000
 
@@ -70,12 +70,11 @@ type plan struct {
 // held are the jobs sent or running. It is a pure function.
 func makePlan(queue []waiting, held []ticket, hosts func(string) hostState, limits Limits, now time.Time) plan {
 	p := planner{
-		leases: leases{}, used: map[string]int{}, running: len(held),
+		leases: leases{}, used: map[string]int{},
 		hosts: hosts, limits: limits.withDefaults(), now: now,
 	}
 	for _, t := range held {
-		p.leases.hold(t)
-		p.used[t.Host]++
+		p.take(t)
 	}
 	result := plan{Reasons: map[job.ID]string{}}
 	for _, w := range queue {
@@ -93,9 +92,7 @@ func makePlan(queue []waiting, held []ticket, hosts func(string) hostState, limi
 			result.Reasons[w.ID] = reason
 			continue
 		}
-		p.leases.hold(w.ticket)
-		p.used[w.Host]++
-		p.running++
+		p.take(w.ticket)
 		result.Go = append(result.Go, w.ID)
 	}
 	return result
@@ -108,6 +105,15 @@ type planner struct {
 	hosts   func(string) hostState
 	limits  Limits
 	now     time.Time
+}
+
+// take notes what a job that goes, or has gone, takes from others.
+func (p *planner) take(t ticket) {
+	p.leases.hold(t)
+	if t.Kind.TakesSlot() {
+		p.used[t.Host]++
+		p.running++
+	}
 }
 
 // noSlot says that a host does all that it may at once, and whose limit that
@@ -128,8 +134,9 @@ func (p *planner) obstacle(w waiting) string {
 	if host.Slots > 0 {
 		slots = min(slots, host.Slots)
 	}
-	hostFull := p.used[w.Host] >= slots
-	full := p.running >= p.limits.Running
+	needs := w.Kind.TakesSlot()
+	hostFull := needs && p.used[w.Host] >= slots
+	full := needs && p.running >= p.limits.Running
 	busy := p.leases.blocker(w.ticket)
 	switch {
 	case w.NotBefore.After(p.now):

@@ -17,6 +17,13 @@ func at(n int, kind job.Kind, host, repository string) waiting {
 	return waiting{ticket: ticket{ID: numbered(n), Kind: kind, Host: host, Repository: repository}}
 }
 
+// mounted returns a mount that is there.
+func mounted(n int, host, repository string) ticket {
+	t := at(n, job.Mount, host, repository).ticket
+	t.MountPoint = "/mnt"
+	return t
+}
+
 func numbered(n int) job.ID { return job.ID(fmt.Sprintf("01JD9X7Q2M4T6W8Y0ABC%06d", n)) }
 
 func ready(string) hostState { return hostState{Slots: 8, SealKey: "XKEY"} }
@@ -122,6 +129,43 @@ func TestPlan(t *testing.T) {
 			hosts:   func(string) hostState { return hostState{Slots: 4} },
 			want:    []job.ID{numbered(2)},
 			reasons: map[job.ID]string{numbered(1): "host web1 has not told the key that passphrases are sealed to"},
+		},
+		"mounts and unmounting need no slot": {
+			queue:  []waiting{at(3, job.Umount, "web1", ""), at(4, job.Mount, "web1", "b"), at(5, job.List, "web1", "b")},
+			held:   []ticket{at(1, job.Backup, "web1", "c").ticket},
+			limits: Limits{Running: 1, PerHost: 1},
+			want:   []job.ID{numbered(3), numbered(4)},
+			reasons: map[job.ID]string{
+				numbered(5): "waiting for a free slot on web1 (limits.per_host is 1)",
+			},
+		},
+		"a mount takes no slot from others": {
+			queue:  []waiting{at(3, job.List, "web1", "a")},
+			held:   []ticket{mounted(1, "web1", "a"), mounted(2, "web1", "b")},
+			limits: Limits{Running: 1, PerHost: 1},
+			want:   []job.ID{numbered(3)},
+		},
+		"a writer waits for a mount, readers do not wait behind it, and mounts do": {
+			queue: []waiting{at(3, job.Backup, "web1", "a"), at(4, job.List, "web2", "a"), at(5, job.Mount, "web2", "a")},
+			held:  []ticket{at(1, job.List, "web3", "a").ticket, mounted(2, "web2", "a")},
+			want:  []job.ID{numbered(4)},
+			reasons: map[job.ID]string{
+				numbered(3): "repository a is mounted at /mnt by job …000002: borgfleet archive umount /mnt --host web2",
+				numbered(5): "repository a is next for job …000003 (backup of web1)",
+			},
+		},
+		"to unmount waits for nobody": {
+			queue: []waiting{at(3, job.Backup, "web1", "a"), at(4, job.Umount, "web2", "a")},
+			held:  []ticket{mounted(2, "web2", "a")},
+			want:  []job.ID{numbered(4)},
+			reasons: map[job.ID]string{
+				numbered(3): "repository a is mounted at /mnt by job …000002: borgfleet archive umount /mnt --host web2",
+			},
+		},
+		"jobs without a repository have nothing to share": {
+			queue: []waiting{at(2, job.Verify, "web2", ""), at(3, job.Umount, "web1", "")},
+			held:  []ticket{at(1, job.Verify, "web1", "").ticket},
+			want:  []job.ID{numbered(2), numbered(3)},
 		},
 	}
 	for name, test := range tests {

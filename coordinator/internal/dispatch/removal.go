@@ -45,6 +45,29 @@ func (s *Service) endOrphans() error {
 	return s.endRemoved()
 }
 
+// endUnread ends the downloads that waited when an earlier life ended: whoever
+// asked for them has gone with it, and nobody would read them.
+func (s *Service) endUnread() error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	b, err := s.begin()
+	if err != nil {
+		return err
+	}
+	queue, _ := s.index.snapshot()
+	for _, known := range queue {
+		if known.job.Kind != job.Download {
+			continue
+		}
+		e := b.get(known.job.ID)
+		failure := job.Fail(job.Interrupted, "nobody reads this download any more: the coordinator was started again").
+			WithHint("download it again, from where it ended")
+		failure.Retryable = false
+		s.endInPlace(b, e, job.Failed, failure)
+	}
+	return b.commit()
+}
+
 // endRemoved ends what is open of hosts that are known to be removed. Another
 // host of the same name may be there already: its jobs are younger.
 func (s *Service) endRemoved() error {

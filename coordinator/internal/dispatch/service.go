@@ -129,7 +129,7 @@ func New(o Options) (*Service, error) {
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("load jobs: %w", err)
 	}
-	if err := s.endOrphans(); err != nil {
+	if err := errors.Join(s.endOrphans(), s.endUnread()); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -155,7 +155,7 @@ func (e *entry) follow(event bus.Event, now, retryAt time.Time) job.Event {
 		e.job.StartedAt = &told.At
 		e.job.Attempts = slices.Clone(e.job.Attempts)
 		if current := e.current(); current != nil {
-			current.StartedAt = &told.At
+			current.StartedAt, current.PID = &told.At, told.PID
 		}
 	case job.EventFinished:
 		outcome := e.meant(job.Outcome{State: told.State, Result: told.Result, Failure: told.Failure}, now)

@@ -79,7 +79,7 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 		return fleet.Status{}, s.failure("read what is known of repositories", err)
 	}
 	latest := s.latestOf(hosts, repositories)
-	status.Attention = append(attention(hosts, latest, queue, held), s.otherAttention(now)...)
+	status.Attention = slices.Concat(attention(hosts, latest, queue, held), longMounts(hosts, queue, held, now), s.otherAttention(now))
 	status.Summary = summary(hosts, latest, status.Attention)
 	return status, nil
 }
@@ -219,7 +219,7 @@ func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) [
 
 func failedJob(j job.Job) fleet.Attention {
 	a := fleet.Attention{Kind: "failed", Host: j.Host, Repository: j.Repository, Job: j.ID, Since: *j.FinishedAt}
-	a.Message = fmt.Sprintf("%s of %s to %s %s", j.Kind, j.Host, j.Repository, j.State) // failed, expired
+	a.Message = fmt.Sprintf("%s %s", purpose(j), j.State) // failed, expired
 	if f := j.Failure; f != nil {
 		a.Message, a.Hint = a.Message+": "+f.Message, f.Hint
 	}
@@ -234,7 +234,7 @@ func failedJob(j job.Job) fleet.Attention {
 
 func warnedJob(j job.Job) fleet.Attention {
 	a := fleet.Attention{Kind: "warning", Host: j.Host, Repository: j.Repository, Job: j.ID, Since: *j.FinishedAt}
-	a.Message = fmt.Sprintf("%s of %s to %s ended with warnings", j.Kind, j.Host, j.Repository)
+	a.Message = purpose(j) + " ended with warnings"
 	if r := j.Result; r != nil && len(r.Warnings) > 0 {
 		a.Message += fmt.Sprintf(": %s%s", r.Warnings[0], more(len(r.Warnings)+r.WarningsOmitted-1))
 	}

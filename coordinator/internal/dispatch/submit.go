@@ -96,6 +96,8 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 		return nil, job.Invalid("max_attempts", "%d is not between 0 and %d", r.MaxAttempts, maxAttempts).WithHint("0 means the kind's default")
 	case r.Priority < -maxPriority || r.Priority > maxPriority:
 		return nil, job.Invalid("priority", "%d is not between -%d and %d", r.Priority, maxPriority, maxPriority)
+	case r.Kind == job.Download && r.MaxAttempts > 1:
+		return nil, job.Invalid("max_attempts", "a download is tried once").WithHint("whoever reads it has to begin again")
 	case len(r.IdempotencyKey) > maxKeyBytes:
 		return nil, job.Invalid("idempotency_key", "%d bytes, more than the %d that are allowed", len(r.IdempotencyKey), maxKeyBytes)
 	}
@@ -106,7 +108,7 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	return &entry{encrypted: encrypted, job: job.Job{
 		ID: job.NewID(now), Kind: r.Kind, Host: r.Host, Repository: r.Repository, State: job.Queued,
 		MaxAttempts: cmp.Or(r.MaxAttempts, r.Kind.DefaultAttempts()), Priority: r.Priority,
-		ExpiresAt: s.expiry(now, time.Duration(r.ExpiresIn)*time.Second), Timeout: cmp.Or(r.Timeout, s.timeout()),
+		ExpiresAt: s.expiry(now, time.Duration(r.ExpiresIn)*time.Second), Timeout: cmp.Or(r.Timeout, s.timeout(r.Kind)),
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
 	}}, nil
 }
