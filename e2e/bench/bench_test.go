@@ -56,6 +56,9 @@ func BenchmarkAll(b *testing.B) {
 	b.Run("cancel-backup", benchmarkCancelBackup)
 	b.Run("adopt", benchmarkAdopt)
 	b.Run("return", benchmarkReturn)
+	b.Run("operations", benchmarkOperations)
+	b.Run("browse", benchmarkBrowse)
+	b.Run("download", benchmarkDownload)
 }
 
 // stampedBorg builds a borg that notes the moment at which its process begins,
