@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"io"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -150,4 +151,29 @@ func NotListed(repository, archive string) *job.Failure {
 func UnknownArchive(repository, archive string) *job.Failure {
 	return job.Fail(job.ArchiveMissing, "no archive %s is known in repository %s", archive, repository).
 		WithHint("borgfleet archive list %s --host HOST asks borg for them", repository)
+}
+
+// DownloadTarZst is a tar that the coordinator compresses (zstd).
+const DownloadTarZst job.DownloadFormat = "tar.zst"
+
+// DownloadRequest asks for a file or a directory of an archive.
+type DownloadRequest struct {
+	Host       string // that reads it; empty: the one that made the archive, or the only one
+	Repository string
+	Archive    string
+	Path       string             // empty: everything
+	Format     job.DownloadFormat // empty: file of what is known to be a regular file, else tar
+	Offset     int64              // bytes to leave out at the beginning: of an earlier download that broke off
+}
+
+// Download is one that has begun. Content fails with what went wrong on the
+// host; it gives its last bytes out only when borg has ended well. Whoever asked
+// for it closes it: before the end, that cancels the job.
+type Download struct {
+	Job     job.ID
+	Host    string
+	Format  job.DownloadFormat
+	Name    string // for the file that it is stored in
+	Size    int64  // bytes from the beginning, without the offset; negative: not known
+	Content io.ReadCloser
 }
