@@ -233,7 +233,7 @@ func (d *daemon) attention() []fleet.Attention {
 
 // buildAccess builds who is who, and who may do what; and ends what a crash
 // left undone.
-func (d *daemon) buildAccess(context.Context) (err error) {
+func (d *daemon) buildAccess(ctx context.Context) (err error) {
 	d.access, err = access.New(access.Options{Store: d.store, Bus: d.broker, LocalTokenFile: d.path(LocalTokenFile), Logger: d.logger})
 	if err != nil {
 		return err
@@ -241,6 +241,9 @@ func (d *daemon) buildAccess(context.Context) (err error) {
 	d.onTeardown(d.access.Flush)
 	if err := errors.Join(d.registry.FinishRevocations(), d.access.FinishRevocations()); err != nil {
 		d.logger.Error("end identities that were removed; it is tried again at the next start", "err", err)
+	}
+	if err := d.registry.FinishAdoptions(ctx); err != nil {
+		d.logger.Error("settle repositories that calls had adopted; it is tried again at the next start", "err", err)
 	}
 	signer, err := d.broker.Signer().PublicKey()
 	if err != nil {
@@ -317,7 +320,7 @@ func (d *daemon) addProvider(mux *http.ServeMux) (name string, err error) {
 func (d *daemon) addAPI(mux *http.ServeMux) error {
 	api, err := httpapi.New(httpapi.Options{
 		Mux: mux, Jobs: d.gate.Jobs(d.dispatch), Logs: d.dispatch, Statuses: d.dispatch, Hosts: d.gate.Hosts(d.registry),
-		Repositories: d.gate.Repositories(d.registry), Feed: d.feed, Metrics: d.metrics,
+		Repositories: d.gate.Repositories(d.registry), Operations: d.gate.Operations(d.dispatch, d.registry), Feed: d.feed, Metrics: d.metrics,
 		Authenticator: d.access, Logins: d.access, People: d.gate.People(d.access), Tokens: d.gate.Tokens(d.access),
 		Credentials: d.gate.Credentials(d.access), Enrolment: d.gate.Enrolment(d.enrol), Audit: d.gate.Audit(d.store),
 		State: d.gate.State(d.keeper()), URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,

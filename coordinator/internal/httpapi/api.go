@@ -30,6 +30,7 @@ type Options struct {
 	Statuses     Statuses
 	Hosts        Hosts
 	Repositories Repositories
+	Operations   Operations
 	Feed         *feed.Feed
 	Metrics      *Metrics
 
@@ -87,6 +88,7 @@ func New(options Options) (*API, error) {
 	a.registerEnrolment()
 	a.registerAudit()
 	a.registerState()
+	a.registerOperations()
 	if err := a.registerDocument(); err != nil {
 		return nil, fmt.Errorf("make HTTP API: %w", err)
 	}
@@ -105,8 +107,8 @@ func (o *Options) check() error {
 		"Metrics": o.Metrics == nil, "Logger": o.Logger == nil, "Authenticator": o.Authenticator == nil,
 		"Logins": o.Logins == nil, "People": o.People == nil, "Tokens": o.Tokens == nil,
 		"Credentials": o.Credentials == nil, "Enrolment": o.Enrolment == nil, "Audit": o.Audit == nil,
-		"State": o.State == nil,
-		"URL":   o.URL == "",
+		"State": o.State == nil, "Operations": o.Operations == nil,
+		"URL": o.URL == "",
 	}
 	for name, isMissing := range missing {
 		if isMissing {

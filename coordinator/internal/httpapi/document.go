@@ -43,6 +43,7 @@ func (a *API) registerDocument() error {
 		{Name: tagCredentials, Description: "What lets people and programs use the bus."},
 		{Name: tagAudit, Description: "Who did what, from where, and how it ended."},
 		{Name: tagState, Description: "What the coordinator itself cannot do without."},
+		{Name: tagBorg, Description: borgDescription},
 	}
 	refine(a.registry())
 	data, err := json.MarshalIndent(document, "", " ")

@@ -29,6 +29,7 @@ type backend struct {
 	submitters   []string
 	fail         error // what every call returns when set
 	panics       any   // what Status panics with when set
+	borg         borg  // what plays the hosts
 	feed         *feed.Feed
 }
 

@@ -27,6 +27,7 @@ const (
 	tagCredentials  = "NATS credentials"
 	tagAudit        = "Audit"
 	tagState        = "State"
+	tagBorg         = "Borg operations"
 )
 
 // operation is the documented outside of one call.

@@ -140,6 +140,8 @@ type waitedOutput struct {
 type waiting struct {
 	until func(job.Job) bool         // nil: the job's end
 	body  func(job.Job) (any, error) // of a job that has not failed
+
+	settled <-chan struct{} // closed when what follows from the job's end is done; nil: nothing does
 }
 
 // answer waits for a job as the caller prefers. A failed job is a problem that
@@ -159,16 +161,13 @@ func (a *API) answer(ctx context.Context, j job.Job, prefer Preference, w waitin
 	if until == nil {
 		until = isOver
 	}
+	var body any
 	done, err := a.await(waited, j.ID, until)
 	if errors.Is(err, errLate) || err != nil && errors.Is(context.Cause(waited), errLate) && ctx.Err() == nil {
 		return accepted(j, wish), nil
 	}
 	if err == nil {
-		err = failureOf(done)
-	}
-	var body any
-	if err == nil {
-		body, err = w.body(done)
+		body, err = w.of(ctx, done)
 	}
 	if err != nil {
 		problem := a.problem(ctx, err)
@@ -176,6 +175,20 @@ func (a *API) answer(ctx context.Context, j job.Job, prefer Preference, w waitin
 		return nil, problem
 	}
 	return &waitedOutput{Status: http.StatusOK, Job: string(j.ID), Body: body}, nil
+}
+
+// of returns the answer about a job that is where the call has waited for.
+func (w waiting) of(ctx context.Context, j job.Job) (any, error) {
+	if w.settled != nil {
+		select {
+		case <-w.settled:
+		case <-ctx.Done():
+		}
+	}
+	if err := failureOf(j); err != nil {
+		return nil, err
+	}
+	return w.body(j)
 }
 
 func accepted(j job.Job, wish patience) *waitedOutput {

@@ -54,6 +54,18 @@ func TestParametersAreTheContracts(t *testing.T) {
 		"GET /repositories/{repo}":        {"repo"},
 		"DELETE /repositories/{repo}":     {"repo"},
 		"GET /events":                     {"host", "job"},
+
+		"POST /backups/borg/init":                      {"Prefer"},
+		"POST /backups/borg/create":                    {"Prefer"},
+		"GET /backups/borg/archives":                   {"Prefer", "X-Borg-Passphrase", "host", "passphrase", "prefix", "repository_path"},
+		"POST /backups/borg/extract/{archive_name}":    {"Prefer", "archive_name"},
+		"DELETE /backups/borg/archives/{archive_name}": {"Prefer", "X-Borg-Passphrase", "archive_name", "host", "passphrase", "repository_path"},
+		"POST /backups/borg/prune":                     {"Prefer"},
+		"POST /backups/borg/compact":                   {"Prefer", "X-Borg-Passphrase", "host", "passphrase", "repository_path"},
+		"POST /backups/borg/check":                     {"Prefer", "X-Borg-Passphrase", "host", "passphrase", "repository_path", "verify_data"},
+		"POST /backups/borg/mount":                     {"Prefer"},
+		"POST /backups/borg/umount":                    {"Prefer", "host", "mount_point"},
+		"GET /backups/borg/info":                       {"Prefer", "X-Borg-Passphrase", "host", "passphrase", "repository_path"},
 	}
 	got := map[string][]string{}
 	operations(document, func(name string, op object) {
@@ -129,7 +141,7 @@ func TestOnlyRequestsAreClosed(t *testing.T) {
 	want := []string{
 		"BackupSpec", "BreakLockSpec", "ChangeRepository", "CheckSpec", "CompactSpec", "DeleteSpec", "DiffSpec", "DownloadSpec",
 		"InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec", "MountSpec",
-		"NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewStateBackup", "NewToken", "NewUser",
+		"NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewStateBackup", "NewToken", "NewUser",
 		"PruneSpec", "RestoreSpec", "SealedPassphrase", "SubmitJob", "UmountSpec", "VerifySpec",
 	}
 	if diff := cmp.Diff(want, closed); diff != "" {

@@ -64,8 +64,11 @@ func (r *Registry) Keep(_ context.Context, by fleet.Actor, name string, passphra
 	if err != nil {
 		return fmt.Errorf("read record of repository %s: %w", name, err)
 	}
-	if record.Info != nil && record.Info.Encryption.Known() {
+	switch {
+	case record.Info != nil && record.Info.Encryption.Known():
 		repository.Encryption = record.Info.Encryption
+	case repository.Pending && !repository.Encryption.NeedsPassphrase() && !passphrase.Empty():
+		repository.Encryption = job.RepokeyBlake2 // whoever adopted it had none, and could not know better
 	}
 	repository.Pending = false
 	changes := []store.Change{r.audit(by, "repository.keep", "repository/"+name, repository.Location)}

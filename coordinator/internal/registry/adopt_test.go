@@ -108,6 +108,19 @@ func TestKeepWithoutAPassphrase(t *testing.T) {
 	}
 }
 
+// TestKeepOfWhatWasAdoptedWithoutAPassphrase: a second call knows better.
+func TestKeepOfWhatWasAdoptedWithoutAPassphrase(t *testing.T) {
+	h := newHouse(t)
+	view, err := h.Adopt(t.Context(), alice, location, job.Unencrypted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Keep(t.Context(), alice, view.Name, secret.FromString("correct horse")); err != nil {
+		t.Fatal(err)
+	}
+	h.wantPassphrase(t, view.Name, secret.FromString("correct horse"))
+}
+
 func TestKeepRefuses(t *testing.T) {
 	h := newHouse(t)
 	wantFailure(t, h.Keep(t.Context(), alice, "nope", secret.Value{}), job.UnknownRepository, "nope")
