@@ -1,0 +1,60 @@
+package catalog
+
+// SetArena makes sorts spill after so many bytes.
+func (c *Catalog) SetArena(bytes int) { c.arena = bytes }
+
+// Path is where the listing of an archive lies.
+func (c *Catalog) Path(repository, archive string) string { return c.path(repository, archive) }
+
+// UnderWay returns how many streams are not over.
+func (c *Catalog) UnderWay() int { return len(c.underWay()) }
+
+// Matches reports whether a search finds a path.
+func Matches(text, path string) (bool, error) {
+	p, err := newPattern(text)
+	if err != nil {
+		return false, err
+	}
+	dir, name := split(path)
+	names := append(fold(nil, []byte(name)), 0)
+	found := false
+	visit := func(int) bool { found = true; return false }
+	if !p.inPath {
+		p.inNames(names, visit)
+		return found, nil
+	}
+	s := &search{sought: p}
+	s.group(group{dir: []byte(dir), entries: 1}, [][]byte{names[:len(names)-1]}, visit)
+	return found, nil
+}
+
+// ParseLine reads a line of borg's.
+var ParseLine = parseLine
+
+// Inspect reads all of a file, as if it were a listing.
+func Inspect(path string) (entries int, err error) {
+	l, err := inspect(path)
+	if err != nil {
+		return 0, err
+	}
+	codec, err := newCodec()
+	if err != nil {
+		return 0, err
+	}
+	r, err := l.open(codec, newIndexCache())
+	if err != nil {
+		return 0, err
+	}
+	defer r.close()
+	for i := range r.blocks {
+		files, _, err := r.page(r.blocks[i].dir, r.blocks[i].name, 1<<30)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := r.rest(&r.blocks[i]); err != nil {
+			return 0, err
+		}
+		entries += len(files)
+	}
+	return entries, nil
+}
