@@ -28,7 +28,9 @@ type world struct {
 	t    testing.TB
 	dir  string
 	feed *feed.Feed
-	stop func()
+	stop func() // ends Run
+
+	patience time.Duration // of searches
 
 	mu           sync.Mutex
 	jobs         map[job.ID]job.Job
@@ -44,7 +46,7 @@ type world struct {
 func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
 	w := &world{
-		t: t, dir: dir, feed: feed.New(), jobs: map[job.ID]job.Job{}, archives: map[string]fleet.Archive{},
+		t: t, dir: dir, feed: feed.New(), patience: patience, jobs: map[job.ID]job.Job{}, archives: map[string]fleet.Archive{},
 		repositories: map[string]fleet.Repository{}, streams: map[string]io.Reader{}, opened: map[string]int{},
 	}
 	w.addRepository("main")
@@ -63,7 +65,7 @@ func (w *world) start() *world {
 	var err error
 	w.Catalog, err = catalog.New(catalog.Options{
 		Dir: w.dir, Feed: w.feed, Jobs: (*jobs)(w), Archives: (*archives)(w), Repositories: (*repositories)(w), Source: (*source)(w),
-		Logger: hclog.NewNullLogger(), Patience: patience,
+		Logger: hclog.NewNullLogger(), Patience: w.patience,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -200,7 +202,15 @@ func (w *world) forget(repository, name string) {
 	delete(w.archives, repository+"/"+name)
 }
 
-// streams says what an attempt prints.
+func (w *world) setHost(repository, name, host string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.archives[repository+"/"+name]
+	a.Host = host
+	w.archives[repository+"/"+name] = a
+}
+
+// prints says what an attempt prints.
 func (w *world) prints(j job.Job, from io.Reader) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
