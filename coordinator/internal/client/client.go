@@ -53,6 +53,7 @@ type Client struct {
 	token     string
 	agent     string
 	http      *http.Client
+	patient   *http.Client // waits for an answer for as long as it takes
 	retryWait time.Duration
 	idleLimit time.Duration
 }
@@ -70,12 +71,16 @@ func New(options Options) (*Client, error) {
 	}
 	c := &Client{
 		base: base.String(), token: options.Token, agent: "borgfleet/" + build.Version,
-		http: options.HTTPClient, retryWait: options.RetryWait, idleLimit: options.IdleLimit,
+		http: options.HTTPClient, patient: options.HTTPClient, retryWait: options.RetryWait, idleLimit: options.IdleLimit,
 	}
 	if c.http == nil {
-		if c.http, err = newHTTPClient(options.CA); err != nil {
+		transport, err := newTransport(options.CA)
+		if err != nil {
 			return nil, err
 		}
+		patient := transport.Clone()
+		patient.ResponseHeaderTimeout = 0
+		c.http, c.patient = &http.Client{Transport: transport}, &http.Client{Transport: patient}
 	}
 	if c.retryWait <= 0 {
 		c.retryWait = 500 * time.Millisecond
@@ -89,7 +94,7 @@ func New(options Options) (*Client, error) {
 // URL returns the coordinator's address.
 func (c *Client) URL() string { return c.base }
 
-func newHTTPClient(ca []byte) (*http.Client, error) {
+func newTransport(ca []byte) (*http.Transport, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	t.ResponseHeaderTimeout = headerTimeout
@@ -100,7 +105,7 @@ func newHTTPClient(ca []byte) (*http.Client, error) {
 		}
 		t.TLSClientConfig = &tls.Config{RootCAs: roots}
 	}
-	return &http.Client{Transport: t}, nil
+	return t, nil
 }
 
 // call sends one request and decodes its answer. in and out may be nil.
@@ -153,7 +158,11 @@ func (c *Client) request(ctx context.Context, method, path string, body io.Reade
 
 // send returns an answer that is not an error; its body is the caller's to close.
 func (c *Client) send(request *http.Request) (*http.Response, error) {
-	response, err := c.http.Do(request)
+	return c.sendBy(c.http, request)
+}
+
+func (c *Client) sendBy(by *http.Client, request *http.Request) (*http.Response, error) {
+	response, err := by.Do(request)
 	if err != nil {
 		return nil, c.unreachable(request.Context(), err)
 	}
