@@ -34,6 +34,17 @@ func (s *session) confirm(question, hint string) error {
 	return nil
 }
 
+// confirmName lets a person at a terminal type a name, to be sure that it is this
+// one.
+func (s *session) confirmName(question, name string) error {
+	_, _ = io.WriteString(s.Err, question)
+	var answer string
+	if _, err := fmt.Fscanln(s.In, &answer); err != nil || answer != name {
+		return errors.New("nothing was changed")
+	}
+	return nil
+}
+
 // passphrase reads from a file, from standard input, or asks twice at the
 // terminal.
 func (s *session) passphrase(file string) (secret.Value, error) {

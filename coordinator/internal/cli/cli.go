@@ -14,6 +14,8 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/config"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/build"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -36,9 +38,9 @@ type grammar struct {
 	Status  statusCommand   `cmd:"" help:"What needs attention, what runs, what waits." group:"daily"`
 	Backup  backupCommand   `cmd:"" help:"Back up paths of a host now, and watch." group:"daily"`
 	Job     jobCommands     `cmd:"" help:"Jobs: list, show, watch, log, cancel, retry, submit." group:"daily"`
-	Archive archiveCommands `cmd:"" help:"Archives in a repository: list, show, restore." group:"daily"`
+	Archive archiveCommands `cmd:"" help:"Archives in a repository: list, show, files, find, history, diff, restore, download, delete, mount, umount." group:"daily"`
 
-	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, token, remove." group:"fleet"`
+	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, token, verify, remove." group:"fleet"`
 	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, break-lock, seal, key-export, remove." group:"fleet"`
 
 	Login     loginCommand  `cmd:"" help:"Sign in at a coordinator elsewhere." group:"people"`
@@ -89,7 +91,8 @@ func Main(ctx context.Context, args []string, streams console.Streams) int {
 			"default_data": config.Default().Data, "default_config": config.DefaultFile,
 			"encryptions": join(job.Encryptions(), ","), "encryption_list": join(job.Encryptions(), ", "),
 			"max_token_days": strconv.Itoa(maxTokenDays), "max_enrolment_days": strconv.Itoa(maxEnrolmentDays),
-			"kinds": join(job.Kinds(), ", "),
+			"kinds": join(job.Kinds(), ", "), "files_caches": join(job.FilesCaches(), " "),
+			"default_max_percent": strconv.Itoa(job.DefaultMaxPercent), "max_files": strconv.Itoa(fleet.MaxFiles), "default_idle": human.Duration(job.DefaultIdle),
 		},
 		Options:   []kong.Option{kong.ExplicitGroups(groups())},
 		Arrange:   arrange,

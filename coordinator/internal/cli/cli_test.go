@@ -59,7 +59,7 @@ func TestEveryHelpPage(t *testing.T) {
 	for _, command := range []string{"status", "backup", "archive", "job", "host", "repo", "login", "logout", "whoami", "user", "token", "nats-creds", "audit", "serve", "completion", "version"} {
 		visit(command)
 	}
-	if pages < 45 {
+	if pages < 54 {
 		t.Errorf("only %d pages", pages)
 	}
 }
@@ -74,8 +74,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		"no such command":       {"frob", console.ExitUsage, "unexpected argument frob"},
 		"no such flag":          {"status --frob", console.ExitUsage, "(run borgfleet status --help)"},
-		"flags are missing":     {"backup /etc", console.ExitUsage, "--host=HOST, --repo=REPOSITORY (run borgfleet backup --help)"},
-		"paths are missing":     {"backup --host web1 --repo main", console.ExitUsage, "<paths>"},
+		"flags are missing":     {"backup /etc", console.ExitUsage, "--repo=REPOSITORY (run borgfleet backup --help)"},
+		"paths are missing":     {"backup --host web1 --repo main", console.ExitUsage, "give paths, or --content-from"},
 		"argument in the usage": {"completion tcsh", console.ExitUsage, "(run borgfleet completion --help)"},
 		"tokens of no time":     {"token add ci --role viewer --expires 0", console.ExitUsage, "not a time span, such as"},
 		"too short":             {"token add ci --role viewer --expires 1s", console.ExitUsage, "--expires is not between 1m and 732d"},
@@ -266,18 +266,21 @@ func TestCompletion(t *testing.T) {
 ask() { COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=(); _borgfleet; echo "${COMPREPLY[*]}"; }
 ask borgfleet ho
 ask borgfleet --json job w
-ask borgfleet backup --host web1 --re
+ask borgfleet backup --host web1 --rep
 ask borgfleet completion z
 ask borgfleet repo prune main --keep-m
 ask borgfleet audit v
 ask borgfleet user role bob --r
 ask borgfleet nats-creds bob --rev
+ask borgfleet archive d
+ask borgfleet archive download main a --c
+ask borgfleet host v
 `
 	out, err := exec.Command("bash", "--norc", "-euc", script).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if diff := cmp.Diff("host\nwatch\n--repo\nzsh\n--keep-monthly\nverify\n--role\n--revoke\n", string(out)); diff != "" {
+	if diff := cmp.Diff("host\nwatch\n--repo\nzsh\n--keep-monthly\nverify\n--role\n--revoke\ndiff download delete\n--continue\nverify\n", string(out)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for shell, want := range map[string]string{"zsh": "bashcompinit", "fish": "complete -c borgfleet -n '__fish_seen_subcommand_from host; and __fish_seen_subcommand_from add'"} {

@@ -32,7 +32,7 @@ type coordinator struct {
 	url string
 
 	mu      sync.Mutex
-	answers map[string]any            // by "METHOD /path"; a job.Failure is a refusal, an asker decides
+	answers map[string]any            // by "METHOD /path"; a job.Failure is a refusal, an asker decides, an http.HandlerFunc does it all
 	events  []client.Event            // of the event stream
 	ends    map[job.ID][]client.Event // of the event stream of one job, instead
 	asked   []string                  // "METHOD /path?query body"
@@ -92,6 +92,10 @@ func (c *coordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Unlock()
 	if ask, ok := answer.(asker); ok {
 		answer = ask(r, string(body))
+	}
+	if serve, ok := answer.(http.HandlerFunc); ok {
+		serve(w, r)
+		return
 	}
 	plain, isRaw := answer.(raw)
 	switch failure, refused := answer.(*job.Failure); {

@@ -15,6 +15,7 @@ type hostCommands struct {
 	Show   hostShow   `cmd:"" help:"Show one host."`
 	Add    hostAdd    `cmd:"" help:"Make a host known by name, before its agent enrols."`
 	Token  hostToken  `cmd:"" help:"Let a host in: a one-time token, and the command to run there."`
+	Verify hostVerify `cmd:"" help:"Look whether a host can do its work, and what to do where it cannot."`
 	Remove hostRemove `cmd:"" help:"Remove a host, and cut its agent off at once."`
 }
 

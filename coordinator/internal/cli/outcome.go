@@ -20,6 +20,9 @@ func (s *session) printOutcome(j job.Job) {
 		if f.Hint != "" {
 			s.printf("  hint: %s\n", console.Printable(f.Hint))
 		}
+		if f.Code == job.NeedsConfirmation {
+			s.printf("  to delete them all the same: %s\n", confirming(j))
+		}
 		s.printf("  its log: borgfleet job log %s\n", j.ID)
 	}
 	if j.Result != nil {
@@ -27,12 +30,22 @@ func (s *session) printOutcome(j job.Job) {
 	}
 }
 
-// subject is what a job is about: "backup of web1 into main", "check of main on web1".
+// subject is what a job is about: "backup of web1 into main", "check of main on
+// web1", "verify of web1".
 func subject(j job.Job) string {
-	if j.Kind == job.Backup {
+	switch spec := j.Spec.(type) {
+	case job.BackupSpec:
 		return j.Title() + " into " + j.Repository
+	case job.UmountSpec:
+		return string(j.Kind) + " of " + console.Printable(spec.MountPoint) + " on " + j.Host
+	case job.VerifySpec:
+		if j.Repository == "" {
+			return j.Title()
+		}
+		return j.Title() + " with " + j.Repository
+	default:
+		return string(j.Kind) + " of " + j.Repository + " on " + j.Host
 	}
-	return string(j.Kind) + " of " + j.Repository + " on " + j.Host
 }
 
 // outcome is how a finished job ended, and in what time.
@@ -60,20 +73,21 @@ func (s *session) printResult(j job.Job, r job.Result) {
 	case job.Info:
 		s.printInfo(r)
 	case job.List:
-		s.printArchives(r)
+		s.printArchives(j, r)
 	case job.Prune:
-		kept, deleted := "kept", "deleted"
-		if spec, ok := j.Spec.(job.PruneSpec); ok && spec.DryRun {
-			kept, deleted = "would keep", "would delete"
-		}
-		s.printf("  %s %s, %s %s\n", kept, human.Plural(len(r.Kept), "archive"), deleted, human.Plural(len(r.Pruned), "archive"))
-		for _, name := range r.Pruned {
-			s.printf("    %s %s\n", deleted, console.Printable(name))
-		}
+		s.printPrune(j, r)
+	case job.Delete:
+		s.printDeleted(j, r)
+	case job.Check:
+		s.printCheck(j, r)
 	case job.Restore:
-		if r.Target != "" {
-			s.printf("  restored %s into %s on %s\n", console.Printable(r.Archive), console.Printable(r.Target), j.Host)
+		s.printRestored(j, r)
+	case job.Diff:
+		if r.Diff != nil {
+			s.printDiff(*r.Diff)
 		}
+	case job.Verify:
+		s.printChecks(r.Checks)
 	case job.KeyExport:
 		if spec, ok := j.Spec.(job.KeyExportSpec); ok && r.KeyExport != "" {
 			s.printf("  the key, readable by %s only, is the result's key_export: borgfleet job show %s --json\n", console.Printable(spec.Recipient), j.ID)
@@ -123,7 +137,11 @@ func (s *session) printInfo(r job.Result) {
 	t.end()
 }
 
-func (s *session) printArchives(r job.Result) {
+func (s *session) printArchives(j job.Job, r job.Result) {
+	if spec, _ := j.Spec.(job.ListSpec); spec.Archive != "" {
+		s.printf("  to see them: %s\n", commandLine("borgfleet", "archive", "files", j.Repository, spec.Archive))
+		return
+	}
 	if len(r.Archives) == 0 {
 		s.printf("  no archives\n")
 		return

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -16,9 +15,9 @@ type repoCommands struct {
 	Add     repoAdd       `cmd:"" help:"Make a repository known. It is created on disk by init."`
 	Init    repoInit      `cmd:"" help:"Create the repository on disk (borg init)."`
 	Info    repoInfo      `cmd:"" help:"Ask borg for the repository's sizes (borg info)."`
-	Prune   repoPrune     `cmd:"" help:"Delete archives that no keep rule wants (borg prune)."`
+	Prune   repoPrune     `cmd:"" help:"Delete archives that no keep rule wants; --preview shows which (borg prune)."`
 	Compact repoCompact   `cmd:"" help:"Free the space of deleted archives (borg compact)."`
-	Check   repoCheck     `cmd:"" help:"Verify the repository's consistency (borg check)."`
+	Check   repoCheck     `cmd:"" help:"Verify the repository's consistency, or repair it (borg check)."`
 	Break   repoBreakLock `cmd:"" name:"break-lock" help:"Remove the lock that a killed borg left (borg break-lock)."`
 	Seal    repoSeal      `cmd:"" help:"Seal the passphrase to one more host (custody hosts)."`
 	Export  repoExport    `cmd:"" name:"key-export" help:"Get borg's key for safe keeping, encrypted to an age recipient."`
@@ -121,30 +120,6 @@ func (c repoRemove) Run(s *session) error {
 	})
 }
 
-// onRepository is what every command that runs a job on a repository takes.
-type onRepository struct {
-	Name string `arg:"" help:"The repository's name."`
-	Host string `required:"" help:"The host that runs it." placeholder:"HOST"`
-	deadlines
-}
-
-func (c onRepository) run(s *session, spec job.Spec) error {
-	request, err := c.request(spec)
-	if err != nil {
-		return err
-	}
-	return s.submitAndWatch(request)
-}
-
-func (c onRepository) request(spec job.Spec) (job.Request, error) {
-	data, err := json.Marshal(spec)
-	if err != nil {
-		return job.Request{}, fmt.Errorf("encode spec: %w", err)
-	}
-	request := job.Request{Host: c.Host, Kind: spec.Kind(), Repository: c.Name, Spec: data}
-	return request, c.deadlines.set(&request)
-}
-
 type repoInit struct{ onRepository }
 
 // Run runs the command.
@@ -155,27 +130,6 @@ type repoInfo struct{ onRepository }
 // Run runs the command.
 func (c repoInfo) Run(s *session) error { return c.run(s, job.InfoSpec{}) }
 
-type repoPrune struct {
-	onRepository
-	KeepWithin  string `help:"Keep everything within this interval, for example 2d." placeholder:"INTERVAL"`
-	KeepLast    int    `help:"Keep the newest N." placeholder:"N"`
-	KeepHourly  int    `help:"Keep N hourly archives." placeholder:"N"`
-	KeepDaily   int    `help:"Keep N daily archives." placeholder:"N"`
-	KeepWeekly  int    `help:"Keep N weekly archives." placeholder:"N"`
-	KeepMonthly int    `help:"Keep N monthly archives." placeholder:"N"`
-	KeepYearly  int    `help:"Keep N yearly archives." placeholder:"N"`
-	Prefix      string `help:"Consider only archives whose name begins so. Default: the host's, HOST-." placeholder:"PREFIX"`
-	DryRun      bool   `help:"Only say what would be deleted."`
-}
-
-// Run runs the command.
-func (c repoPrune) Run(s *session) error {
-	return c.run(s, job.PruneSpec{
-		KeepWithin: c.KeepWithin, KeepLast: c.KeepLast, KeepHourly: c.KeepHourly, KeepDaily: c.KeepDaily,
-		KeepWeekly: c.KeepWeekly, KeepMonthly: c.KeepMonthly, KeepYearly: c.KeepYearly, Prefix: c.Prefix, DryRun: c.DryRun,
-	})
-}
-
 type repoCompact struct {
 	onRepository
 	Threshold int `help:"Rewrite a segment when it saves this many percent. Default: borg's 10." placeholder:"PERCENT"`
@@ -183,15 +137,3 @@ type repoCompact struct {
 
 // Run runs the command.
 func (c repoCompact) Run(s *session) error { return c.run(s, job.CompactSpec{Threshold: c.Threshold}) }
-
-type repoCheck struct {
-	onRepository
-	VerifyData     bool          `help:"Read and verify every chunk of data; slow."`
-	RepositoryOnly bool          `help:"Skip the archives' metadata."`
-	MaxDuration    time.Duration `help:"Stop after this time, and go on there next time." placeholder:"TIME"`
-}
-
-// Run runs the command.
-func (c repoCheck) Run(s *session) error {
-	return c.run(s, job.CheckSpec{VerifyData: c.VerifyData, RepositoryOnly: c.RepositoryOnly, MaxDuration: int(c.MaxDuration.Seconds())})
-}

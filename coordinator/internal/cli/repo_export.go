@@ -50,11 +50,8 @@ status names the repositories whose key was never exported.`
 
 // Run runs the job, and writes the key when it is there.
 func (c repoExport) Run(s *session) error {
-	spec := job.KeyExportSpec{Recipient: c.Recipient}
-	if err := spec.Validate(); err != nil { // here, since it may be an identity, which nobody shall see
-		return err
-	}
-	request, err := c.request(spec)
+	// The recipient is looked at here, since it may be an identity, which nobody shall see.
+	api, request, err := s.prepare(c.place(), job.KeyExportSpec{Recipient: c.Recipient})
 	if err != nil {
 		return err
 	}
@@ -63,10 +60,6 @@ func (c repoExport) Run(s *session) error {
 		return err
 	}
 	defer file.Cleanup() // of what was not finished
-	api, err := s.connect()
-	if err != nil {
-		return err
-	}
 	submitted, err := api.SubmitJob(s.ctx, request)
 	if err != nil {
 		return err

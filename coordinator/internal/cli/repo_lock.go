@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -27,38 +26,19 @@ func (c repoBreakLock) Run(s *session) error {
 	if _, ok := s.terminal(); !c.Yes && (!ok || s.globals.JSON) {
 		return console.Usage("this breaks a lock, and nobody is there to be asked (add --yes if you are sure)")
 	}
-	api, err := s.connect()
-	if err != nil {
-		return err
-	}
 	if !c.Yes {
-		if needed, err := c.ask(s, api); err != nil || !needed {
+		if needed, err := c.ask(s); err != nil || !needed {
 			return err
 		}
 	}
-	broken, err := c.submit(s, api, job.BreakLockSpec{Force: c.Force})
-	if err != nil {
-		return err
-	}
-	return s.watch(api, broken.ID)
-}
-
-func (c repoBreakLock) submit(s *session, api *client.Client, spec job.BreakLockSpec) (job.Job, error) {
-	request, err := c.request(spec)
-	if err != nil {
-		return job.Job{}, err
-	}
-	return api.SubmitJob(s.ctx, request)
+	return c.run(s, job.BreakLockSpec{Force: c.Force})
 }
 
 // ask shows who holds the lock, and asks whether to break it. Without a lock
 // there is nothing to ask.
-func (c repoBreakLock) ask(s *session, api *client.Client) (needed bool, err error) {
-	look, err := c.submit(s, api, job.BreakLockSpec{DryRun: true})
+func (c repoBreakLock) ask(s *session) (needed bool, err error) {
+	look, err := s.endOf(c.place(), job.BreakLockSpec{DryRun: true})
 	if err != nil {
-		return false, err
-	}
-	if look, err = s.await(api, look.ID); err != nil {
 		return false, err
 	}
 	if look.State != job.Succeeded || look.Result == nil {

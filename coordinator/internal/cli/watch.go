@@ -38,21 +38,35 @@ func (s *session) watch(api *client.Client, id job.ID) error {
 
 // await shows a job's life until it is over, and returns it as it then is.
 func (s *session) await(api *client.Client, id job.ID) (job.Job, error) {
+	return s.awaitThat(api, id, func(job.Job) bool { return false })
+}
+
+// awaitThat is await until the job is as wanted, or over.
+func (s *session) awaitThat(api *client.Client, id job.ID, wanted func(job.Job) bool) (job.Job, error) {
 	v := s.newViewer()
 	defer v.stop()
 	for event, err := range api.Events(s.ctx, client.EventFilter{Job: id}) {
 		if s.ctx.Err() != nil {
-			return job.Job{}, fmt.Errorf("stopped watching; the job goes on (to end it: borgfleet job cancel %s)", id)
+			return job.Job{}, stopped(id, v.job)
 		}
 		if err != nil {
 			return job.Job{}, err
 		}
 		v.show(event)
-		if event.Job != nil && event.Job.State.Terminal() {
-			return *event.Job, nil
+		if v.job.State.Terminal() || wanted(v.job) {
+			return v.job, nil
 		}
 	}
 	return job.Job{}, errors.New("the event stream ended before the job")
+}
+
+// stopped says what a job goes on with that is not watched any more, and how to
+// end it.
+func stopped(id job.ID, last job.Job) error {
+	if isMounted(last) {
+		return fmt.Errorf("stopped watching; it stays mounted (to end it: %s)", umounting(last))
+	}
+	return fmt.Errorf("stopped watching; the job goes on (to end it: borgfleet job cancel %s)", id)
 }
 
 // finish prints the outcome and turns it into an exit code.
@@ -125,6 +139,7 @@ func (v *viewer) show(event client.Event) {
 	case event.Job != nil:
 		v.state(*event.Job)
 	case event.Progress != nil:
+		v.job.Progress = &event.Progress.Progress
 		v.progress(event.Progress.Progress)
 	case event.Step != nil:
 		v.step(*event.Step)
@@ -133,11 +148,23 @@ func (v *viewer) show(event client.Event) {
 
 // quiet reports whether the answer is all that is of interest: borg's command
 // line and the states on the way to it are not.
-func (v *viewer) quiet() bool { return v.job.Kind == job.List || v.job.Kind == job.Info }
+func (v *viewer) quiet() bool {
+	switch spec := v.job.Spec.(type) {
+	case job.ListSpec, job.InfoSpec, job.DiffSpec, job.VerifySpec, job.UmountSpec:
+		return true
+	case job.DeleteSpec:
+		return spec.DryRun
+	default:
+		return false
+	}
+}
 
 func (v *viewer) state(j job.Job) {
-	first := v.job.ID == ""
+	first, known := v.job.ID == "", v.job
 	v.job = j
+	if j.Progress == nil && j.State == job.Running && j.Attempt == known.Attempt {
+		v.job.Progress = known.Progress // what is stored has none
+	}
 	if j.State.Terminal() {
 		return
 	}

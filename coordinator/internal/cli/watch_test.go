@@ -93,14 +93,21 @@ func TestBackupAsJSON(t *testing.T) {
 func TestStopWatching(t *testing.T) {
 	c := full(t)
 	c.events = []client.Event{told(job.Running)}
+	r := c.interrupted(t, "running", "job", "watch", string(backupID))
+	if r.code != console.ExitFailed || !strings.Contains(r.err, "the job goes on (to end it: borgfleet job cancel "+string(backupID)+")") {
+		t.Errorf("exit code %d:\n%s", r.code, r.err)
+	}
+}
+
+// interrupted runs a command line until it says something, and then has it stop.
+func (c *coordinator) interrupted(t *testing.T, on string, args ...string) result {
+	t.Helper()
 	t.Setenv("BORGFLEET_URL", c.url)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	errs := &trigger{on: "running", do: cancel}
-	code := cli.Main(ctx, []string{"job", "watch", string(backupID)}, console.Streams{In: strings.NewReader(""), Out: errs, Err: errs})
-	if code != console.ExitFailed || !strings.Contains(errs.text.String(), "the job goes on (to end it: borgfleet job cancel "+string(backupID)+")") {
-		t.Errorf("exit code %d:\n%s", code, &errs.text)
-	}
+	both := &trigger{on: on, do: cancel}
+	code := cli.Main(ctx, args, console.Streams{In: strings.NewReader(""), Out: both, Err: both})
+	return result{code: code, err: both.text.String()}
 }
 
 // trigger does something when it was written a text.

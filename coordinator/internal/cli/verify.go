@@ -1,0 +1,35 @@
+package cli
+
+import "github.com/borgfleet/borgfleet/shared/job"
+
+type hostVerify struct {
+	Name string `arg:"" help:"The host's name."`
+	Repo string `help:"Also whether the host can reach and read this repository." placeholder:"REPOSITORY" aliases:"repository"`
+	deadlines
+}
+
+// Help is the end of the command's help.
+func (hostVerify) Help() string {
+	return `Looks for borg and its version, for what it takes to mount archives, and for space; with --repo also whether the repository can be read with the passphrase that is kept for it. Whatever is not good comes with what to do about it; the exit code is then 3, or 4 if the repository cannot be read.`
+}
+
+// Run runs the command.
+func (c hostVerify) Run(s *session) error {
+	return s.runAt(place{host: c.Name, repository: c.Repo, deadlines: c.deadlines}, job.VerifySpec{})
+}
+
+// printChecks shows what a host was verified for.
+func (s *session) printChecks(checks []job.Finding) {
+	t := newFacts(s.Out)
+	for _, check := range checks {
+		state := "good"
+		if !check.Good {
+			state = "BAD"
+		}
+		t.row("  "+state, check.Name, check.Detail)
+		if check.Hint != "" {
+			t.row("", "", "hint: "+check.Hint)
+		}
+	}
+	t.end()
+}
