@@ -68,7 +68,7 @@ func TestArchivesThatAreKnown(t *testing.T) {
 		}
 		w.does(request(job.Delete, `{"glob":"*","dry_run":true}`), ended(job.Succeeded, job.Result{Deleted: []string{"a", "b", "c"}}))
 		w.does(request(job.Delete, `{"archives":["b"]}`), ended(job.Succeeded, job.Result{Deleted: []string{"b"}}))
-		w.does(request(job.Prune, `{"keep_last":1,"confirmed":true,"prefix":"c"}`), failed(job.Interrupted))
+		w.does(request(job.Prune, `{"keep_last":1,"confirmed":true,"prefix":"a"}`), failed(job.Interrupted))
 		w.wantArchives("c", "a")
 		listed := []job.Archive{{Name: "old", ID: "0", Start: begun.Add(-time.Hour)}, {Name: "a", ID: "1", Start: *one.StartedAt, Hostname: "one"}}
 		w.does(request(job.List, `{"prefix":"x"}`), ended(job.Succeeded, job.Result{Archives: listed}))

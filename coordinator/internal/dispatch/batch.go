@@ -118,6 +118,7 @@ func (b *batch) steps(e *entry) []store.Change {
 // have been stored all the same, or may have been refused because memory was
 // wrong.
 func (b *batch) commit() error {
+	b.previewed()
 	for _, id := range b.order {
 		if e := b.entries[id]; e.job.State.Terminal() {
 			if err := b.consequences(e.job); err != nil {
@@ -235,7 +236,7 @@ func (s *Service) reload(j job.Job) error {
 		return fmt.Errorf("read what is kept beside job %s: %w", j.ID, err)
 	}
 	j.Attempts = slices.Clip(j.Attempts)
-	e := &entry{job: j, encrypted: repository.HasPassphrase && !aside.Given, given: aside.Given, maybe: j.State == job.Sent}
+	e := &entry{job: j, encrypted: repository.HasPassphrase && !aside.Given, given: aside.Given, preview: aside.Preview, maybe: j.State == job.Sent}
 	if e.held() {
 		e.attempt = state
 		e.attempt.Job, e.attempt.Attempt, e.attempt.Host = j.ID, j.Attempt, j.Host

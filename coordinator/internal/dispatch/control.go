@@ -34,13 +34,16 @@ func (s *Service) Cancel(_ context.Context, by fleet.Actor, id job.ID) (job.Job,
 		s.cancelQueued(b, e, asked())
 	}
 	b.set(e, true)
+	told := []*entry{e, s.callOff(b, e)}
 	if err := b.commit(); err != nil {
 		return job.Job{}, s.failure("cancel job", err)
 	}
 	s.logger.Info("job cancelled", "job", id, "host", e.job.Host, "by", by.Name)
-	if e.held() {
-		host, attempt := e.job.Host, e.job.Attempt
-		s.later(func(ctx context.Context) { _ = s.tellCancel(ctx, host, id, attempt) }) // hellos repeat it
+	for _, e := range told {
+		if e != nil && e.held() {
+			host, id, attempt := e.job.Host, e.job.ID, e.job.Attempt
+			s.later(func(ctx context.Context) { _ = s.tellCancel(ctx, host, id, attempt) }) // hellos repeat it
+		}
 	}
 	s.stir()
 	return s.withProgress(e.job), nil

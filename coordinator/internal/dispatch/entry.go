@@ -17,6 +17,7 @@ type entry struct {
 	attempt   store.AttemptState // of the current attempt; zero while there is none
 	encrypted bool               // its orders carry a sealed passphrase
 	given     bool               // it is one of the job's own, sealed and stored
+	preview   job.ID             // the dry run that goes before it; empty: none was asked for
 
 	// What follows is lost with the process, and means after a restart what its
 	// zero value says, except that then every sent order may have arrived.

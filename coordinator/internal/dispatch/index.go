@@ -110,6 +110,31 @@ func (x *index) openOf(host string) (open []*entry) {
 	return open
 }
 
+// mounts returns the open jobs that mount a repository, or will, oldest first.
+func (x *index) mounts(repository string) (mounts []*entry) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, e := range x.open {
+		if _, ok := e.job.Spec.(job.MountSpec); ok && e.job.Repository == repository {
+			mounts = append(mounts, e)
+		}
+	}
+	slices.SortFunc(mounts, before)
+	return mounts
+}
+
+// previewedBy returns the queued job that waits for a dry run, nil if none does.
+func (x *index) previewedBy(id job.ID) *entry {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, e := range x.queue {
+		if e.preview == id {
+			return e
+		}
+	}
+	return nil
+}
+
 // hostNames returns the hosts that have open jobs.
 func (x *index) hostNames() map[string]bool {
 	x.mu.RLock()

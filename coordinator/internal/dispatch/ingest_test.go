@@ -107,7 +107,7 @@ func TestRepositoryFactsFromJobs(t *testing.T) {
 		if err != nil || record.Info == nil || record.Info.ID != "abc" || record.LastPrune != nil {
 			t.Errorf("record is %+v, %v", record, err)
 		}
-		run(job.Prune, `{"keep_daily":7}`, job.Result{})
+		run(job.Prune, `{"keep_daily":7,"confirmed":true}`, job.Result{})
 		run(job.Check, `{}`, job.Result{})
 		run(job.Compact, `{}`, job.Result{})
 		record, err = w.store.RepositoryRecord("web")

@@ -66,6 +66,9 @@ func (m *model) openJobs() string {
 }
 
 func (m *model) checkEnd() {
+	for _, id := range slices.Clone(m.jobs) {
+		m.checkPreview(id)
+	}
 	for _, id := range m.jobs {
 		j, err := m.dispatch().Job(context.Background(), id)
 		if err != nil {
@@ -82,6 +85,9 @@ func (m *model) checkEnd() {
 			continue
 		case j.State == job.Expired:
 			m.checkExpired(j)
+			continue
+		case j.State == job.Failed && j.Attempt == 0: // see checkPreview
+			m.checkLog(id)
 			continue
 		}
 		if m.completed[id] > 1 {
@@ -100,6 +106,45 @@ func (m *model) checkEnd() {
 	}
 	m.checkAudit()
 	m.checkRest()
+}
+
+// checkPreview checks that a prune which needs a dry run had one that ended well
+// before it began, or else ended as that says. From then on the dry run is one of
+// the jobs that are checked.
+func (m *model) checkPreview(id job.ID) {
+	prune, err := m.dispatch().Job(context.Background(), id)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	aside, err := m.store.Aside(id)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	spec, _ := prune.Spec.(job.PruneSpec)
+	needed := prune.Kind == job.Prune && !spec.Confirmed
+	if aside.Preview == "" {
+		if needed && prune.Attempt > 0 {
+			m.t.Errorf("prune %s began without a dry run", id)
+		}
+		return
+	}
+	dry, err := m.dispatch().Job(context.Background(), aside.Preview)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.jobs, m.cancelled[dry.ID] = append(m.jobs, dry.ID), m.cancelled[id]
+	good := dry.State == job.Succeeded
+	tooMuch := good && dry.Result.PrunedOmitted > 10
+	switch {
+	case !needed:
+		m.t.Errorf("%s %s has a dry run", prune.Kind, id)
+	case prune.Attempt > 0 && (!good || tooMuch || prune.Attempts[0].SentAt.Before(*dry.FinishedAt)):
+		m.t.Errorf("prune %s began, and its dry run is %s (%+v)", id, dry.State, dry.Result)
+	case prune.Attempt == 0 && prune.State == job.Failed && tooMuch != (prune.Failure.Code == job.NeedsConfirmation):
+		m.t.Errorf("prune %s ended with %v, and its dry run is %s (%+v)", id, prune.Failure, dry.State, dry.Result)
+	case prune.Attempt == 0 && prune.State == job.Failed && good && !tooMuch:
+		m.t.Errorf("prune %s failed after a good dry run: %v", id, prune.Failure)
+	}
 }
 
 // checkExpired checks that a job which expired was never begun.

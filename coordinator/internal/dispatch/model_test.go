@@ -180,7 +180,7 @@ func (m *model) trySubmit(host string) {
 	case job.Backup:
 		request.Spec = json.RawMessage(`{"paths":["/etc"]}`)
 	case job.Prune:
-		request.Spec = json.RawMessage(`{"keep_daily":7}`)
+		request.Spec = json.RawMessage(fmt.Sprintf(`{"keep_daily":7,"confirmed":%v}`, m.random.IntN(4) == 0))
 	}
 	for range 50 { // a client that does not give up
 		j, err := m.dispatch().Submit(context.Background(), fleet.Actor{Name: "model"}, request)
@@ -240,8 +240,18 @@ func (m *model) work(host string) {
 		m.end(a, k, failed(codes[m.random.IntN(len(codes))]))
 	default:
 		m.completed[k.job]++
-		m.end(a, k, succeeded())
+		m.end(a, k, m.success(r.order.Kind))
 	}
+}
+
+// success is how a process ends well. A prune, and the dry run before it, tell of
+// a share of archives that may be too large.
+func (m *model) success(kind job.Kind) job.Event {
+	event := succeeded()
+	if kind == job.Prune {
+		event.Result.KeptOmitted, event.Result.PrunedOmitted = 10, m.random.IntN(14)
+	}
+	return event
 }
 
 // nonsense is what no host has to say of a running process.

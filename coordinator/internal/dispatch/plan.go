@@ -40,6 +40,7 @@ type waiting struct {
 	Pause     string    // why NotBefore lies ahead, as a sentence's beginning
 	Expires   time.Time // when it must have begun; zero: never
 	Retry     bool      // it has begun before
+	Preview   job.ID    // the dry run that it waits for; empty: none
 }
 
 // expired reports whether a job's time is over. A retry that can go now goes all
@@ -143,6 +144,8 @@ func (p *planner) obstacle(w waiting) string {
 		return w.Pause + " at " + clock(w.NotBefore, p.now)
 	case host.Away != "":
 		return host.Away
+	case w.Preview != "":
+		return fmt.Sprintf("waiting for its dry run, job …%s", w.Preview.Short())
 	case w.Encrypted && host.SealKey == "":
 		return fmt.Sprintf("host %s has not told the key that passphrases are sealed to", w.Host)
 	case busy != "":

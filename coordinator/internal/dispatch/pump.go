@@ -86,11 +86,21 @@ func (s *Service) send(ids []job.ID, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	var sent []*entry
 	for _, id := range ids {
 		e := b.get(id)
 		if e == nil || e.job.State != job.Queued {
 			continue // begin has read it again
 		}
+		held, err := s.holdBack(b, e)
+		if err != nil {
+			return err
+		}
+		if held {
+			s.stir()
+			continue
+		}
+		sent = append(sent, e)
 		e.send(now, s.archiveName(e.job, now))
 		b.set(e, true)
 		b.tell(job.Event{
@@ -100,8 +110,8 @@ func (s *Service) send(ids []job.ID, now time.Time) error {
 	if err := b.commit(); err != nil {
 		return err
 	}
-	for _, id := range b.order {
-		s.later(s.delivery(id, b.entries[id].job.Attempt, false))
+	for _, e := range sent {
+		s.later(s.delivery(e.job.ID, e.job.Attempt, false))
 	}
 	return nil
 }

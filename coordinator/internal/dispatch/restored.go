@@ -43,11 +43,15 @@ func (s *Service) CaughtUp() {
 // ready reports whether orders may begin.
 func (s *Service) ready(now time.Time) bool { return s.caughtUp.Load() || !s.orderAt.After(now) }
 
-// waiting is a queued job in the planner's eyes. One that waited already in the
-// copy from which the store was put back may have been done since: its host is
+// waiting is a queued job in the planner's eyes. What waits for a dry run does so
+// until that is over, since the transaction that ends it judges by it. One that
+// waited already in the copy from which the store was put back may have been done since: its host is
 // asked with an order, which has expired when the job has, before it is ended.
 func (s *Service) waiting(e *entry) waiting {
 	w := e.waiting()
+	if e.preview != "" && s.index.get(e.preview) != nil {
+		w.Preview = e.preview
+	}
 	if s.restored == nil || w.Expires.IsZero() || e.job.SubmittedAt.After(s.restored.SnapshotAt) {
 		return w
 	}

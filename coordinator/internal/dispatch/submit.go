@@ -38,6 +38,9 @@ func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Cha
 		return job.Job{}, job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
 			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")
 	}
+	if err := s.guard(e.job); err != nil {
+		return job.Job{}, s.failure("submit job", err)
+	}
 	b, err := s.begin()
 	if err != nil {
 		return job.Job{}, s.failure("submit job", err)

@@ -1,0 +1,270 @@
+package dispatch
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// This file keeps jobs from deleting archives that they should not.
+
+// minPruned is of how many archives a prune may take any share: of three backups
+// two may be too many, and no percentage says so.
+const minPruned = 4
+
+// guard returns nil, or why a job must not do to archives what its spec says.
+func (s *Service) guard(j job.Job) error {
+	switch spec := j.Spec.(type) {
+	case job.PruneSpec:
+		return s.guardOthers(j, spec)
+	case job.DeleteSpec:
+		if !spec.DryRun {
+			return s.guardMounted(j, spec)
+		}
+	}
+	return nil
+}
+
+// guardMounted refuses to delete archives that are mounted. They would stay there
+// until they are unmounted, and the job would wait for that without saying so.
+func (s *Service) guardMounted(j job.Job, spec job.DeleteSpec) error {
+	for _, e := range s.index.mounts(j.Repository) {
+		mount := e.job.Spec.(job.MountSpec)
+		named := slices.Contains(spec.Archives, mount.Archive) || spec.Glob != "" && matches(spec.Glob, mount.Archive)
+		if mount.Archive != "" && !named {
+			continue
+		}
+		what := "archive " + mount.Archive
+		if mount.Archive == "" {
+			what = "the whole repository " + j.Repository
+		}
+		return job.Fail(job.Conflict, "%s is mounted at %s on %s by job %s", what, mount.MountPoint, e.job.Host, e.job.ID).
+			WithHint("unmount it first: borgfleet archive umount %s --host %s", mount.MountPoint, e.job.Host)
+	}
+	return nil
+}
+
+func matches(glob, name string) bool {
+	match, err := path.Match(glob, name)
+	return err == nil && match
+}
+
+// guardOthers refuses to prune what another host has made, as far as that is
+// known.
+func (s *Service) guardOthers(j job.Job, spec job.PruneSpec) error {
+	makers, err := s.options.Store.ArchiveMakers(j.Repository)
+	if err != nil {
+		return fmt.Errorf("read the archives of %s: %w", j.Repository, err)
+	}
+	owners := ownersOf(makers, j.Host)
+	owners.narrow = !spec.All && spec.Prefix == ""
+	var first store.ArchiveMaker
+	var owner string
+	others := 0
+	for _, m := range makers {
+		if !considers(spec, j.Host, m.Name) {
+			continue
+		}
+		made, err := s.madeBy(m, owners)
+		if err != nil {
+			return err
+		}
+		if made == "" || made == j.Host {
+			continue
+		}
+		if others++; others == 1 {
+			first, owner = m, made
+		}
+	}
+	if others == 0 {
+		return nil
+	}
+	return job.Fail(job.Conflict, "this would also prune archives that %s has not made: %s of %s%s", j.Host, first.Name, owner, more(others-1)).
+		WithHint("give a --prefix that only archives of %s have, and prune those of %s there; what nobody prunes can be deleted by name: borgfleet archive delete", j.Host, owner)
+}
+
+// considers reports whether a prune looks at an archive of this name. Without a
+// prefix, borg is given the names that archiveName makes for the host.
+func considers(spec job.PruneSpec, host, name string) bool {
+	const day = "-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T"
+	switch {
+	case spec.All:
+		return true
+	case spec.Prefix != "":
+		return strings.HasPrefix(name, spec.Prefix)
+	}
+	rest, own := strings.CutPrefix(name, host)
+	at := strings.IndexByte(rest, 'T')
+	return own && at >= 0 && matches(day, rest[:at+1])
+}
+
+// owners says which host a machine is, as archives of both show.
+type owners struct {
+	host     string
+	machines map[string]string // name of the machine → of the host
+	known    bool              // how the host's own machine is called
+	narrow   bool              // only archives with the host's own names are looked at
+}
+
+func ownersOf(makers []store.ArchiveMaker, host string) owners {
+	o := owners{host: host, machines: map[string]string{}}
+	for _, m := range makers {
+		if m.Host == "" || m.Hostname == "" {
+			continue
+		}
+		if m.Host == host {
+			o.known = true
+		}
+		if m.Host == host || o.machines[m.Hostname] == "" {
+			o.machines[m.Hostname] = m.Host
+		}
+	}
+	return o
+}
+
+// madeBy returns the host that has made an archive, or the machine if that is
+// certainly another one than the host's own; empty: not known.
+func (s *Service) madeBy(m store.ArchiveMaker, o owners) (string, error) {
+	if m.Host != "" || m.Hostname == "" {
+		return m.Host, nil
+	}
+	if host := o.machines[m.Hostname]; host != "" {
+		return host, nil
+	}
+	short, _, _ := strings.Cut(m.Hostname, ".")
+	for _, name := range []string{m.Hostname, short} {
+		if name == o.host {
+			return name, nil
+		}
+		if _, found, err := s.options.Store.Host(name); err != nil || found {
+			return name, err
+		}
+	}
+	if o.known && !o.narrow {
+		return m.Hostname, nil
+	}
+	return "", nil
+}
+
+// holdBack keeps a job from being ordered that could go now: a prune that others'
+// archives were found for since it was submitted fails, and one whose dry run has
+// not been made yet waits for that. It reports whether it does.
+func (s *Service) holdBack(b *batch, e *entry) (bool, error) {
+	spec, ok := e.job.Spec.(job.PruneSpec)
+	if !ok {
+		return false, nil
+	}
+	if err := s.guard(e.job); err != nil {
+		f := job.AsFailure(err)
+		if f.Code != job.Conflict {
+			return false, err
+		}
+		s.endInPlace(b, e, job.Failed, f)
+		return true, nil
+	}
+	if spec.DryRun || spec.Confirmed || e.job.Attempt > 0 || e.preview != "" {
+		return false, nil
+	}
+	return true, s.preview(b, e, spec)
+}
+
+// preview queues the dry run that goes before a prune, and tells which it is in
+// the same transaction.
+func (s *Service) preview(b *batch, e *entry, spec job.PruneSpec) error {
+	aside, err := s.options.Store.Aside(e.job.ID)
+	if err != nil {
+		return fmt.Errorf("read what is kept beside job %s: %w", e.job.ID, err)
+	}
+	now := s.now()
+	spec.DryRun = true
+	dry := &entry{encrypted: e.encrypted, given: e.given, job: job.Job{
+		ID: job.NewID(now), Kind: job.Prune, Host: e.job.Host, Repository: e.job.Repository, State: job.Queued,
+		MaxAttempts: e.job.MaxAttempts, Priority: maxPriority, ExpiresAt: e.job.ExpiresAt, Timeout: e.job.Timeout,
+		SubmittedBy: coordinator.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
+	}}
+	b.enqueue(coordinator, dry)
+	if aside.Given {
+		b.also(store.PutAside(dry.job.ID, store.Aside{Passphrase: aside.Passphrase, Given: true}))
+	}
+	aside.Preview = dry.job.ID
+	b.also(store.PutAside(e.job.ID, aside))
+	e.preview = dry.job.ID
+	b.set(e, true)
+	s.logger.Info("looking what a prune would delete", "repo", e.job.Repository, "host", e.job.Host, "job", e.job.ID, "preview", dry.job.ID)
+	return nil
+}
+
+// previewed ends the prunes in whose dry run the batch sees that they must not go.
+// The others go on: their dry run is not open any more.
+func (b *batch) previewed() {
+	for _, id := range slices.Clone(b.order) {
+		dry := b.entries[id]
+		spec, ok := dry.job.Spec.(job.PruneSpec)
+		if !ok || !spec.DryRun || !dry.job.State.Terminal() {
+			continue
+		}
+		known := b.s.index.previewedBy(id)
+		if known == nil {
+			continue
+		}
+		e := b.get(known.job.ID)
+		if e.held() || e.job.State.Terminal() {
+			continue
+		}
+		if why := objection(e.job, dry.job); why != nil {
+			state := job.Failed
+			if dry.job.State == job.Cancelled {
+				state = job.Cancelled
+			}
+			b.s.endInPlace(b, e, state, why)
+			b.s.logger.Warn("prune ended after its dry run", "job", e.job.ID, "host", e.job.Host, "err", why)
+		}
+	}
+}
+
+// objection returns why a prune must not go after its dry run, or nil.
+func objection(prune, dry job.Job) *job.Failure {
+	if dry.State != job.Succeeded && dry.State != job.Warning {
+		failure := job.Fail(job.Internal, "it ended as %s", dry.State)
+		if dry.Failure != nil {
+			*failure = *dry.Failure
+		}
+		failure.Message = fmt.Sprintf("the dry run before it, job %s, has not ended well: %s", dry.ID, failure.Message)
+		failure.Retryable = false
+		return failure
+	}
+	if dry.Result == nil {
+		return job.Fail(job.Internal, "the dry run before it, job %s, did not say what would be deleted", dry.ID)
+	}
+	r := dry.Result
+	gone := len(r.Pruned) + r.PrunedOmitted
+	total := gone + len(r.Kept) + r.KeptOmitted
+	spec, _ := prune.Spec.(job.PruneSpec)
+	most := cmp.Or(spec.MaxPercent, job.DefaultMaxPercent)
+	if total < minPruned || gone*100 <= most*total {
+		return nil
+	}
+	return job.Fail(job.NeedsConfirmation, "%d of %d archives would be deleted, more than %d %%; nothing was", gone, total, most).
+		WithHint("see which in job %s (borgfleet job show %s); if that is right, prune with --confirm", dry.ID, dry.ID)
+}
+
+// callOff cancels the dry run of a prune that was cancelled while it waited for
+// that. It returns the dry run if a host has to be told, else nil.
+func (s *Service) callOff(b *batch, prune *entry) (tell *entry) {
+	dry := b.get(prune.preview)
+	if prune.preview == "" || dry == nil || dry.job.CancelRequested {
+		return nil
+	}
+	dry.job.CancelRequested = true
+	b.set(dry, true)
+	if !dry.held() {
+		s.cancelQueued(b, dry, asked())
+		return nil
+	}
+	return dry
+}
