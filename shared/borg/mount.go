@@ -36,7 +36,7 @@ func scripted(task Task, argv []string) []string {
 		}
 		return append([]string{"/bin/sh", "-c", mountScript, "mount", strconv.Itoa(int(idle.Seconds())), path.Clean(spec.MountPoint)}, argv...)
 	case job.VerifySpec:
-		return append([]string{"/bin/sh", "-c", verifyScript, "verify", strconv.Itoa(int(verifyPatience.Seconds()))}, argv...)
+		return verifyCommand(task, spec, argv)
 	default:
 		return argv
 	}

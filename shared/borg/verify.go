@@ -3,6 +3,9 @@ package borg
 import (
 	_ "embed"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -37,6 +40,35 @@ func patience(task Task, env Environment) Environment {
 		env.LockWait = verifyLockWait
 	}
 	return env
+}
+
+// verifyCommand wraps borg's own command. What is to be accepted may take its
+// time: borg may build its cache.
+func verifyCommand(task Task, spec job.VerifySpec, argv []string) []string {
+	var what []string
+	for word, asked := range map[string]bool{"moved": spec.AcceptMoved, "older": spec.AcceptOlder, "cache": spec.RebuildCache} {
+		if asked {
+			what = append(what, word)
+		}
+	}
+	limit := verifyPatience
+	if spec.AcceptMoved && !spec.AcceptOlder {
+		limit = 0
+	}
+	words := "plain"
+	if len(what) > 0 {
+		words = strings.Join(slices.Sorted(slices.Values(what)), ",")
+	}
+	return append([]string{"/bin/sh", "-c", verifyScript, "verify", strconv.Itoa(int(limit.Seconds())), words, task.Repository.Location}, argv...)
+}
+
+// verifyVerb is borg's command that opens the repository. Only info asks for the
+// cache as well, which remembers the repository's location on its own.
+func verifyVerb(spec job.VerifySpec) string {
+	if spec.AcceptMoved && !spec.AcceptOlder {
+		return "info"
+	}
+	return "list"
 }
 
 // verifyOptions make borg list open the repository, with its lock and its key,
@@ -88,7 +120,10 @@ func (p *Parser) unverified(exit Exit) *job.Failure {
 
 // readable tells what was found in a repository that can be read.
 func (p *Parser) readable(result *job.Result, said report) job.Outcome {
-	detail := fmt.Sprintf("%s: %d archives", clean(p.task.Repository.Location), len(said.Archives))
+	detail := clean(p.task.Repository.Location)
+	if said.Archives != nil {
+		detail += fmt.Sprintf(": %d archives", len(said.Archives))
+	}
 	if n := len(said.Archives); n > 0 {
 		detail += ", the newest is " + clean(said.Archives[n-1].Name)
 		if at, ok := localTime(said.Archives[n-1].Start); ok {

@@ -43,8 +43,14 @@ type DiffSpec struct {
 }
 
 // VerifySpec asks a host whether it can do its work: borg and its features,
-// space, and if the job names a repository, whether that can be read.
-type VerifySpec struct{}
+// space, and if the job names a repository, whether that can be read. The
+// fields are for a repository that is not what the host's borg remembers of it,
+// and a person has found that right; they need the role admin.
+type VerifySpec struct {
+	AcceptMoved  bool `json:"accept_moved,omitempty"`  // it is at another place now
+	AcceptOlder  bool `json:"accept_older,omitempty"`  // it is older now: it was restored from a copy
+	RebuildCache bool `json:"rebuild_cache,omitempty"` // forget borg's cache of it; nothing is lost, but the next backup takes longer
+}
 
 // DownloadSpec streams a file, or a directory as a tar, to whoever asked for it
 // (see [Streams]). The bytes are the same each time.
