@@ -164,6 +164,35 @@ type DownloadRequest struct {
 	Path       string             // empty: everything
 	Format     job.DownloadFormat // empty: file of what is known to be a regular file, else tar
 	Offset     int64              // bytes to leave out at the beginning: of an earlier download that broke off
+	Range      int64              // the same, if the size is known; else nothing is left out
+}
+
+// BeyondEnd is the failure of whoever wants a download to begin behind its end.
+type BeyondEnd struct {
+	*job.Failure
+	Size int64 // where that is
+}
+
+// Unwrap is for [errors.As].
+func (e *BeyondEnd) Unwrap() error { return e.Failure }
+
+// NewBeyondEnd returns that failure.
+func NewBeyondEnd(size int64) *BeyondEnd {
+	return &BeyondEnd{Size: size, Failure: job.Invalid("offset", "is beyond the end, at %d bytes", size).
+		WithHint("was it a download of this very path, in this format?")}
+}
+
+// WithListedAt returns a copy of archives of one repository that says when the
+// files of each were listed, by its name.
+func WithListedAt(archives []Archive, listed map[string]time.Time) []Archive {
+	told := make([]Archive, len(archives))
+	for i, archive := range archives {
+		if at, ok := listed[archive.Name]; ok {
+			archive.ListedAt = &at
+		}
+		told[i] = archive
+	}
+	return told
 }
 
 // Download is one that has begun. Content fails with what went wrong on the
@@ -174,6 +203,7 @@ type Download struct {
 	Host    string
 	Format  job.DownloadFormat
 	Name    string // for the file that it is stored in
-	Size    int64  // bytes from the beginning, without the offset; negative: not known
+	Size    int64  // of the whole; negative: not known
+	Offset  int64  // what is left out of it at the beginning
 	Content io.ReadCloser
 }

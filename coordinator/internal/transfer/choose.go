@@ -13,8 +13,8 @@ import (
 
 // choose decides what the request leaves open, and refuses what cannot be.
 func (s *Service) choose(ctx context.Context, r fleet.DownloadRequest) (*fleet.Download, error) {
-	d := &fleet.Download{Format: r.Format, Size: -1}
-	if r.Offset < 0 {
+	d := &fleet.Download{Format: r.Format, Size: -1, Offset: r.Offset}
+	if r.Offset < 0 || r.Range < 0 {
 		return nil, job.Invalid("offset", "is negative")
 	}
 	if err := s.chooseFormat(ctx, r, d); err != nil {
@@ -24,16 +24,18 @@ func (s *Service) choose(ctx context.Context, r fleet.DownloadRequest) (*fleet.D
 		return nil, job.Invalid("offset", "cannot be combined with %s", fleet.DownloadTarZst).
 			WithHint("a download that is to be continued must be a %s, or a %s", job.DownloadTar, job.DownloadFile)
 	}
-	if d.Size >= 0 && r.Offset > d.Size {
-		return nil, beyond(d.Size)
+	if d.Size >= 0 && r.Range > 0 {
+		if r.Range >= d.Size {
+			return nil, fleet.NewBeyondEnd(d.Size)
+		}
+		d.Offset = r.Range
+	}
+	if d.Size >= 0 && d.Offset > d.Size {
+		return nil, fleet.NewBeyondEnd(d.Size)
 	}
 	var err error
 	d.Host, err = s.chooseHost(ctx, r)
 	return d, err
-}
-
-func beyond(size int64) error {
-	return job.Invalid("offset", "is beyond the end, at %d bytes", size).WithHint("was it a download of this very path?")
 }
 
 // chooseFormat looks in the list of the archive's files, if there is one.

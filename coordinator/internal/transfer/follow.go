@@ -117,7 +117,7 @@ func (t *transfer) begin(offset int64) (*content, error) {
 	switch {
 	case err == io.EOF:
 		if err = t.end(); err == nil {
-			err = beyond(skipped)
+			err = fleet.NewBeyondEnd(skipped)
 		}
 		return nil, err
 	case err != nil:

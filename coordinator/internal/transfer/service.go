@@ -110,7 +110,7 @@ func (s *Service) start(ctx context.Context, by fleet.Actor, r fleet.DownloadReq
 	}
 	download.Job = submitted.ID
 	t := s.follow(ctx, by, submitted)
-	plain, err := t.begin(r.Offset)
+	plain, err := t.begin(download.Offset)
 	if err != nil {
 		t.close()
 		return nil, err

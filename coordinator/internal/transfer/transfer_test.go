@@ -82,6 +82,8 @@ func TestWhatIsLeftOpenIsChosen(t *testing.T) {
 		spec     string
 	}{
 		"a listed file":       {online("web1"), nil, file, fleet.DownloadRequest{Path: "etc/hosts"}, fleet.Download{Format: job.DownloadFile, Name: "hosts", Size: 3}, `{"archive":"a1","path":"etc/hosts","format":"file"}`},
+		"a range of it":       {online("web1"), nil, file, fleet.DownloadRequest{Path: "etc/hosts", Range: 2}, fleet.Download{Format: job.DownloadFile, Name: "hosts", Size: 3, Offset: 2}, `{"archive":"a1","path":"etc/hosts","format":"file"}`},
+		"a range of a tar":    {online("web1"), nil, file, fleet.DownloadRequest{Range: 2}, fleet.Download{Format: job.DownloadTar, Name: "a1.tar", Size: -1}, `{"archive":"a1","format":"tar"}`},
 		"as one writes it":    {online("web1"), nil, file, fleet.DownloadRequest{Path: "/etc/hosts"}, fleet.Download{Format: job.DownloadFile, Name: "hosts", Size: 3}, `{"archive":"a1","path":"etc/hosts","format":"file"}`},
 		"a listed directory":  {online("web1"), nil, file, fleet.DownloadRequest{Path: "etc/"}, fleet.Download{Format: job.DownloadTar, Name: "etc.tar", Size: -1}, `{"archive":"a1","path":"etc","format":"tar"}`},
 		"everything":          {online("web1"), nil, file, fleet.DownloadRequest{}, fleet.Download{Format: job.DownloadTar, Name: "a1.tar", Size: -1}, `{"archive":"a1","format":"tar"}`},
@@ -131,6 +133,7 @@ func TestRefusals(t *testing.T) {
 		"negative offset":         {fleet.DownloadRequest{Offset: -1}, job.InvalidRequest, "negative"},
 		"offset into compressed":  {fleet.DownloadRequest{Format: fleet.DownloadTarZst, Offset: 1}, job.InvalidRequest, "continued"},
 		"offset beyond the end":   {fleet.DownloadRequest{Path: "etc/hosts", Offset: 4}, job.InvalidRequest, "3 bytes"},
+		"range beyond the end":    {fleet.DownloadRequest{Path: "etc/hosts", Range: 3}, job.InvalidRequest, "3 bytes"},
 		"refused at submission":   {fleet.DownloadRequest{Host: "web1"}, job.NotAllowed, "operator"},
 		"refused, all is decided": {fleet.DownloadRequest{Host: "web1", Path: "etc/hosts", Offset: 3}, job.NotAllowed, "operator"},
 	} {
