@@ -3,7 +3,7 @@ package borg
 import "github.com/borgfleet/borgfleet/shared/job"
 
 // cause is what one of borg's errors means to a person. The texts may name
-// {repo}, {name} (the repository's alone), {location}, {archive}, {target}, {host}, {borg} (its version), and {said}:
+// {repo}, {name} (the repository's alone), {location}, {archive}, {target}, {hook}, {host}, {borg} (its version), and {said}:
 // borg's own words, without a full stop.
 type cause struct {
 	code    job.Code
@@ -82,11 +82,16 @@ var causes = map[string]cause{
 	"EncryptionMethodMismatch": {code: job.RefusedByHost, message: "the encryption of {repo} is not what it was when {host} last used it",
 		hint: "find out whether somebody replaced {repo}; if you did, remove its entry under security in borg's base directory on {host}"},
 	"RepositoryAccessAborted": {code: job.RefusedByHost, message: "{host} knew {repo} at another location, and borg does not follow unasked: {location}",
-		hint: "if you moved it, run once on {host}: BORG_RELOCATED_REPO_ACCESS_IS_OK=yes borg info {location}, with the agent's BORG_BASE_DIR; a backup asks once more for its cache"},
+		hint: "if you moved it: borgfleet host verify {host} --repo {name} --accept-moved; otherwise find out who put it there"},
 	"RepositoryIDNotUnique": {code: job.RefusedByHost, message: "{repo} has the same id as another repository that {host} knows",
 		hint: "a repository was copied: use only one of the copies, or give the copy another id with `borg config`"},
 	"RepositoryReplay": {code: job.RefusedByHost, message: "{repo} is older than when {host} last used it",
-		hint: "somebody rolled it back, or it was restored from a copy; if that is right, run `borg delete --cache-only` and remove security/ID/manifest-timestamp under borg's base directory on {host}"},
+		hint: "if you restored it from a copy, or rolled it back: borgfleet host verify {host} --repo {name} --accept-older; otherwise find out who did: archives are missing"},
+	// What our own scripts say.
+	"TargetNames": {code: job.InvalidSpec, message: "files in {target} on {host} cannot be kept: there is {said}",
+		hint: "restore to an empty directory, or rename that file: borg could not be told to leave it as it is; nothing was restored"},
+	"TargetUnreadable": {code: job.PermissionDenied, message: "files in {target} on {host} cannot be kept: {said}",
+		hint: "restore to an empty directory, or give the agent's user the right to read all of it; nothing was restored"},
 	// Locks.
 	"LockTimeout": {code: job.RepositoryLocked, message: "{repo} is locked by another borg, and stayed so while we waited",
 		hint: "see who else uses {repo}; if that process died, the lock may be broken: borgfleet repo break-lock {name} --host {host}"},
@@ -109,7 +114,7 @@ var causes = map[string]cause{
 	"UnexpectedRPCDataFormatFromServer": {code: job.ConnectionLost, message: "the server of {repo} printed something that is not borg's: {said}", hint: "a login message or a shell's start file prints text on the server: it must be silent for ssh commands", final: true},
 	"IntegrityError":                    {code: job.IntegrityError, message: "borg found damaged data in {repo}: {said}", hint: hintDamage},
 	"DecompressionError":                {code: job.IntegrityError, message: "borg found damaged data in {repo}: {said}", hint: hintDamage},
-	"FileIntegrityError":                {code: job.IntegrityError, message: "a file of borg's is damaged: {said}", hint: "if it is the cache on {host}, run `borg delete --cache-only {location}` there and try again; if it is in the repository, run a check job"},
+	"FileIntegrityError":                {code: job.IntegrityError, message: "a file of borg's is damaged: {said}", hint: "if it is in the cache on {host}: borgfleet host verify {host} --repo {name} --rebuild-cache, by which nothing is lost; if it is in the repository, run a check job"},
 	"ArchiveTAMInvalid":                 {code: job.IntegrityError, message: "an archive in {repo} is not authentic: {said}", hint: hintAuthentic},
 	"ArchiveTAMRequiredError":           {code: job.IntegrityError, message: "an archive in {repo} is not authenticated: {said}", hint: hintAuthentic},
 	"TAMInvalid":                        {code: job.IntegrityError, message: "the manifest of {repo} is not authentic", hint: hintAuthentic},
@@ -185,7 +190,7 @@ var remoteSigns = []sign{
 var exceptionSigns = []sign{
 	{[]string{"does not look like a Borg cache"}, cause{code: job.IntegrityError,
 		message: "borg's cache of {repo} on {host} is damaged, as a power cut or a failed disk leaves it: {said}",
-		hint:    "remove the directory of that file on {host}: borg makes its cache anew, and nothing is lost"}},
+		hint:    "borgfleet host verify {host} --repo {name} --rebuild-cache: borg makes its cache anew, and nothing is lost"}},
 	{[]string{"No space left on device", "[Errno 28]"}, cause{code: job.DiskFull,
 		message: "a disk is full while borg works on {repo}: {said}",
 		hint:    "see which it is: the disk of {location}, or borg's cache on {host}; prune and compact free space in the repository"}},
@@ -248,7 +253,17 @@ var (
 	pathsDenied = cause{code: job.PermissionDenied, message: "nothing was backed up: borg may not read any of the paths: {said}",
 		hint: "run the agent as a user who may read them; borg left an empty archive {archive} in {repo}"}
 	notInArchive = cause{code: job.PathMissing, message: "nothing was restored: archive {archive} has none of the paths: {said}",
-		hint: "give paths as the archive has them, for example etc/hosts, or leave them out to restore everything"}
+		hint: "give paths as the archive has them, for example etc/hosts, or leave them out to restore everything; exclude patterns may leave nothing of them"}
+	notDownloaded = cause{code: job.PathMissing, message: "archive {archive} has no {said}",
+		hint: "give the path as the archive has it, for example etc/hosts: a list job for the archive shows its files"}
+	notCompared = cause{code: job.PathMissing, message: "neither of the archives has any of the paths: {said}",
+		hint: "give paths as the archives have them, for example etc/hosts, or leave them out to compare everything"}
+	noSuchArchives = cause{code: job.ArchiveMissing, message: "nothing was deleted in {repo}: {said}",
+		hint: "a list job shows the archives of {repo}; they may have been deleted or pruned before"}
+	hookFailed = cause{code: job.HookFailed, message: "the script {hook} on {host} failed, so nothing was backed up: {said}",
+		hint: "see its words in the log, and run it by hand on {host} as the agent's user; it must end with exit code 0"}
+	noReader = cause{code: job.ConnectionLost, message: "whoever read from archive {archive} went away before the end",
+		hint: "begin again; if it happens often, look at the connection between {host} and the coordinator"}
 	targetDenied = cause{code: job.PermissionDenied, message: "nothing was restored: borg may not write to {target} on {host}: {said}",
 		hint: "run the agent as a user who may, or restore to a directory of its own below policy.restore"}
 	noKey = cause{code: job.Internal, message: "borg ended well, but the key of {repo} could not be encrypted: {said}",

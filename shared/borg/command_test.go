@@ -24,13 +24,18 @@ func TestCommand(t *testing.T) {
 			want: "borg create --log-json --lock-wait=60 --json --progress --checkpoint-interval=300 -- /srv/lab/repo::web1-2026-11-22T02:00:00 /etc /-n"},
 		"backup with everything": {
 			spec: job.BackupSpec{Paths: []string{"/a b"}, Exclude: []string{"-x", "*.log"}, Compression: "zstd,3", Comment: "{now}",
-				ExcludeCaches: true, OneFileSystem: true, NumericIDs: true, UploadLimit: 10, ListFiles: true},
+				ExcludeCaches: true, OneFileSystem: true, NumericIDs: true, UploadLimit: 10, ListFiles: true,
+				Patterns: []string{"+ /a b/x", "- /a b"}, PatternsFrom: []string{"/etc/patterns"}, ExcludeFrom: []string{"/etc/excluded"},
+				ExcludeIfPresent: []string{".nobackup"}, KeepExcludeTags: true, ExcludeNoDump: true, CheckpointInterval: 60, FilesCache: job.CacheMtimeSize,
+				ReadSpecial: true, Sparse: true, NoXattrs: true, NoACLs: true, NoFlags: true, ExtraOptions: []string{"--noatime"}},
 			edit: func(_ *borg.Task, env *borg.Environment) {
 				*env = borg.Environment{Binary: "/opt/borg", LockWait: 1500 * time.Millisecond, UploadLimit: 100, RemotePath: "/opt/borg"}
 			},
-			want: "/opt/borg create --log-json --lock-wait=2 --remote-path=/opt/borg --upload-ratelimit=10 --json --progress --checkpoint-interval=300 " +
-				"--compression=zstd,3 '--comment={{now}}' --exclude-caches --one-file-system --numeric-ids --list --filter=AMCE --exclude=-x '--exclude=*.log' " +
-				"-- /srv/lab/repo::web1-2026-11-22T02:00:00 '/a b'"},
+			want: "/opt/borg create --log-json --lock-wait=2 --remote-path=/opt/borg --upload-ratelimit=10 --json --progress --checkpoint-interval=60 " +
+				"--compression=zstd,3 '--comment={{now}}' --files-cache=mtime,size --list --filter=AMCE " +
+				"--exclude-caches --exclude-nodump --keep-exclude-tags --one-file-system --numeric-ids --read-special --sparse --noxattrs --noacls --noflags " +
+				"'--pattern=+ /a b/x' '--pattern=- /a b' --patterns-from=/etc/patterns --exclude=-x '--exclude=*.log' --exclude-from=/etc/excluded --exclude-if-present=.nobackup " +
+				"--noatime -- /srv/lab/repo::web1-2026-11-22T02:00:00 '/a b'"},
 		"backup below the host's limit": {spec: job.BackupSpec{Paths: []string{"/a"}, UploadLimit: 500},
 			edit: func(_ *borg.Task, env *borg.Environment) { env.UploadLimit = 100 },
 			want: "borg create --log-json --lock-wait=60 --upload-ratelimit=100 --json --progress --checkpoint-interval=300 -- /srv/lab/repo::web1-2026-11-22T02:00:00 /a"},
@@ -38,13 +43,13 @@ func TestCommand(t *testing.T) {
 		"list by name":  {spec: job.ListSpec{Prefix: "a[*]?{x}", Last: 7}, want: "borg list --log-json --lock-wait=60 --json '--format={hostname}{username}{comment}' '--glob-archives=a[[][*]][?]{{x}}*' --last=7 -- /srv/lab/repo"},
 		"info":          {spec: job.InfoSpec{}, want: "borg info --log-json --lock-wait=60 --json -- /srv/lab/repo"},
 		"info archive":  {spec: job.InfoSpec{Archive: "a{b}"}, want: "borg info --log-json --lock-wait=60 --json -- '/srv/lab/repo::a{{b}}'"},
-		"restore":       {spec: job.RestoreSpec{Archive: "a{b}", Target: "/t"}, want: "borg extract --log-json --lock-wait=60 --progress -- '/srv/lab/repo::a{{b}}'"},
-		"restore paths": {spec: job.RestoreSpec{Archive: "a", Target: "/t", Paths: []string{"-x", "re:{y}"}}, want: "borg extract --log-json --lock-wait=60 --progress -- /srv/lab/repo::a pp:-x 'pp:re:{y}'"},
+		"restore":       {spec: job.RestoreSpec{Archive: "a{b}", Target: "/t"}, want: "borg extract --log-json --lock-wait=60 --progress --sparse -- '/srv/lab/repo::a{{b}}'"},
+		"restore paths": {spec: job.RestoreSpec{Archive: "a", Target: "/t", Paths: []string{"-x", "re:{y}"}}, want: "borg extract --log-json --lock-wait=60 --progress --sparse -- /srv/lab/repo::a pp:-x 'pp:re:{y}'"},
 		"lock seen":     {spec: job.BreakLockSpec{DryRun: true}, want: "/bin/sh -c ... break-lock look /srv/lab/repo borg break-lock --log-json --lock-wait=60 -- /srv/lab/repo"},
 		"lock broken":   {spec: job.BreakLockSpec{}, want: "/bin/sh -c ... break-lock break /srv/lab/repo borg break-lock --log-json --lock-wait=60 -- /srv/lab/repo"},
 		"lock forced":   {spec: job.BreakLockSpec{Force: true}, want: "/bin/sh -c ... break-lock force /srv/lab/repo borg break-lock --log-json --lock-wait=60 -- /srv/lab/repo"},
 		"key export":    {spec: job.KeyExportSpec{Recipient: recipient}, want: "borg key export --log-json --lock-wait=60 -- /srv/lab/repo"},
-		"prune":         {spec: job.PruneSpec{KeepDaily: 7}, want: "borg prune --log-json --lock-wait=60 --list --progress '--glob-archives=web1-*' --keep-daily=7 -- /srv/lab/repo"},
+		"prune":         {spec: job.PruneSpec{KeepDaily: 7}, want: "borg prune --log-json --lock-wait=60 --list --progress '--glob-archives=web1-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T*' --keep-daily=7 -- /srv/lab/repo"},
 		"compact":       {spec: job.CompactSpec{}, want: "borg compact --log-json --lock-wait=60 --progress --verbose -- /srv/lab/repo"},
 		"compact more":  {spec: job.CompactSpec{Threshold: 5}, want: "borg compact --log-json --lock-wait=60 --progress --verbose --threshold=5 -- /srv/lab/repo"},
 		"check":         {spec: job.CheckSpec{}, want: "borg check --log-json --lock-wait=60 --progress --verbose -- /srv/lab/repo"},
@@ -102,7 +107,9 @@ func TestCommandRefusesWhatNoJobCanBe(t *testing.T) {
 // Every kind that the vocabulary can run has a command here.
 func TestCommandForEveryRunnableKind(t *testing.T) {
 	specs := []job.Spec{job.InitSpec{}, backupOf("/etc"), job.ListSpec{}, job.InfoSpec{}, restoreOf("/etc"),
-		job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}, job.BreakLockSpec{}, job.KeyExportSpec{Recipient: recipient}}
+		job.DeleteSpec{Archives: []string{"a"}}, job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{},
+		job.MountSpec{MountPoint: "/m"}, job.UmountSpec{MountPoint: "/m"}, job.DiffSpec{Archive: "a", Other: "b"},
+		job.BreakLockSpec{}, job.VerifySpec{}, job.KeyExportSpec{Recipient: recipient}, job.DownloadSpec{Archive: "a"}}
 	var kinds []job.Kind
 	for _, spec := range specs {
 		_, environ, err := borg.Command(baseTask(neutralRoot, spec), borg.Environment{HostID: "h@x"})

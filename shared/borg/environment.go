@@ -48,8 +48,9 @@ func Inherit(environ []string) []string {
 // variables returns the borg-specific environment of a task. There is never a
 // secret in it: the passphrase goes by file descriptor, which whoever starts
 // the process adds. BORG_RELOCATED_REPO_ACCESS_IS_OK stays unset, as a moved
-// repository is for a person to confirm, and so do the answers that would let
-// borg repair or delete.
+// repository is for a person to confirm, and so does the answer that would let
+// borg delete a repository. That a repair may lose data was confirmed when it was
+// asked for.
 func (e Environment) variables(task Task) []string {
 	rsh := e.RSH
 	if rsh == "" {
@@ -73,10 +74,13 @@ func (e Environment) variables(task Task) []string {
 	if task.Repository.Encryption == job.Unencrypted && !task.Encrypted {
 		environ = append(environ, "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes")
 	}
-	if task.Kind == job.List || task.Kind == job.Info {
+	if task.Kind == job.List || task.Kind == job.Info || task.Kind == job.Verify || task.Kind == job.Diff {
 		// Borg prints local times without a zone. Reading commands can be
 		// told to use UTC; prune must not, as its days are local days.
 		environ = append(environ, "TZ=UTC")
+	}
+	if check, ok := task.Spec.(job.CheckSpec); ok && check.Repair {
+		environ = append(environ, "BORG_CHECK_I_KNOW_WHAT_I_AM_DOING=YES")
 	}
 	return environ
 }

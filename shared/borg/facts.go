@@ -31,12 +31,16 @@ type facts struct {
 	crash    string   // the end of it
 	diskFull bool     // borg cleaned up after a full disk
 
-	roots        map[string]rootState // backup: the paths asked for
-	kept, pruned []string             // prune
-	freed        *int64               // compact
+	kind   job.Kind
+	roots  map[string]rootState // backup: the paths asked for
+	script bool                 // backup: a script brings the paths, or the content
+	hook   string               // backup: how the script failed
+	unread map[rootState]int    // backup: paths of a script that could not be read
+	listed listed               // prune, delete, download: what borg names
+	check  damage               // check
+	freed  *int64               // compact
 
-	restore   bool
-	unmatched int      // restore: paths that the archive does not have
+	unmatched int      // restore, download, diff: paths that the archive does not have
 	denied    string   // restore: the first file that could not be written for lack of rights
 	spoilt    *spoiled // restore: why files are missing or wrong for good
 }
@@ -71,15 +75,17 @@ func (n *notes) add(text string, limit int) {
 }
 
 func newFacts(task Task) facts {
+	f := facts{kind: task.Kind, script: task.Hook != ""}
 	backup, ok := task.Spec.(job.BackupSpec)
 	if !ok {
-		return facts{restore: task.Kind == job.Restore}
+		return f
 	}
-	roots := make(map[string]rootState, len(backup.Paths))
+	f.unread = make(map[rootState]int)
+	f.roots = make(map[string]rootState, len(backup.Paths))
 	for _, root := range backup.Paths {
-		roots[path.Clean(root)] = rootFine
+		f.roots[path.Clean(root)] = rootFine
 	}
-	return facts{roots: roots}
+	return f
 }
 
 var usageError = regexp.MustCompile(`^borg(?: [a-z-]+)*: error: (.+)$`)
@@ -115,7 +121,18 @@ func (f *facts) logged(said message) {
 		f.remote = append(f.remote, head(clean(said.Message[len(remotePrefix):]), maxFactBytes))
 		f.remote = f.remote[max(0, len(f.remote)-maxRemote):]
 	case said.Name == loggerList:
-		f.listed(said.Message)
+		f.listed.add(f.kind, said.Message)
+	default:
+		if f.kind == job.Check {
+			f.check.add(said)
+		}
+		f.logs(said)
+	}
+}
+
+// logs takes a log message of a level.
+func (f *facts) logs(said message) {
+	switch {
 	case levelOf(said.LevelName) == job.LevelWarning:
 		f.warned(said.Message)
 	case levelOf(said.LevelName) == job.LevelError:
@@ -130,17 +147,20 @@ func (f *facts) warned(text string) {
 	if strings.Contains(text, "No space left on device, cleaning up") {
 		f.diskFull = true
 	}
-	if len(f.roots) > 0 {
+	switch f.kind {
+	case job.Backup:
 		f.root(text)
-	}
-	if f.restore {
+	case job.Restore, job.Download, job.Diff:
 		f.unrestored(text)
+	case job.Delete:
+		f.listed.undeleted(text)
 	}
 }
 
 var unmatchedPath = regexp.MustCompile(`(?s)^Include pattern '.*' never matched\.$`)
 
-// unrestored notes a warning about something that a restore does not bring.
+// unrestored notes a warning about something that a restore, a download or a
+// diff does not bring.
 func (f *facts) unrestored(text string) {
 	if unmatchedPath.MatchString(text) {
 		f.unmatched++
@@ -165,6 +185,7 @@ func (f *facts) root(text string) {
 	} else if !strings.Contains(text, "[Errno 2]") {
 		return
 	}
+	f.unread[state]++
 	for end := 0; ; end++ {
 		next := strings.Index(text[end:], ": ")
 		if next < 0 {
@@ -188,29 +209,20 @@ func (f *facts) erred(said message) {
 		said.Message = said.Message[:start]
 	}
 	f.errors.add(said.Message, maxErrors)
+	if f.script && f.hook == "" && failedScript.MatchString(said.Message) {
+		f.hook = head(clean(said.Message), maxFactBytes)
+		if f.spoken != "" { // the script's own words
+			f.hook += ": " + clean(f.spoken)
+		}
+	}
 }
+
+// failedScript is how borg tells that a command of ours failed.
+var failedScript = regexp.MustCompile(`^(?:Failed to execute command|Command .+ exited with status -?[0-9]+$)`)
 
 func (f *facts) cause(msgID string) {
 	if msgID != "" && len(f.causes) < maxErrors {
 		f.causes = append(f.causes, head(clean(msgID), maxFactBytes))
-	}
-}
-
-// pruneLine is what prune --list prints: what is done and why, the name in a
-// column of at least 36, the time, and the id.
-var pruneLine = regexp.MustCompile(`^(Keeping|Pruning|Would prune)(?: checkpoint)?(?: archive)?(?: \([^)]*\))?: +(\S.*?) +[A-Z][a-z]{2}, [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?: [+-][0-9]{4})? \[[0-9a-f]+\]$`)
-
-func (f *facts) listed(text string) {
-	match := pruneLine.FindStringSubmatch(strings.TrimPrefix(text, remotePrefix))
-	if match == nil {
-		return
-	}
-	list := &f.pruned
-	if match[1] == "Keeping" {
-		list = &f.kept
-	}
-	if len(*list) < job.MaxArchives {
-		*list = append(*list, head(clean(match[2]), maxFactBytes))
 	}
 }
 
@@ -235,10 +247,12 @@ func (f *facts) compacted(text string) {
 }
 
 // nothingRead reports whether not one of the paths asked for could be read, and
-// whether one of them is missing rather than forbidden.
+// whether one of them is missing rather than forbidden. Of the paths that a
+// script names only those that could not be read are known.
 func (f *facts) nothingRead() (nothing, missing bool) {
-	if len(f.roots) == 0 {
-		return false, false
+	if f.script {
+		missing = f.unread[rootMissing] > 0
+		return missing || f.unread[rootDenied] > 0, missing
 	}
 	for _, state := range f.roots {
 		if state == rootFine {
@@ -246,7 +260,7 @@ func (f *facts) nothingRead() (nothing, missing bool) {
 		}
 		missing = missing || state == rootMissing
 	}
-	return true, missing
+	return len(f.roots) > 0, missing
 }
 
 // crashed returns the last line of Python's traceback if Python gave up before

@@ -14,6 +14,9 @@ const maxSaidBytes = 300
 // failure explains a nonzero exit code that is no warning.
 func (p *Parser) failure(exit Exit) *job.Failure {
 	f := &p.facts
+	if f.hook != "" {
+		return p.explain(hookFailed, f.hook, exit)
+	}
 	for _, id := range f.causes {
 		if known, ok := lookup(id, p.firstError()); ok {
 			if component(id) == "ConnectionClosedWithHint" {
@@ -143,17 +146,14 @@ func (p *Parser) explain(why cause, said string, exit Exit) *job.Failure {
 	if said == "" {
 		said = "borg did not say more"
 	}
-	archive := p.task.Archive
-	restore, restoring := p.task.Spec.(job.RestoreSpec)
-	if restoring {
-		archive = restore.Archive
-	}
+	restore, _ := p.task.Spec.(job.RestoreSpec)
 	fill := strings.NewReplacer(
 		"{target}", clean(restore.Target),
 		"{name}", p.task.Repository.Name,
 		"{repo}", "repository "+p.task.Repository.Name,
 		"{location}", clean(p.task.Repository.Location),
-		"{archive}", clean(archive),
+		"{archive}", clean(p.archive()),
+		"{hook}", p.task.hookName(),
 		"{host}", p.task.Host,
 		"{borg}", p.task.Version.Text,
 		"{kind}", string(p.task.Kind),
@@ -164,4 +164,18 @@ func (p *Parser) explain(why cause, said string, exit Exit) *job.Failure {
 	failure := job.Fail(why.code, "%s", fill.Replace(why.message)).WithHint("%s", fill.Replace(why.hint))
 	failure.Retryable = failure.Retryable && !why.final
 	return failure
+}
+
+// archive returns the name of the archive that the task is about.
+func (p *Parser) archive() string {
+	switch spec := p.task.Spec.(type) {
+	case job.RestoreSpec:
+		return spec.Archive
+	case job.DownloadSpec:
+		return spec.Archive
+	case job.ListSpec:
+		return spec.Archive
+	default:
+		return p.task.Archive
+	}
 }

@@ -83,11 +83,24 @@ func signalName(e Exit) string {
 // outcome judges the attempt. One that was cancelled, or ran for too long, and
 // ended by itself with a whole result before a signal took effect, is what it is.
 func (p *Parser) outcome(exit Exit) job.Outcome {
-	if p.task.Kind == job.BreakLock {
+	switch p.task.Kind {
+	case job.BreakLock:
 		return p.unlocked(exit)
+	case job.Mount:
+		return p.mounted(exit)
+	case job.Umount:
+		return p.unmounted(exit)
+	case job.Verify:
+		return p.verified(exit)
 	}
 	class := p.class(exit)
-	if class != classOK && class != classWarning {
+	switch {
+	case p.abandoned(exit): // what borg makes of that differs, down to a good end
+		if outcome, stopped := p.stopped(exit); stopped {
+			return outcome
+		}
+		return job.Outcome{State: job.Failed, Failure: p.unheard(exit)}
+	case class != classOK && class != classWarning:
 		return p.unwell(exit)
 	}
 	result := p.result(exit)
@@ -101,13 +114,7 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 		}
 		return job.Outcome{State: job.Failed, Failure: p.explain(why, err.Error(), exit)}
 	}
-	if class == classOK {
-		return job.Outcome{State: job.Succeeded, Result: result}
-	}
-	if failure := p.falseWarning(result, exit); failure != nil {
-		return job.Outcome{State: job.Failed, Result: result, Failure: failure}
-	}
-	return job.Outcome{State: job.Warning, Result: result}
+	return p.judge(result, class, exit)
 }
 
 // unwell judges an end by error or by force.
@@ -147,8 +154,8 @@ func (p *Parser) saved(exit Exit) (outcome job.Outcome, saved bool) {
 	if p.task.Kind != job.Backup || p.fill(result) != nil || result.Archive == "" {
 		return outcome, false
 	}
-	if failure := p.falseWarning(result, exit); failure != nil {
-		return job.Outcome{State: job.Failed, Result: result, Failure: failure}, true
+	if judged := p.judge(result, classWarning, exit); judged.State == job.Failed {
+		return judged, true
 	}
 	room := min(len(result.Warnings), job.MaxWarnings-1)
 	result.WarningsOmitted += len(result.Warnings) - room
@@ -173,53 +180,6 @@ func (p *Parser) broken(exit Exit) *job.Failure {
 	}
 }
 
-// falseWarning returns the failure that borg tells as a warning: a check that
-// found damage, a backup of nothing, and a restore that lacks what it should
-// have. The result stays with it, as it says what is damaged or not restored,
-// and which empty archive is there now.
-func (p *Parser) falseWarning(result *job.Result, exit Exit) *job.Failure {
-	switch p.task.Kind {
-	case job.Check:
-		said := p.firstError()
-		if said == "" {
-			said = p.words()
-		}
-		return p.explain(damaged, said, exit)
-	case job.Backup:
-		nothing, missing := p.facts.nothingRead()
-		if !nothing || result.NFiles > 0 {
-			return nil
-		}
-		why := pathsDenied
-		if missing {
-			why = pathsMissing
-		}
-		return p.explain(why, p.facts.warnings.texts[0], exit) // there is one for every path
-	case job.Restore:
-		return p.halfRestored(exit)
-	default:
-		return nil
-	}
-}
-
-// halfRestored returns why a restore must not count as one although borg went
-// on to its end: it warns of a file that it could not write, and of a path that
-// the archive does not have, and takes the next one.
-func (p *Parser) halfRestored(exit Exit) *job.Failure {
-	spec, _ := p.task.Spec.(job.RestoreSpec)
-	f := &p.facts
-	switch {
-	case len(spec.Paths) > 0 && f.unmatched >= len(spec.Paths):
-		return p.explain(notInArchive, f.warnings.texts[0], exit)
-	case f.spoilt != nil:
-		return p.explain(f.spoilt.cause, f.spoilt.said, exit)
-	case f.denied != "" && p.progress.numbers.OriginalSize == 0:
-		return p.explain(targetDenied, f.denied, exit)
-	default:
-		return nil
-	}
-}
-
 // result returns what is common to all kinds, and what borg told as log lines.
 func (p *Parser) result(exit Exit) *job.Result {
 	f := &p.facts
@@ -227,10 +187,10 @@ func (p *Parser) result(exit Exit) *job.Result {
 		Duration:    p.lived(exit).Seconds(),
 		BorgVersion: p.task.Version.Text,
 		Warnings:    []string{},
-		Kept:        f.kept,
-		Pruned:      f.pruned,
 		FreedBytes:  f.freed,
 	}
+	f.listed.fill(result)
+	f.check.fill(result)
 	if p.task.Kind == job.Init && p.class(exit) == classOK {
 		return result // its warnings are standing advice to keep the key
 	}

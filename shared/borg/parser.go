@@ -21,6 +21,7 @@ type Exit struct {
 	Cancelled      bool           // a person asked for the end before it came
 	Timeout        time.Duration  // the limit that it lived beyond, and was ended for; 0: none
 	Lost           bool           // nobody saw how it ended: Code, Signal and Ended mean nothing
+	Unread         bool           // a stream's reader went away before its end (see [job.Streams])
 	Duration       time.Duration  // how long the process lived; 0 means Ended - Started
 	Started, Ended time.Time
 }
@@ -47,6 +48,7 @@ type Parser struct {
 	stderr   splitter
 	stdout   []byte
 	cut      bool // standard output was longer than maxStdoutBytes
+	changes  difference
 	progress progress
 	facts    facts
 	at       time.Time // newest time that borg told
@@ -68,15 +70,18 @@ func (p *Parser) Stderr(chunk []byte) []Item {
 
 // Stdout takes the next bytes of standard output. What matters there is one
 // JSON object, or for a key export the encrypted key, or who holds the lock,
-// which [Parser.Finish] reads.
+// which [Parser.Finish] reads; for a diff, a line for each change.
 func (p *Parser) Stdout(chunk []byte) {
 	limit := maxStdoutBytes
 	switch {
 	case p.task.Kind == job.KeyExport:
 		limit = maxKeyBytes
-	case p.task.Kind == job.BreakLock:
+	case p.task.Kind == job.BreakLock, p.task.Kind == job.Mount, p.task.Kind == job.Umount:
 		limit = maxLockBytes
-	case !printsJSON(p.task.Kind):
+	case p.task.Kind == job.Diff:
+		p.changes.write(chunk)
+		return
+	case !printsJSON(p.task):
 		return
 	}
 	room := limit - len(p.stdout)

@@ -273,6 +273,7 @@ func TestPruneLines(t *testing.T) {
 		list("Something else:                          x"), borg.Exit{})
 	want := &job.Result{BorgVersion: "1.2.4", Warnings: []string{},
 		Kept:   []string{"web1-3", "web1-4.checkpoint", "web1-0"},
+		KeptBy: map[string]string{"web1-3": "secondly #1", "web1-4.checkpoint": "checkpoint", "web1-0": "daily[oldest] #2"},
 		Pruned: []string{"a name, with: odd (things)", strings.Repeat("n", 80)}}
 	if diff := cmp.Diff(want, outcome.Result); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

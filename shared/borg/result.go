@@ -5,15 +5,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// printsJSON reports whether a kind's command prints a JSON object at its end.
-func printsJSON(kind job.Kind) bool {
-	return kind == job.Backup || kind == job.List || kind == job.Info
+// printsJSON reports whether a task's command prints a JSON object at its end.
+func printsJSON(task Task) bool {
+	switch spec := task.Spec.(type) {
+	case job.ListSpec:
+		return spec.Archive == ""
+	case job.BackupSpec, job.InfoSpec, job.VerifySpec:
+		return true
+	default:
+		return false
+	}
 }
 
 // report is what borg prints on standard output with --json; which parts are
@@ -73,13 +81,22 @@ func readReport(stdout []byte) (report, error) {
 // fill completes a result from what standard output said, for kinds that
 // print something there, and from the spec.
 func (p *Parser) fill(result *job.Result) error {
-	switch {
-	case p.task.Kind == job.Restore:
-		p.fillRestore(result)
+	switch spec := p.task.Spec.(type) {
+	case job.RestoreSpec:
+		p.fillRestore(result, spec)
 		return nil
-	case p.task.Kind == job.KeyExport:
+	case job.DownloadSpec:
+		p.fillDownload(result, spec)
+		return nil
+	case job.DiffSpec:
+		return p.fillDifference(result)
+	case job.KeyExportSpec:
 		return p.fillKey(result)
-	case !printsJSON(p.task.Kind):
+	case job.ListSpec:
+		result.Archive = spec.Archive // empty, if it lists archives
+	}
+	switch {
+	case !printsJSON(p.task):
 		return nil
 	case p.cut:
 		return fmt.Errorf("read borg's result: longer than %d bytes", maxStdoutBytes)
@@ -88,14 +105,14 @@ func (p *Parser) fill(result *job.Result) error {
 	if err != nil {
 		return err
 	}
-	switch p.task.Kind {
-	case job.Backup:
+	switch spec := p.task.Spec.(type) {
+	case job.BackupSpec:
 		if said.Archive == nil {
 			return errNoReport
 		}
 		fillArchive(result, *said.Archive)
-	case job.List:
-		fillList(result, said)
+	case job.ListSpec:
+		fillList(result, said, spec)
 	default:
 		result.Repository = said.repository()
 		if len(said.Archives) > 0 {
@@ -106,13 +123,19 @@ func (p *Parser) fill(result *job.Result) error {
 }
 
 // fillRestore says what was restored, and where. Borg counts no files.
-func (p *Parser) fillRestore(result *job.Result) {
-	if spec, ok := p.task.Spec.(job.RestoreSpec); ok {
-		result.Archive, result.Target = spec.Archive, clean(spec.Target)
-	}
+func (p *Parser) fillRestore(result *job.Result, spec job.RestoreSpec) {
+	result.Archive, result.Target = spec.Archive, clean(spec.Target)
 	result.OriginalSize = p.progress.total
 	if len(result.Warnings) > 0 { // something may be left out: what borg told last
 		result.OriginalSize = p.progress.numbers.OriginalSize
+	}
+}
+
+// fillDownload says what was read. Of a file borg warns in vain.
+func (p *Parser) fillDownload(result *job.Result, spec job.DownloadSpec) {
+	result.Archive, result.OriginalSize = spec.Archive, p.progress.total
+	if spec.Format == job.DownloadFile {
+		result.Warnings = slices.DeleteFunc(result.Warnings, unmatchedPath.MatchString)
 	}
 }
 
@@ -144,12 +167,20 @@ func fillArchive(result *job.Result, archive archiveReport) {
 	result.SetRatios()
 }
 
-// fillList keeps the newest archives; borg sorts by time, newest last.
-func fillList(result *job.Result, said report) {
+// fillList keeps the newest archives of those that are wanted; borg sorts by
+// time, newest last.
+func fillList(result *job.Result, said report, spec job.ListSpec) {
 	const maxComment = 256 // a list is not the place for an essay
-	omitted := max(0, len(said.Archives)-job.MaxArchives)
+	wanted := slices.DeleteFunc(said.Archives, func(archive archiveReport) bool {
+		start, _ := localTime(archive.Start)
+		return !spec.After.IsZero() && start.Before(spec.After) || !spec.Before.IsZero() && !start.Before(spec.Before)
+	})
+	if spec.Last > 0 {
+		wanted = wanted[max(0, len(wanted)-spec.Last):]
+	}
+	omitted := max(0, len(wanted)-job.MaxArchives)
 	result.ArchivesOmitted = omitted
-	for _, archive := range said.Archives[omitted:] {
+	for _, archive := range wanted[omitted:] {
 		start, _ := localTime(archive.Start) // unknown: the zero time
 		result.Archives = append(result.Archives, job.Archive{
 			Name:     clean(archive.Name),

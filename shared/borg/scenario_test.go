@@ -70,6 +70,9 @@ func resolve(spec job.Spec, root string) job.Spec {
 	case job.RestoreSpec:
 		spec.Target, spec.Paths = root+spec.Target, below(spec.Paths)
 		return spec
+	case job.DownloadSpec:
+		spec.Path = strings.TrimPrefix(root, "/") + spec.Path
+		return spec
 	default:
 		return spec
 	}
@@ -129,7 +132,7 @@ func labWithRepository(t *testing.T, remote bool) *lab {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(goodScenarios(), restoreScenarios(), keyScenarios(), faultScenarios(), connectionScenarios(), signalScenarios())
+	return slices.Concat(goodScenarios(), restoreScenarios(), moreRestoreScenarios(), streamScenarios(), archiveScenarios(), scriptScenarios(), checkScenarios(), keyScenarios(), faultScenarios(), connectionScenarios(), signalScenarios())
 }
 
 // withArchives makes three archives of data.
@@ -152,12 +155,12 @@ func goodScenarios() []scenario {
 		{name: "list-empty", spec: job.ListSpec{}, state: job.Succeeded},
 		{name: "info", spec: job.InfoSpec{}, prepare: withArchives, state: job.Succeeded},
 		{name: "info-archive", spec: job.InfoSpec{Archive: "web1-b"}, prepare: withArchives, state: job.Succeeded},
-		{name: "prune", spec: job.PruneSpec{KeepLast: 1}, prepare: withArchives, state: job.Succeeded},
-		{name: "prune-dry-run", spec: job.PruneSpec{KeepLast: 1, DryRun: true}, prepare: withArchives, state: job.Succeeded},
+		{name: "prune", spec: job.PruneSpec{KeepLast: 1, Prefix: "web1-"}, prepare: withArchives, state: job.Succeeded},
+		{name: "prune-dry-run", spec: job.PruneSpec{KeepLast: 1, Prefix: "web1-", DryRun: true}, prepare: withArchives, state: job.Succeeded},
 		{name: "compact", spec: job.CompactSpec{Threshold: 1}, state: job.Succeeded, prepare: func(l *lab) {
 			withArchives(l)
 			l.must(baseTask(l.root, job.PruneSpec{Prefix: "web1-b", KeepLast: 1}))
-			l.must(baseTask(l.root, job.PruneSpec{KeepLast: 1}))
+			l.must(baseTask(l.root, job.PruneSpec{Prefix: "web1-", KeepLast: 1}))
 		}},
 		{name: "check", spec: job.CheckSpec{}, prepare: withArchives, state: job.Succeeded},
 		{name: "check-verify-data", spec: job.CheckSpec{VerifyData: true}, prepare: withArchives, state: job.Succeeded},
