@@ -162,6 +162,20 @@ func (l *Local) Over(_ context.Context, id string) (bool, error) {
 	return at == unstarted || at.over(), err
 }
 
+// Argv returns the program of a run, and its arguments. They are empty when the
+// run is not known, or its directory is damaged.
+func (l *Local) Argv(_ context.Context, id string) ([]string, error) {
+	dir, err := l.directory(id)
+	if err != nil {
+		return nil, err
+	}
+	var order plan
+	if found, err := dir.read(commandFile, &order); err != nil || !found {
+		return nil, err
+	}
+	return order.Argv, nil
+}
+
 // Remove deletes the directory of a run that is over or was never started;
 // for any other it returns [ErrRunning]. An unknown ID is no error.
 func (l *Local) Remove(_ context.Context, id string) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/daemon"
+	"github.com/borgfleet/borgfleet/agent/internal/mount"
 	"github.com/borgfleet/borgfleet/agent/internal/probe"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -103,7 +104,7 @@ func examine(ctx context.Context, c config.Config, running daemon.Status, notRun
 // checkHost looks at what is on this host, whether an agent runs or not.
 func checkHost(ctx context.Context, c config.Config) []check {
 	checks := []check{
-		checkBorg(ctx, c), checkData(c.Data), checkJournal(c.Data), checkSpace(c.Data),
+		checkBorg(ctx, c), checkMount(ctx, c), checkData(c.Data), checkJournal(c.Data), checkSpace(c.Data),
 		checkCredentials(c), checkSigner(c), checkSealKey(c),
 	}
 	return append(checks, checkPaths(c)...)
@@ -124,6 +125,15 @@ func checkBorg(ctx context.Context, c config.Config) check {
 		return failed("borg", failure)
 	}
 	return ok("borg", "%s is %s", c.Borg.Binary, version.Text)
+}
+
+// checkMount says whether archives can be mounted, which not every host needs.
+func checkMount(ctx context.Context, c config.Config) check {
+	support := mount.Check(ctx, c.Borg.Binary)
+	if !support.Good {
+		return check{Name: "mount", State: "warning", Message: "archives cannot be mounted: " + support.Detail, Fix: support.Hint}
+	}
+	return ok("mount", "archives can be mounted with %s", support.Detail)
 }
 
 func checkData(dir string) check {

@@ -67,6 +67,9 @@ func printStatus(out io.Writer, status daemon.Status, now time.Time) error {
 	for _, id := range status.Orphans {
 		row("orphan", "%s runs, and the journal does not know it; it is being ended, and no job begins before that", id)
 	}
+	for _, point := range status.Mounts {
+		row("mounted", "%s", point)
+	}
 	if err := table.Flush(); err != nil {
 		return err
 	}

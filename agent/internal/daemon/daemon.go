@@ -25,6 +25,7 @@ import (
 	"github.com/borgfleet/borgfleet/agent/internal/control"
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
 	"github.com/borgfleet/borgfleet/agent/internal/journal"
+	"github.com/borgfleet/borgfleet/agent/internal/mount"
 	"github.com/borgfleet/borgfleet/agent/internal/policy"
 	"github.com/borgfleet/borgfleet/agent/internal/probe"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
@@ -127,10 +128,11 @@ func (d *daemon) build() error {
 	d.runs = runs
 	d.worker = worker.New(worker.Options{
 		Host: c.Host, Instance: d.instance, Signer: d.signer, Secrets: d.seal, Slots: c.Slots,
-		Journal: d.journal, Runs: runs, Policy: policy.Rules(c.Policy), Borg: d.borg, Logger: d.Logger, Now: fault.Now,
+		Journal: d.journal, Runs: runs, Policy: policy.Rules(c.Policy), Mounts: mount.Table{}, Borg: d.borg,
+		Checks: d.verify, Logger: d.Logger, Now: fault.Now,
 		Engine: engine.New(engine.Options{
 			Environment: borg.Environment{
-				Binary: c.Borg.Binary, BaseDir: filepath.Join(c.Data, "borg"), HostID: d.hostID,
+				Binary: c.Borg.Binary, BaseDir: baseDir(c.Data), HostID: d.hostID,
 				RSH: c.Borg.RSH, LockWait: c.Borg.LockWait, UploadLimit: upload,
 			},
 			Nice: c.Borg.Nice, IOClass: c.Borg.IONice, Executor: runs, Logger: d.Logger,
@@ -160,7 +162,7 @@ func (d *daemon) hello() bus.Hello {
 	return bus.Hello{
 		AgentVersion: build.Current().Version, BorgVersion: version.Text, BorgFailure: failure,
 		OS: probe.OS(), SealKey: d.seal.Public(), StartedAt: d.startedAt, Slots: d.Config.Slots,
-		FreeBytes: probe.FreeBytes(filepath.Join(d.Config.Data, "borg")),
+		FreeBytes: probe.FreeBytes(baseDir(d.Config.Data)),
 	}
 }
 
@@ -197,6 +199,9 @@ func runAll(ctx context.Context, logger hclog.Logger, actors []actor) error {
 	}
 }
 
+// baseDir is where borg keeps its cache, keys and whatever else it remembers.
+func baseDir(data string) string { return filepath.Join(data, "borg") }
+
 func journalPath(data string) string { return filepath.Join(data, "journal.db") }
 
 // DamagedJournals returns the files of journals that were found damaged and set
@@ -205,7 +210,7 @@ func DamagedJournals(data string) []string { return journal.Damaged(journalPath(
 
 // prepareData makes the data directory, open to the agent's user only.
 func prepareData(dir string) error {
-	for _, d := range []string{dir, filepath.Join(dir, "borg")} {
+	for _, d := range []string{dir, baseDir(dir)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			if errors.Is(err, os.ErrPermission) {
 				return job.Fail(job.PermissionDenied, "make data directory: %s", err).

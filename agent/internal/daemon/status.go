@@ -7,6 +7,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/agent/internal/control"
+	"github.com/borgfleet/borgfleet/agent/internal/mount"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
 	"github.com/borgfleet/borgfleet/shared/build"
 	"github.com/borgfleet/borgfleet/shared/bus"
@@ -28,6 +29,7 @@ type Status struct {
 	JournalDepth int           `json:"journal_depth"`    // events that the coordinator has not stored yet
 	Damaged      []string      `json:"damaged_journals"` // files that were set aside, see DamagedJournals
 	Orphans      []string      `json:"orphans"`          // runs that the journal does not know; nothing begins until they are ended
+	Mounts       []string      `json:"mounts"`           // where borg has mounted something on this host
 	Attempts     []Attempt     `json:"attempts"`
 }
 
@@ -64,12 +66,17 @@ func (d *daemon) status() (any, error) {
 	for _, record := range open {
 		orders[record.Key] = record.Order
 	}
+	mounts, err := mount.Table{}.List()
+	if err != nil {
+		return nil, err
+	}
 	hello := d.hello()
 	status := Status{
 		Host: d.Config.Host, Version: build.Current().Version, PID: os.Getpid(), StartedAt: d.startedAt,
 		Data: d.Config.Data, Slots: d.Config.Slots, BorgVersion: hello.BorgVersion, BorgFailure: hello.BorgFailure,
 		Bus: d.uplink.Status(), Stamp: snapshot.Stamp, JournalDepth: snapshot.Depth, Attempts: []Attempt{},
 		Damaged: append([]string{}, DamagedJournals(d.Config.Data)...), Orphans: append([]string{}, d.worker.Orphans()...),
+		Mounts: append([]string{}, mounts...),
 	}
 	for _, record := range snapshot.Records {
 		status.Attempts = append(status.Attempts, describe(record, orders[record.Key]))

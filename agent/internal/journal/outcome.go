@@ -98,7 +98,18 @@ func brief(e job.Event) *job.Event {
 	}
 	result := *e.Result
 	result.ArchivesOmitted += len(result.Archives)
-	result.Archives, result.Kept, result.Pruned, result.KeyExport = nil, nil, nil, ""
+	result.KeptOmitted += len(result.Kept)
+	result.PrunedOmitted += len(result.Pruned)
+	result.DeletedOmitted += len(result.Deleted)
+	result.DamagedOmitted += len(result.Damaged)
+	result.Archives, result.Kept, result.KeptBy, result.Pruned, result.KeyExport = nil, nil, nil, nil, ""
+	result.Deleted, result.Damaged = nil, nil
+	if result.Diff != nil {
+		diff := *result.Diff
+		diff.Omitted += int64(len(diff.Changes))
+		diff.Changes = nil
+		result.Diff = &diff
+	}
 	warnings := result.Warnings[:min(len(result.Warnings), briefWarnings)]
 	result.WarningsOmitted += len(result.Warnings) - len(warnings)
 	result.Warnings = make([]string, len(warnings))

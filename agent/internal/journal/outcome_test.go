@@ -85,7 +85,7 @@ func TestForgottenAttemptIsAnsweredWithItsOutcome(t *testing.T) {
 	}
 	want := job.Event{
 		Job: o.Job, Host: "web1", Attempt: 1, Seq: 2, Type: job.EventFinished, At: noon, State: job.Warning,
-		Result: &job.Result{Archive: "a", NFiles: 7, ArchivesOmitted: 3, WarningsOmitted: 2, Warnings: reply.Over.Result.Warnings},
+		Result: &job.Result{Archive: "a", NFiles: 7, ArchivesOmitted: 3, KeptOmitted: 1, PrunedOmitted: 1, WarningsOmitted: 2, Warnings: reply.Over.Result.Warnings},
 	}
 	if diff := cmp.Diff(&want, reply.Over); diff != "" || len(reply.Over.Result.Warnings) != 10 {
 		t.Errorf("outcome (-want +got):\n%s", diff)

@@ -22,6 +22,7 @@ type Rules struct {
 	Restore      []string   // directories below which files may be restored
 	Repositories []string   // globs; one must match the repository's name or location
 	Hooks        string     // directory of the scripts that plans may name
+	ExtraOptions bool       // options of borg create that borgfleet does not know
 }
 
 // Check returns nil when the rules allow the order, else a failure with code
@@ -30,26 +31,41 @@ func (r Rules) Check(order bus.Order) *job.Failure {
 	if !slices.Contains(r.Kinds, order.Kind) {
 		return refuse("kinds", "this host does not run jobs of kind %s", order.Kind)
 	}
-	if !r.allowsRepository(order.Repository) {
-		return refuse("repositories", "this host may not use repository %s at %s", order.Repository.Name, order.Repository.Location)
+	if order.Repository != (job.Repository{}) || order.Kind.NeedsRepository() {
+		if failure := r.checkRepository(order.Repository); failure != nil {
+			return failure
+		}
 	}
 	switch order.Kind {
 	case job.Backup:
-		var spec job.BackupSpec
-		if err := json.Unmarshal(order.Spec, &spec); err != nil {
-			return job.Fail(job.InvalidSpec, "spec: %s", err)
-		}
-		return r.checkPaths(spec.Paths)
+		return read(order, r.checkBackup)
 	case job.Restore:
-		var spec job.RestoreSpec
-		if err := json.Unmarshal(order.Spec, &spec); err != nil {
-			return job.Fail(job.InvalidSpec, "spec: %s", err)
-		}
-		_, failure := r.Target(spec.Target)
-		return failure
+		return read(order, func(s job.RestoreSpec) *job.Failure { return second(r.Target(s.Target)) })
+	case job.Mount:
+		return read(order, func(s job.MountSpec) *job.Failure { return second(r.MountPoint(s.MountPoint)) })
+	case job.Umount:
+		return read(order, func(s job.UmountSpec) *job.Failure { return second(r.MountPoint(s.MountPoint)) })
 	default:
 		return nil
 	}
+}
+
+// read checks an order's spec.
+func read[S job.Spec](order bus.Order, check func(S) *job.Failure) *job.Failure {
+	var spec S
+	if err := json.Unmarshal(order.Spec, &spec); err != nil {
+		return job.Fail(job.InvalidSpec, "spec: %s", err)
+	}
+	return check(spec)
+}
+
+func second(_ string, failure *job.Failure) *job.Failure { return failure }
+
+func (r Rules) checkRepository(repository job.Repository) *job.Failure {
+	if !r.allowsRepository(repository) {
+		return refuse("repositories", "this host may not use repository %s at %s", repository.Name, repository.Location)
+	}
+	return nil
 }
 
 // Target returns the directory that a restore to target writes to: the same,
@@ -65,6 +81,23 @@ func (r Rules) Target(target string) (string, *job.Failure) {
 	real := resolve(target)
 	if !within(real, r.Restore, resolve) {
 		return target, refuse("restore", "this host does not let anything be restored to %s, where %s leads", real, target)
+	}
+	return real, nil
+}
+
+// MountPoint returns the directory that something is mounted on, or unmounted
+// from: the same, without symbolic links. It may lie where files may be restored,
+// and is asked for once more when the mount begins, as [Rules.Target] is.
+//
+// The mount point itself is not looked into: a mount whose repository does not
+// answer would keep whoever does.
+func (r Rules) MountPoint(point string) (string, *job.Failure) {
+	if !within(filepath.Clean(point), r.Restore, filepath.Clean) {
+		return point, refuse("restore", "this host does not let anything be mounted at %s", point)
+	}
+	real := entry(point)
+	if !within(real, r.Restore, entry) {
+		return point, refuse("restore", "this host does not let anything be mounted at %s, where %s leads", real, point)
 	}
 	return real, nil
 }
@@ -132,14 +165,39 @@ func follow(p string, links int) string {
 		return p
 	}
 	p = filepath.Join(follow(parent, links), filepath.Base(p))
-	to, err := os.Readlink(p)
-	if err != nil || links == 0 {
+	to, linked := target(p)
+	if !linked || links == 0 {
 		return p
 	}
-	if !filepath.IsAbs(to) {
-		to = filepath.Join(filepath.Dir(p), to)
-	}
 	return follow(to, links-1)
+}
+
+// entry is resolve for what may be a mount point: only its parent is resolved,
+// and it itself read as a link.
+func entry(p string) string {
+	for range maxLinks {
+		p = filepath.Clean(p)
+		p = filepath.Join(resolve(filepath.Dir(p)), filepath.Base(p))
+		to, linked := target(p)
+		if !linked {
+			break
+		}
+		p = to
+	}
+	return p
+}
+
+// target returns where a link leads, or p as it is.
+func target(p string) (to string, linked bool) {
+	to, err := os.Readlink(p)
+	switch {
+	case err != nil:
+		return p, false
+	case filepath.IsAbs(to):
+		return to, true
+	default:
+		return filepath.Join(filepath.Dir(p), to), true
+	}
 }
 
 func refuse(rule, format string, args ...any) *job.Failure {

@@ -177,9 +177,16 @@ func osName(path string) string {
 // FreeBytes returns the space that is left for the user on the path's file
 // system, or 0 when it cannot be told.
 func FreeBytes(path string) uint64 {
+	free, _ := Space(path)
+	return free
+}
+
+// Space returns the bytes that are left for the user on the path's file system,
+// and all of it; 0 when they cannot be told.
+func Space(path string) (free, total uint64) {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(path, &stat); err != nil {
-		return 0
+		return 0, 0
 	}
-	return stat.Bavail * uint64(stat.Bsize)
+	return stat.Bavail * uint64(stat.Bsize), stat.Blocks * uint64(stat.Bsize)
 }

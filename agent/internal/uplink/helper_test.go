@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -72,6 +73,7 @@ type handler struct {
 	mu      sync.Mutex
 	orders  int
 	cancels []bus.Cancel
+	hold    chan struct{} // readers wait for it; nil: not at all
 }
 
 func (h *handler) Order(_ context.Context, envelope bus.Envelope) (bus.OrderReply, error) {
@@ -86,6 +88,20 @@ func (h *handler) Cancel(_ context.Context, c bus.Cancel) (bus.CancelReply, erro
 	defer h.mu.Unlock()
 	h.cancels = append(h.cancels, c)
 	return bus.CancelReply{Stamp: bus.Stamp{Journal: "J", Revision: 8}}, nil
+}
+
+// Read answers with the number of the piece, and with none of another attempt.
+func (h *handler) Read(ctx context.Context, r bus.Read) bus.Piece {
+	if h.hold != nil {
+		select {
+		case <-h.hold:
+		case <-ctx.Done():
+		}
+	}
+	if r.Attempt != 1 {
+		return bus.Piece{State: bus.PieceGone, Piece: r.Piece}
+	}
+	return bus.Piece{State: bus.PieceMore, Piece: r.Piece, Data: []byte(strconv.FormatInt(r.Piece, 10))}
 }
 
 func (h *handler) Settle(_ context.Context, verdicts []bus.Verdict) error {

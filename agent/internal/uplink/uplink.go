@@ -42,6 +42,9 @@ type Handler interface {
 	Order(ctx context.Context, envelope bus.Envelope) (bus.OrderReply, error)
 	// Cancel ends an attempt, or remembers to refuse it.
 	Cancel(ctx context.Context, cancel bus.Cancel) (bus.CancelReply, error)
+	// Read returns a piece of what borg prints, or says why there is none. It
+	// waits for a few seconds at most.
+	Read(ctx context.Context, read bus.Read) bus.Piece
 	// Settle applies the verdicts of a hello's reply.
 	Settle(ctx context.Context, verdicts []bus.Verdict) error
 }
@@ -161,12 +164,13 @@ func (u *Uplink) Run(ctx context.Context) error {
 	}
 	u.conn.Store(conn)
 	defer conn.Close()
-	orders, cancels := make(chan *nats.Msg, 64), make(chan *nats.Msg, 64)
-	if _, err := conn.ChanSubscribe(bus.OrderSubject(u.options.Host), orders); err != nil {
-		return fmt.Errorf("subscribe to orders: %w", err)
-	}
-	if _, err := conn.ChanSubscribe(bus.CancelSubject(u.options.Host), cancels); err != nil {
-		return fmt.Errorf("subscribe to cancellations: %w", err)
+	orders, cancels, reads := make(chan *nats.Msg, 64), make(chan *nats.Msg, 64), make(chan *nats.Msg, maxReads)
+	for subject, messages := range map[string]chan *nats.Msg{
+		bus.OrderSubject(u.options.Host): orders, bus.CancelSubject(u.options.Host): cancels, bus.ReadSubject(u.options.Host): reads,
+	} {
+		if _, err := conn.ChanSubscribe(subject, messages); err != nil {
+			return fmt.Errorf("subscribe to %s: %w", subject, err)
+		}
 	}
 	if _, err := conn.Subscribe(bus.PresenceSubject(u.options.Host, u.options.Instance), u.present); err != nil {
 		return fmt.Errorf("subscribe to the question whether this agent is there: %w", err)
@@ -174,6 +178,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 	var actors sync.WaitGroup
 	actors.Go(func() { u.serveOrders(ctx, orders) })
 	actors.Go(func() { u.serveCancels(ctx, cancels) })
+	actors.Go(func() { u.serveReads(ctx, reads) })
 	actors.Go(func() { u.publishEvents(ctx, conn) })
 	actors.Go(func() { u.sayHellos(ctx, conn) })
 	actors.Go(func() { u.forward(ctx, conn) })

@@ -48,6 +48,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 type fakeEngine struct {
 	mu      sync.Mutex
 	running map[string]chan job.Outcome
+	outputs map[string]process.Output // of attempts that stream
 	resumed []engine.Resume
 	tasks   []engine.Attempt
 	removed []string
@@ -87,6 +88,29 @@ func (e *fakeEngine) Resume(ctx context.Context, a engine.Attempt, from engine.R
 		return ctx.Err()
 	}
 	return rec.Record(ctx, job.Event{Type: job.EventFinished, State: outcome.State, Failure: outcome.Failure}, at)
+}
+
+// Output waits for the attempt's start, as a real one does.
+func (e *fakeEngine) Output(ctx context.Context, id string) (process.Output, error) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		e.mu.Lock()
+		_, runs := e.running[id]
+		output := e.outputs[id]
+		e.mu.Unlock()
+		if runs && output == nil {
+			return nil, process.ErrNoOutput
+		}
+		if runs {
+			return output, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
 }
 
 func (e *fakeEngine) End(ctx context.Context, id string) error {
@@ -135,6 +159,7 @@ type fakeRuns struct {
 	mu   sync.Mutex
 	ids  []string
 	over []string // those of them that do not live
+	argv map[string][]string
 	kept []string
 }
 
@@ -142,6 +167,12 @@ func (r *fakeRuns) List(context.Context) ([]string, error) { return r.ids, nil }
 
 func (r *fakeRuns) Over(_ context.Context, id string) (bool, error) {
 	return slices.Contains(r.over, id), nil
+}
+
+func (r *fakeRuns) Argv(_ context.Context, id string) ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.argv[id], nil
 }
 
 func (r *fakeRuns) Clean(_ context.Context, _ time.Duration, keep func(string) bool) error {
@@ -152,6 +183,25 @@ func (r *fakeRuns) Clean(_ context.Context, _ time.Duration, keep func(string) b
 			r.kept = append(r.kept, id)
 		}
 	}
+	return nil
+}
+
+// fakeMounts are mount points that are only names.
+type fakeMounts struct {
+	mu     sync.Mutex
+	points []string
+}
+
+func (m *fakeMounts) List() ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.points), nil
+}
+
+func (m *fakeMounts) Remove(_ context.Context, point string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.points = slices.DeleteFunc(m.points, func(p string) bool { return p == point })
 	return nil
 }
 
@@ -169,8 +219,12 @@ type fixture struct {
 	seal    nkeys.KeyPair
 	engine  *fakeEngine
 	runs    *fakeRuns
+	mounts  *fakeMounts
 	borg    fakeBorg
+	checks  func(context.Context) []job.Finding
 	rules   policy.Rules
+	wait    time.Duration // for a piece; 0: the protocol's
+	idle    time.Duration // without questions for pieces; 0: the protocol's
 	slots   int
 	now     func() time.Time // nil: time.Now
 	journal *journal.Journal
@@ -190,7 +244,8 @@ func newFixture(t *testing.T) *fixture {
 	}
 	return &fixture{
 		t: t, path: filepath.Join(t.TempDir(), "journal.db"), signer: signer, seal: seal, slots: 1,
-		engine: &fakeEngine{running: map[string]chan job.Outcome{}}, runs: &fakeRuns{},
+		engine: &fakeEngine{running: map[string]chan job.Outcome{}, outputs: map[string]process.Output{}},
+		runs:   &fakeRuns{}, mounts: &fakeMounts{},
 		rules: policy.Rules{Kinds: job.Kinds(), Read: []string{"/"}, Repositories: []string{"*"}},
 	}
 }
@@ -209,7 +264,8 @@ func (f *fixture) start() *fixture {
 	f.journal = store
 	f.worker = worker.New(worker.Options{
 		Host: host, Signer: public, Secrets: f.ring(), Slots: f.slots, Journal: store, Engine: f.engine, Runs: f.runs,
-		Policy: f.rules, Borg: f.borg, Logger: hclog.NewNullLogger(), Now: f.now,
+		Policy: f.rules, Mounts: f.mounts, Borg: f.borg, Checks: f.checks, Logger: hclog.NewNullLogger(), Now: f.now,
+		PieceWait: f.wait, PieceIdle: f.idle,
 	})
 	ctx, cancel := context.WithCancel(f.t.Context())
 	done := make(chan error)

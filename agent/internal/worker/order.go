@@ -44,6 +44,9 @@ func (w *Worker) Order(ctx context.Context, envelope bus.Envelope) (bus.OrderRep
 	}
 	fault.Point(fault.OrderJournaled)
 	w.changed()
+	if refusal == nil {
+		w.stream(order, false) // it may be asked for at once, and waits for its slot perhaps
+	}
 	if refusal != nil {
 		w.logger.Warn("refused an order", "job", key, "kind", order.Kind, "err", refusal)
 		return reply, nil
@@ -74,8 +77,10 @@ func (w *Worker) turnAway(cause error) (bus.OrderReply, error) {
 
 // check returns why an order will never run here, or nil.
 func (w *Worker) check(order bus.Order) *job.Failure {
-	if err := order.Repository.Validate(); err != nil {
-		return job.AsFailure(err)
+	if order.Kind.NeedsRepository() || order.Repository != (job.Repository{}) {
+		if err := order.Repository.Validate(); err != nil {
+			return job.AsFailure(err)
+		}
 	}
 	if _, err := job.ParseSpec(order.Kind, order.Spec); err != nil {
 		return job.AsFailure(err)
@@ -170,16 +175,37 @@ func (w *Worker) build(order bus.Order, version borg.Version) (engine.Attempt, *
 		return engine.Attempt{}, job.AsFailure(err)
 	}
 	passphrase, failure := w.passphrase(order)
-	if restore, ok := spec.(job.RestoreSpec); ok && failure == nil {
-		restore.Target, failure = w.options.Policy.Target(restore.Target) // where links lead now; the engine follows none
-		spec = restore
+	hook := ""
+	if failure == nil {
+		spec, hook, failure = w.resolve(spec)
 	}
 	return engine.Attempt{
 		Job: order.Job, Number: order.Attempt, Host: w.options.Host, Passphrase: passphrase,
 		Timeout: time.Duration(order.Timeout) * time.Second,
 		Task: borg.Task{
-			Kind: order.Kind, Spec: spec, Repository: order.Repository, Host: w.options.Host, Archive: order.Archive,
+			Kind: order.Kind, Spec: spec, Repository: order.Repository, Host: w.options.Host, Archive: order.Archive, Hook: hook,
 			Encrypted: order.Passphrase != nil, Baseline: order.Baseline, Version: version,
 		},
 	}, failure
+}
+
+// resolve replaces what a spec names on this host by where it is now: links may
+// have changed since the order came, and whoever uses it follows none.
+func (w *Worker) resolve(spec job.Spec) (resolved job.Spec, hook string, failure *job.Failure) {
+	switch s := spec.(type) {
+	case job.RestoreSpec:
+		s.Target, failure = w.options.Policy.Target(s.Target)
+		return s, "", failure
+	case job.MountSpec:
+		s.MountPoint, failure = w.options.Policy.MountPoint(s.MountPoint)
+		return s, "", failure
+	case job.UmountSpec:
+		s.MountPoint, failure = w.options.Policy.MountPoint(s.MountPoint)
+		return s, "", failure
+	case job.BackupSpec:
+		hook, failure = w.options.Policy.Hook(s)
+		return s, hook, failure
+	default:
+		return spec, "", nil
+	}
 }

@@ -62,6 +62,7 @@ func (w *Worker) clear(ctx context.Context, orphans []string) {
 		})
 	}
 	ending.Wait()
+	w.sweep(ctx)
 	close(w.cleared)
 }
 

@@ -16,13 +16,22 @@ import (
 type recorder struct {
 	worker   *Worker
 	key      attempt.Key
+	kind     job.Kind
+	wish     *wish
+	stream   *stream // nil: the attempt does not stream
 	mark     attempt.Mark
 	finished bool
 }
 
 // Record journals an event, in as many parts as the bus needs.
-func (r *recorder) Record(_ context.Context, e job.Event, at process.Offsets) error {
+func (r *recorder) Record(ctx context.Context, e job.Event, at process.Offsets) error {
 	e.Host = r.worker.options.Host
+	if e.Type == job.EventFinished {
+		e = r.judge(e)
+		if r.kind == job.Mount {
+			r.worker.sweep(ctx) // before anybody learns that the mount point is free
+		}
+	}
 	next := r.mark
 	next.Stdout, next.Stderr = max(next.Stdout, at.Stdout), max(next.Stderr, at.Stderr)
 	next.LogLines += len(e.Lines)
@@ -38,6 +47,22 @@ func (r *recorder) Record(_ context.Context, e job.Event, at process.Offsets) er
 	r.finished = r.finished || err != nil || e.Type == job.EventFinished
 	r.worker.changed()
 	return nil
+}
+
+// judge corrects the end of an attempt whose output was not read to its end:
+// borg may not have noticed, or it was ended for that reason.
+func (r *recorder) judge(e job.Event) job.Event {
+	if r.stream == nil || !r.stream.lost() || r.wish.over() {
+		return e
+	}
+	if e.Failure != nil && e.State == job.Failed && e.Failure.Code != job.Internal && e.Failure.Code != job.Interrupted {
+		return e // a reason of its own
+	}
+	e.State, e.Result = job.Failed, nil
+	e.Failure = job.Fail(job.ConnectionLost, "whoever read what borg on %s printed went away", e.Host).
+		WithHint("the agent there was started again, the coordinator was, or the connection was cut for too long: ask again")
+	e.Failure.Retryable = r.kind != job.Download // nobody waits for another one
+	return e
 }
 
 // Progress passes live progress on, or drops it when nobody takes it.
@@ -77,21 +102,49 @@ func fit(e job.Event) []job.Event {
 // shorten halves the longest list of a result. It returns false when there is
 // nothing left to leave out.
 func shorten(r *job.Result) bool {
-	longest := max(len(r.Archives), len(r.Kept), len(r.Pruned), len(r.Warnings))
+	changes := 0
+	if r.Diff != nil {
+		changes = len(r.Diff.Changes)
+	}
+	longest := max(len(r.Archives), len(r.Kept), len(r.Pruned), len(r.Deleted), len(r.Damaged), len(r.Warnings), changes)
 	half := (longest + 1) / 2
+	rest := longest - half
 	switch longest {
 	case 0:
 		return false
 	case len(r.Archives):
 		r.Archives, r.ArchivesOmitted = r.Archives[half:], r.ArchivesOmitted+half // the oldest go
 	case len(r.Kept):
-		r.Kept = r.Kept[half:]
+		r.Kept, r.KeptOmitted = r.Kept[half:], r.KeptOmitted+half
+		r.KeptBy = only(r.KeptBy, r.Kept)
 	case len(r.Pruned):
-		r.Pruned = r.Pruned[half:]
+		r.Pruned, r.PrunedOmitted = r.Pruned[half:], r.PrunedOmitted+half
+	case len(r.Deleted):
+		r.Deleted, r.DeletedOmitted = r.Deleted[half:], r.DeletedOmitted+half
+	case len(r.Damaged):
+		r.Damaged, r.DamagedOmitted = r.Damaged[:rest], r.DamagedOmitted+half
+	case changes:
+		diff := *r.Diff
+		diff.Changes, diff.Omitted = diff.Changes[:rest], diff.Omitted+int64(half)
+		r.Diff = &diff
 	default:
-		r.Warnings, r.WarningsOmitted = r.Warnings[:longest-half], r.WarningsOmitted+half
+		r.Warnings, r.WarningsOmitted = r.Warnings[:rest], r.WarningsOmitted+half
 	}
 	return true
+}
+
+// only returns the entries of a map whose keys are listed.
+func only(all map[string]string, keys []string) map[string]string {
+	if all == nil {
+		return nil
+	}
+	some := make(map[string]string, len(keys))
+	for _, key := range keys {
+		if value, ok := all[key]; ok {
+			some[key] = value
+		}
+	}
+	return some
 }
 
 func size(e job.Event) int {

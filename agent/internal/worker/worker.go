@@ -5,6 +5,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -56,6 +58,10 @@ type Engine interface {
 	// Resume goes on with an attempt, which it starts if it was not started. It
 	// returns when the finished event is recorded; ctx's end leaves borg alone.
 	Resume(ctx context.Context, a engine.Attempt, from engine.Resume, rec engine.Recorder, cancel <-chan struct{}) error
+	// Output opens what borg prints in an attempt that streams. It waits for the
+	// attempt's start, which waits for it. process.ErrNoOutput says that there is
+	// nothing to read.
+	Output(ctx context.Context, id string) (process.Output, error)
 	// End ends a run that belongs to no attempt. An error says that something of
 	// it still lives.
 	End(ctx context.Context, id string) error
@@ -69,6 +75,8 @@ type Runs interface {
 	List(ctx context.Context) ([]string, error)
 	// Over reports whether nothing of a run lives.
 	Over(ctx context.Context, id string) (bool, error)
+	// Argv returns what a run runs, or nothing when that is not known any more.
+	Argv(ctx context.Context, id string) ([]string, error)
 	// Clean removes runs that ended long ago and that keep does not want.
 	Clean(ctx context.Context, olderThan time.Duration, keep func(id string) bool) error
 }
@@ -80,6 +88,19 @@ type Policy interface {
 	// Target returns the directory that a restore to target writes to, without
 	// symbolic links, or why it is refused.
 	Target(target string) (string, *job.Failure)
+	// MountPoint does the same for a mount point.
+	MountPoint(point string) (string, *job.Failure)
+	// Hook returns the script that a backup names, empty if it names none, or why
+	// it is refused.
+	Hook(spec job.BackupSpec) (string, *job.Failure)
+}
+
+// Mounts are what borg has mounted on this machine.
+type Mounts interface {
+	// List returns the mount points. It waits for none of them.
+	List() ([]string, error)
+	// Remove unmounts one, even while it is in use.
+	Remove(ctx context.Context, point string) error
 }
 
 // Borg tells which borg there is.
@@ -106,9 +127,14 @@ type Options struct {
 	Engine   Engine
 	Runs     Runs
 	Policy   Policy
+	Mounts   Mounts
 	Borg     Borg
-	Logger   hclog.Logger
-	Now      func() time.Time // nil: time.Now
+	// Checks finds out whether this host can do its work, for a verify job.
+	Checks func(ctx context.Context) []job.Finding
+	Logger hclog.Logger
+	Now    func() time.Time // nil: time.Now
+	// PieceWait and PieceIdle are bus's when they are zero.
+	PieceWait, PieceIdle time.Duration
 }
 
 // Worker sees attempts through. It is safe for concurrent use.
@@ -123,8 +149,9 @@ type Worker struct {
 	cleared  chan struct{} // closed when no run is left that the journal does not know
 
 	mu      sync.Mutex
-	wishes  map[attempt.Key]*wish // for open attempts
-	orphans []string              // runs that the journal does not know, and that are being ended
+	wishes  map[attempt.Key]*wish   // for open attempts
+	streams map[attempt.Key]*stream // of attempts that stream, until nobody asks any more
+	orphans []string                // runs that the journal does not know, and that are being ended
 }
 
 // wish is what the coordinator wants of one attempt.
@@ -138,6 +165,16 @@ func newWish() *wish {
 	w := &wish{ended: make(chan struct{}), kept: make(chan struct{})}
 	w.end, w.keep = sync.OnceFunc(func() { close(w.ended) }), sync.OnceFunc(func() { close(w.kept) })
 	return w
+}
+
+// over reports whether it is to end.
+func (w *wish) over() bool {
+	select {
+	case <-w.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 const (
@@ -154,11 +191,12 @@ func New(o Options) *Worker {
 		options: o, logger: o.Logger.Named("worker"), now: o.Now, slots: newSlots(o.Slots),
 		starts: make(chan attempt.Record, startQueue), changes: make(chan struct{}, 1),
 		progress: make(chan bus.Progress, progressQueue), cleared: make(chan struct{}),
-		wishes: map[attempt.Key]*wish{},
+		wishes: map[attempt.Key]*wish{}, streams: map[attempt.Key]*stream{},
 	}
 	if w.now == nil {
 		w.now = time.Now
 	}
+	w.options.PieceWait, w.options.PieceIdle = cmp.Or(o.PieceWait, bus.PieceWait), cmp.Or(o.PieceIdle, bus.PieceIdle)
 	return w
 }
 
@@ -188,7 +226,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	running := map[attempt.Key]bool{}
 	begun := func(r attempt.Record) bool { return r.Mark.StartedTold || known[r.Key] }
 	for _, record := range open {
-		if begun(record) {
+		if begun(record) && record.Order.Kind.TakesSlot() {
 			w.slots.force() // before one that waits can take its place
 		}
 	}

@@ -1,0 +1,65 @@
+package mount
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// device is how programs serve file systems.
+const device = "/dev/fuse"
+
+// supportTime bounds what borg is asked for; it takes half a second on an idle
+// machine.
+const supportTime = 30 * time.Second
+
+// Support is whether borg can mount here.
+type Support struct {
+	Good   bool
+	Detail string // what was found, in a few words
+	Hint   string // what to do; empty when Good
+}
+
+// Check finds out whether a borg can mount, without mounting anything.
+func Check(ctx context.Context, borg string) Support {
+	if _, err := os.Stat(device); err != nil {
+		return Support{Detail: "there is no " + device, Hint: "Debian: apt install fuse3, then modprobe fuse; a container needs the device given to it"}
+	}
+	program, err := fusermount()
+	if err != nil {
+		return Support{Detail: "there is no fusermount3", Hint: "Debian: apt install fuse3"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, supportTime)
+	defer cancel()
+	asked := exec.CommandContext(ctx, borg, "debug", "info")
+	asked.Dir = "/"
+	said, err := asked.Output()
+	if err != nil {
+		return Support{Detail: fmt.Sprintf("borg does not tell whether it can mount: %s", err), Hint: "run: " + borg + " debug info"}
+	}
+	binding := binding(string(said))
+	if binding == "" {
+		return Support{Detail: "borg has no Python binding for FUSE",
+			Hint: "Debian: apt install python3-pyfuse3; borg as a single binary needs one of its own that ends in -fuse3 or has it built in"}
+	}
+	return Support{Good: true, Detail: fmt.Sprintf("%s, %s, %s", device, program, binding)}
+}
+
+// binding finds what serves file systems for borg in what it says of itself:
+// "… msgpack: 1.0.3 fuse: pyfuse3 3.2.1 [pyfuse3,llfuse]", or "fuse: None [...]".
+func binding(said string) string {
+	for line := range strings.Lines(said) {
+		_, after, found := strings.Cut(line, " fuse: ")
+		if !found {
+			continue
+		}
+		name, _, _ := strings.Cut(after, "[")
+		if name = strings.TrimSpace(name); name != "None" {
+			return name
+		}
+	}
+	return ""
+}
