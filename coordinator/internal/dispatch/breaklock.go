@@ -21,7 +21,7 @@ var coordinator = fleet.Actor{Name: "coordinator"}
 func (b *batch) breakLocks() error {
 	for _, id := range b.order {
 		e := b.entries[id]
-		if !e.attempt.Finished || e.job.Kind == job.BreakLock {
+		if !e.attempt.Finished || e.job.Kind == job.BreakLock || e.job.Repository == "" {
 			continue
 		}
 		ended := e.current()

@@ -164,7 +164,7 @@ func (m *model) step() {
 }
 
 func (m *model) trySubmit(host string) {
-	kinds := []job.Kind{job.Backup, job.Backup, job.List, job.Prune}
+	kinds := []job.Kind{job.Backup, job.Backup, job.List, job.Prune, job.Mount, job.Umount}
 	kind := kinds[m.random.IntN(len(kinds))]
 	request := job.Request{
 		Host: host, Kind: kind, Repository: []string{"a", "b"}[m.random.IntN(2)],
@@ -176,9 +176,14 @@ func (m *model) trySubmit(host string) {
 	if m.random.IntN(3) == 0 {
 		request.Timeout = 1 + m.random.IntN(60)
 	}
+	if !kind.NeedsRepository() {
+		request.Repository = ""
+	}
 	switch kind {
 	case job.Backup:
 		request.Spec = json.RawMessage(`{"paths":["/etc"]}`)
+	case job.Mount, job.Umount:
+		request.Spec = json.RawMessage(`{"mount_point":"/var/restore/mnt"}`)
 	case job.Prune:
 		request.Spec = json.RawMessage(fmt.Sprintf(`{"keep_daily":7,"confirmed":%v}`, m.random.IntN(4) == 0))
 	}
