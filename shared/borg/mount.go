@@ -1,6 +1,7 @@
 package borg
 
 import (
+	"cmp"
 	_ "embed"
 	"path"
 	"slices"
@@ -42,25 +43,25 @@ func scripted(task Task, argv []string) []string {
 	}
 }
 
-// bare returns the command of a task that has to do with no repository.
-func bare(task Task, env Environment) (argv []string, own bool) {
+// bare returns the command of a task that has to do with no repository, or nil.
+func bare(task Task, env Environment) ([]string, error) {
 	switch spec := task.Spec.(type) {
 	case job.UmountSpec:
 		mode := "plain"
 		if spec.Force {
 			mode = "force"
 		}
-		return []string{"/bin/sh", "-c", umountScript, "umount", mode, path.Clean(spec.MountPoint)}, true
+		return []string{"/bin/sh", "-c", umountScript, "umount", mode, path.Clean(spec.MountPoint)}, nil
 	case job.VerifySpec:
 		if task.Repository.Location != "" {
-			return nil, false
+			return nil, nil
 		}
-		if env.Binary == "" {
-			return []string{"borg", "--version"}, true
+		if spec != (job.VerifySpec{}) {
+			return nil, job.Fail(job.InvalidSpec, "there is no repository to accept, or to make a cache of").WithHint("name the repository")
 		}
-		return []string{env.Binary, "--version"}, true
+		return []string{cmp.Or(env.Binary, "borg"), "--version"}, nil
 	default:
-		return nil, false
+		return nil, nil
 	}
 }
 

@@ -498,7 +498,9 @@ func TestMountCommands(t *testing.T) {
 		"/bin/sh -c ... umount plain /mnt/a": {Kind: job.Umount, Spec: job.UmountSpec{MountPoint: "/mnt/a/"}},
 		"/bin/sh -c ... umount force /mnt/a": {Kind: job.Umount, Spec: job.UmountSpec{MountPoint: "/mnt/a", Force: true}},
 		"borg --version":                     {Kind: job.Verify, Spec: job.VerifySpec{}},
-		"/bin/sh -c ... verify 120 borg list --log-json --lock-wait=20 --json -- /srv/lab/repo": baseTask(neutralRoot, job.VerifySpec{}),
+		"/bin/sh -c ... verify 120 plain /srv/lab/repo borg list --log-json --lock-wait=20 --json -- /srv/lab/repo":       baseTask(neutralRoot, job.VerifySpec{}),
+		"/bin/sh -c ... verify 0 cache,moved /srv/lab/repo borg info --log-json --lock-wait=20 --json -- /srv/lab/repo":   baseTask(neutralRoot, job.VerifySpec{AcceptMoved: true, RebuildCache: true}),
+		"/bin/sh -c ... verify 120 moved,older /srv/lab/repo borg list --log-json --lock-wait=20 --json -- /srv/lab/repo": baseTask(neutralRoot, job.VerifySpec{AcceptMoved: true, AcceptOlder: true}),
 	} {
 		argv, environ, err := borg.Command(task, env)
 		if got := borg.Redact(argv); err != nil || got != want {

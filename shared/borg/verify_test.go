@@ -20,6 +20,10 @@ func TestVerifyWithoutARepository(t *testing.T) {
 	if end.State != job.Succeeded || len(end.Result.Checks) != 0 || end.Result.BorgVersion != "1.2.4" {
 		t.Errorf("%s %v, %+v", end.State, end.Failure, end.Result)
 	}
+	_, _, err := borg.Command(borg.Task{Kind: job.Verify, Spec: job.VerifySpec{RebuildCache: true}}, l.env)
+	if failure := job.AsFailure(err); failure == nil || failure.Code != job.InvalidSpec {
+		t.Errorf("a cache of nothing: %v", err)
+	}
 	l.env.Binary = l.script("borg", "echo 'Traceback (most recent call last):' >&2; echo 'ModuleNotFoundError: borg' >&2; exit 1")
 	end = outcomeOfRun(l, task)
 	checkFailure(t, end, job.BorgMissing)

@@ -44,8 +44,8 @@ type DiffSpec struct {
 
 // VerifySpec asks a host whether it can do its work: borg and its features,
 // space, and if the job names a repository, whether that can be read. The
-// fields are for a repository that is not what the host's borg remembers of it,
-// and a person has found that right; they need the role admin.
+// fields are for a repository that is not what the host's borg remembers of it.
+// To accept what a person has found right takes the role admin.
 type VerifySpec struct {
 	AcceptMoved  bool `json:"accept_moved,omitempty"`  // it is at another place now
 	AcceptOlder  bool `json:"accept_older,omitempty"`  // it is older now: it was restored from a copy

@@ -5,6 +5,10 @@ import "github.com/borgfleet/borgfleet/shared/job"
 type hostVerify struct {
 	Name string `arg:"" help:"The host's name."`
 	Repo string `help:"Also whether the host can reach and read this repository." placeholder:"REPOSITORY" aliases:"repository"`
+
+	AcceptMoved  bool `help:"The repository was moved, and this is where it is now: let the host use it there."`
+	AcceptOlder  bool `help:"The repository was rolled back, or restored from a copy, and that is right."`
+	RebuildCache bool `help:"Forget borg's cache of the repository on the host. Nothing is lost; the next backup takes longer."`
 	deadlines
 }
 
@@ -15,7 +19,12 @@ func (hostVerify) Help() string {
 
 // Run runs the command.
 func (c hostVerify) Run(s *session) error {
-	return s.runAt(place{host: c.Name, repository: c.Repo, deadlines: c.deadlines}, job.VerifySpec{})
+	if c.Repo == "" && (c.AcceptMoved || c.AcceptOlder || c.RebuildCache) {
+		return job.Invalid("repo", "--accept-moved, --accept-older and --rebuild-cache are about a repository").WithHint("name it with --repo")
+	}
+	return s.runAt(place{host: c.Name, repository: c.Repo, deadlines: c.deadlines}, job.VerifySpec{
+		AcceptMoved: c.AcceptMoved, AcceptOlder: c.AcceptOlder, RebuildCache: c.RebuildCache,
+	})
 }
 
 // printChecks shows what a host was verified for.

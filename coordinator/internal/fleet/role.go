@@ -7,7 +7,7 @@ import (
 
 // StartRole returns the role that it takes to start a job of a kind: admin for
 // those that make or destroy a repository's data, its key or its locks, that
-// repair a repository, or that hand raw options to borg. Without a spec it is the
+// repair a repository or take another one for it, or that hand raw options to borg. Without a spec it is the
 // role that any job of the kind takes.
 func StartRole(kind job.Kind, spec job.Spec) bus.Role {
 	switch kind {
@@ -17,6 +17,10 @@ func StartRole(kind job.Kind, spec job.Spec) bus.Role {
 	switch s := spec.(type) {
 	case job.CheckSpec:
 		if s.Repair {
+			return bus.Admin
+		}
+	case job.VerifySpec:
+		if s.AcceptMoved || s.AcceptOlder {
 			return bus.Admin
 		}
 	case job.BackupSpec:
