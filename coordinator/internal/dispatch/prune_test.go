@@ -289,3 +289,38 @@ func TestMountedArchivesAreNotDeleted(t *testing.T) {
 		})
 	}
 }
+
+// TestPruneOverARestoration puts a store back that was copied while a prune waited
+// for its dry run. Both have ended since.
+func TestPruneOverARestoration(t *testing.T) {
+	for name, goesOn := range map[string]bool{"after the dry run": false, "after the prune": true} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, func(t *testing.T, w *world) {
+				prune := w.submit(request(job.Prune, daily))
+				dry := w.dryRun(prune)
+				copied, at := w.snapshot()
+				time.Sleep(time.Second)
+				w.agents["web1"].tell(first(dry), shares(5, 1))
+				w.mustDeliver()
+				w.hello("web1")
+				w.expect(prune.ID, job.Running, 1, "")
+				if goesOn {
+					w.ends(prune, shares(5, 1))
+				}
+				w.next = 0 // the copy knows of nothing of it
+				w.putBack(copied, at)
+				w.mustDeliver()
+				w.hello("web1")
+				w.hello("web1")
+				if !goesOn {
+					w.ends(prune, shares(5, 1))
+				}
+				w.expect(dry.ID, job.Succeeded, 1, "")
+				w.expect(prune.ID, job.Succeeded, 1, "")
+				if n := len(w.agents["web1"].orders); n != 2 {
+					t.Errorf("%d orders were carried out", n)
+				}
+			})
+		})
+	}
+}

@@ -235,10 +235,15 @@ func failedJob(j job.Job) fleet.Attention {
 func warnedJob(j job.Job) fleet.Attention {
 	a := fleet.Attention{Kind: "warning", Host: j.Host, Repository: j.Repository, Job: j.ID, Since: *j.FinishedAt}
 	a.Message = purpose(j) + " ended with warnings"
-	if r := j.Result; r != nil && len(r.Warnings) > 0 {
+	a.Hint = "see the log of the job; what borg warns of was left out, or changed while it was read"
+	switch r := j.Result; {
+	case r == nil:
+	case len(r.Damaged) > 0:
+		a.Message += fmt.Sprintf(", and found damage: %s%s", r.Damaged[0], more(len(r.Damaged)+r.DamagedOmitted-1))
+		a.Hint = "see the result of the job; what is damaged cannot be restored from this repository"
+	case len(r.Warnings) > 0:
 		a.Message += fmt.Sprintf(": %s%s", r.Warnings[0], more(len(r.Warnings)+r.WarningsOmitted-1))
 	}
-	a.Hint = "see the log of the job; what borg warns of was left out, or changed while it was read"
 	return a
 }
 
