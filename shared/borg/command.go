@@ -30,8 +30,8 @@ type Task struct {
 // to set. The error is a *job.Failure where the user can do something about it,
 // else a fault of the caller: a task that no job can have.
 func Command(task Task, env Environment) (argv, environ []string, err error) {
-	if argv, own := bare(task, env); own {
-		return argv, env.variables(task), nil
+	if argv, err = bare(task, env); argv != nil || err != nil {
+		return argv, env.variables(task), err
 	}
 	env = patience(task, env)
 	options, target, err := arguments(task)
