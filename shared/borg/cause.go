@@ -247,7 +247,7 @@ var (
 	unknownCause     = cause{code: job.Internal, message: "borg ended with exit code {exit}: {said}",
 		hint: "borg's own words are in the log"}
 	damaged = cause{code: job.IntegrityError, message: "the check found damage in {repo}: {said}",
-		hint: "stop prune and compact on {repo}, look at the disk of its server, and keep a copy before `borg check --repair`; new backups from hosts that still have the data can heal it"}
+		hint: "stop prune and compact on {repo}, look at the disk of its server, and keep a copy before a check job with repair; new backups from hosts that still have the data can heal it"}
 	pathsMissing = cause{code: job.PathMissing, message: "nothing was backed up: none of the paths exists on {host}: {said}",
 		hint: "correct the paths, or mount what they are on; borg left an empty archive {archive} in {repo}"}
 	pathsDenied = cause{code: job.PermissionDenied, message: "nothing was backed up: borg may not read any of the paths: {said}",

@@ -257,6 +257,7 @@ func TestPythonGivesUp(t *testing.T) {
 	specs := []job.Spec{
 		job.InitSpec{}, backupOf("/data"), job.ListSpec{}, job.InfoSpec{}, restoreOf("/etc"),
 		job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{}, job.KeyExportSpec{Recipient: recipient},
+		job.DeleteSpec{Archives: []string{"a"}}, job.DiffSpec{Archive: "a", Other: "b"}, job.DownloadSpec{Archive: "a"}, job.ListSpec{Archive: "a"},
 	}
 	for _, spec := range specs {
 		t.Run(string(spec.Kind()), func(t *testing.T) {

@@ -25,6 +25,9 @@ func (p *Parser) judge(result *job.Result, class class, exit Exit) job.Outcome {
 		}
 	case job.RestoreSpec:
 		failure = p.halfRestored(spec, exit)
+		if failure == nil && result.OriginalSize == 0 && class == classOK && spec.StripComponents > 0 {
+			return warned(result, "nothing was restored but empty files, if at all: see whether strip_components leaves anything of the paths")
+		}
 	case job.DiffSpec:
 		if len(spec.Paths) > 0 && p.facts.unmatched >= len(spec.Paths) {
 			failure = p.explain(notCompared, p.facts.warnings.texts[0], exit)

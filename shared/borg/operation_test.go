@@ -173,3 +173,49 @@ func TestDeleteOnBorg14(t *testing.T) {
 	said := logLine("WARNING", "borg.archiver", "", "Archive nope not found (1/1).")
 	checkFailure(t, outcomeOf(modern(job.DeleteSpec{Archives: []string{"nope"}}), said, borg.Exit{Code: 1}), job.ArchiveMissing)
 }
+
+func TestRestoreWithoutBorg(t *testing.T) {
+	spec := restoreOf()
+	spec.KeepExisting = true
+	for _, task := range []borg.Task{baseTask(neutralRoot, spec), modern(spec)} {
+		checkFailure(t, outcomeOf(task, "restore: 1: exec: /opt/borg: not found\n", borg.Exit{Code: 127}), job.BorgMissing)
+	}
+}
+
+// Empty files have no bytes either, so this is no failure.
+func TestRestoreOfNothing(t *testing.T) {
+	spec := restoreOf()
+	spec.StripComponents = 9
+	if end := outcomeOf(baseTask(neutralRoot, spec), "", borg.Exit{}); end.State != job.Warning || !strings.Contains(end.Result.Warnings[0], "strip_components") {
+		t.Errorf("%s, %+v", end.State, end.Result)
+	}
+}
+
+// A path that is there already looks to borg like one that the archive has not.
+func TestRestoreKeepsAllThatWasAskedFor(t *testing.T) {
+	spec := restoreOf("/etc/motd")
+	spec.KeepExisting = true
+	said := logLine("WARNING", "borg.archiver", "", "Include pattern 'etc/motd' never matched.")
+	if end := outcomeOf(baseTask(neutralRoot, spec), said, borg.Exit{Code: 1}); end.State != job.Warning {
+		t.Errorf("%s, %+v", end.State, end.Failure)
+	}
+}
+
+func TestProgressOfOtherKinds(t *testing.T) {
+	for name, test := range map[string]struct {
+		spec job.Spec
+		line string
+		want job.Progress
+	}{
+		"delete": {job.DeleteSpec{Glob: "*"}, percentLine(0, "archive.delete", 1, 5, 10, "Decrementing references  40%"),
+			job.Progress{Phase: "archive.delete", Path: "Decrementing references  40%", Percent: new(40.0)}},
+		"download": {job.DownloadSpec{Archive: "a"}, percentLine(0, "extract", 1, 250, 1000, " 25.0% Processing: etc/a"),
+			job.Progress{Phase: "extract", Path: "25.0% Processing: etc/a", OriginalSize: 250, Percent: new(25.0)}},
+	} {
+		got := last(t, baseTask(neutralRoot, test.spec), test.line)
+		got.At = time.Time{}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", name, diff)
+		}
+	}
+}

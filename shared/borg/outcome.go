@@ -100,6 +100,8 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 			return outcome
 		}
 		return job.Outcome{State: job.Failed, Failure: p.unheard(exit)}
+	case p.shellOnly(exit):
+		return job.Outcome{State: job.Failed, Failure: p.explain(noBorg, p.facts.spoken, exit)}
 	case class != classOK && class != classWarning:
 		return p.unwell(exit)
 	}
@@ -115,6 +117,13 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 		return job.Outcome{State: job.Failed, Failure: p.explain(why, err.Error(), exit)}
 	}
 	return p.judge(result, class, exit)
+}
+
+// shellOnly reports whether the shell that is to look around first could not run
+// borg: its exit codes for that are warnings of a modern borg.
+func (p *Parser) shellOnly(exit Exit) bool {
+	spec, _ := p.task.Spec.(job.RestoreSpec)
+	return spec.KeepExisting && !exit.Lost && exit.Signal == 0 && (exit.Code == 126 || exit.Code == 127)
 }
 
 // unwell judges an end by error or by force.
