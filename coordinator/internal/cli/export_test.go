@@ -26,3 +26,10 @@ func ParseDays(text string) (time.Duration, error) {
 	err := d.UnmarshalText([]byte(text))
 	return time.Duration(d), err
 }
+
+// TransferText is the moving line of a download that has begun just now.
+func TransferText(offset, total, come int64) string {
+	t := &transfer{offset: offset, total: total, begun: time.Now()}
+	t.come.Store(come)
+	return t.words()
+}

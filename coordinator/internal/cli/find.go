@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/console"
@@ -38,10 +39,9 @@ func (c archiveFind) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	asked := fleet.FindQuery{Repository: c.Repo, Archive: c.Archive, Name: c.File, Limit: c.Limit, Cursor: c.Cursor}
 	var page fleet.MatchPage
 	ask := func() (err error) {
-		page, err = api.Find(s.ctx, asked)
+		page, err = c.find(s, api)
 		return err
 	}
 	if c.Archive != "" {
@@ -53,6 +53,23 @@ func (c archiveFind) Run(s *session) error {
 		return err
 	}
 	return s.show(page, func() { s.printMatches(page, c.Repo == "") })
+}
+
+// find searches until there are as many matches as are wanted, or no more: a page
+// may be short, or empty, before the last one.
+func (c archiveFind) find(s *session, api *client.Client) (found fleet.MatchPage, err error) {
+	found = fleet.MatchPage{Matches: []fleet.Match{}, Cursor: c.Cursor}
+	for first := true; first || found.Cursor != "" && len(found.Matches) < c.Limit; first = false {
+		page, err := api.Find(s.ctx, fleet.FindQuery{
+			Repository: c.Repo, Archive: c.Archive, Name: c.File, Limit: c.Limit - len(found.Matches), Cursor: found.Cursor,
+		})
+		if err != nil {
+			return found, err
+		}
+		found.Matches = append(found.Matches, page.Matches...)
+		found.Searched, found.Cursor = page.Searched, page.Cursor
+	}
+	return found, nil
 }
 
 func (s *session) printMatches(page fleet.MatchPage, anyRepository bool) {
