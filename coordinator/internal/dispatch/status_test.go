@@ -186,3 +186,25 @@ func TestSummary(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestDamageNeedsAttention(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		attention := func() fleet.Attention {
+			t.Helper()
+			status, err := w.dispatch().Status(context.Background())
+			if err != nil || len(status.Attention) != 1 {
+				t.Fatalf("attention is %+v, %v", status.Attention, err)
+			}
+			return status.Attention[0]
+		}
+		w.does(request(job.Check, ""), failed(job.IntegrityError))
+		if a := attention(); a.Kind != "failed" || a.Repository != "web" {
+			t.Errorf("after a check that failed: %+v", a)
+		}
+		w.does(request(job.Check, ""), ended(job.Warning, job.Result{Damaged: []string{"home/a", "home/b"}, Warnings: []string{"something"}}))
+		want := "check of web1 to web ended with warnings, and found damage: home/a and 1 more"
+		if a := attention(); a.Kind != "warning" || a.Message != want || a.Hint == "" {
+			t.Errorf("after a check that met old damage: %+v", a)
+		}
+	})
+}
