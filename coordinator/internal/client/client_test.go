@@ -143,13 +143,16 @@ func newBackend() *backend {
 	}
 }
 
+// archives has another name than its method.
+type archives = httpapi.Archives
+
 func handler(t *testing.T, b *backend) http.Handler {
 	t.Helper()
 	logger := hclog.NewNullLogger()
 	api, err := httpapi.New(httpapi.Options{
 		Mux: http.NewServeMux(), Jobs: b, Logs: b, Statuses: b, Hosts: b, Repositories: b, Feed: b.feed, Logger: logger,
 		Authenticator: b, Logins: b, People: b, Tokens: b, Credentials: b, Enrolment: b, Audit: b, State: b, Operations: struct{ httpapi.Operations }{},
-		Archives: struct{ httpapi.Archives }{}, Catalog: struct{ httpapi.Catalog }{}, Downloads: struct{ httpapi.Downloads }{}, URL: "https://backup.example.net",
+		Archives: struct{ archives }{}, Catalog: struct{ httpapi.Catalog }{}, Downloads: struct{ httpapi.Downloads }{}, URL: "https://backup.example.net",
 		Metrics: httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: b, Feed: b.feed, Logger: logger}), Keepalive: 20 * time.Millisecond,
 	})
 	if err != nil {

@@ -3,7 +3,7 @@
 // of construction and teardown can be read:
 //
 //	data directory (locked) → store → authority → broker → vault → registry
-//	→ dispatch → access → enrol → gate → agentlink, busapi, httpapi, web, metrics
+//	→ dispatch → access → enrol → gate → catalog, transfer → agentlink, busapi, httpapi, web, metrics
 //
 // Everything that is closed is closed in the reverse order, after the actors
 // have returned: the store last, so that nothing is written to a closed one.
@@ -29,6 +29,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/authority"
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 	"github.com/borgfleet/borgfleet/coordinator/internal/busapi"
+	"github.com/borgfleet/borgfleet/coordinator/internal/catalog"
 	"github.com/borgfleet/borgfleet/coordinator/internal/config"
 	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
 	"github.com/borgfleet/borgfleet/coordinator/internal/enrol"
@@ -40,6 +41,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
 	"github.com/borgfleet/borgfleet/coordinator/internal/state"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/coordinator/internal/transfer"
 	"github.com/borgfleet/borgfleet/coordinator/internal/vault"
 	"github.com/borgfleet/borgfleet/coordinator/internal/web"
 	"github.com/borgfleet/borgfleet/shared/build"
@@ -53,6 +55,7 @@ const (
 	busDir          = state.BusDir
 	tlsDir          = state.TLSDir
 	logsDir         = state.LogsDir
+	listingsDir     = "listings"
 	caFile          = "ca.pem"
 	operatorFile    = "operator.creds"
 	startupPatience = 30 * time.Second
@@ -89,11 +92,14 @@ type daemon struct {
 	busCA     []byte // PEM, of whoever signed the bus's certificate; nil: whom every system trusts
 	broker    *broker.Broker
 	vault     *vault.Vault
+	link      *agentlink.Link
 	registry  *registry.Registry
 	dispatch  *dispatch.Service
 	access    *access.Service
 	enrol     *enrol.Service
 	gate      *gate.Gate
+	catalog   *catalog.Catalog
+	transfer  *transfer.Service
 	receiver  *agentlink.Receiver
 	busAPI    *busapi.Service
 	metrics   *httpapi.Metrics
@@ -115,7 +121,7 @@ func (d *daemon) teardown() {
 
 func (d *daemon) build(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.openData, d.openAuthority, d.listen, d.startBroker, d.buildService, d.buildAccess, d.buildEdges, d.announce,
+		d.openData, d.openAuthority, d.listen, d.startBroker, d.buildService, d.buildAccess, d.buildArchives, d.buildEdges, d.announce,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -189,6 +195,7 @@ func (d *daemon) buildService(context.Context) error {
 	if d.vault, err = vault.Open(d.path(keyFile), !hasSecrets); err != nil {
 		return err
 	}
+	d.link = agentlink.New(d.broker.Agents(), d.broker.Signer())
 	presence := dispatch.NewPresence(time.Now)
 	d.registry, err = registry.New(registry.Options{
 		Store: d.store, Keyring: registry.NewKeyring(d.store, d.vault), Revoker: d.broker, Presence: presence, Feed: d.feed,
@@ -207,7 +214,7 @@ func (d *daemon) buildService(context.Context) error {
 		}
 	})
 	d.dispatch, err = dispatch.New(dispatch.Options{
-		Store: d.store, Link: agentlink.New(d.broker.Agents(), d.broker.Signer()), Registry: d.registry, Presence: presence,
+		Store: d.store, Link: d.link, Registry: d.registry, Presence: presence,
 		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Logger: d.logger,
 		Attention: func() []fleet.Attention { return append(d.disk.attention(), d.attention()...) },
 		Limits: dispatch.Limits{
@@ -254,6 +261,20 @@ func (d *daemon) buildAccess(ctx context.Context) (err error) {
 		URLs: d.config.AgentURLs(d.broker.URL()), CA: d.busCA, Fingerprint: d.busFingerprint(), Logger: d.logger,
 	})
 	d.gate = gate.New(d.access)
+	return err
+}
+
+// buildArchives builds what reads archives while a host streams them.
+func (d *daemon) buildArchives(context.Context) (err error) {
+	d.catalog, err = catalog.New(catalog.Options{
+		Dir: d.path(listingsDir), Feed: d.feed, Jobs: d.dispatch, Archives: d.dispatch, Repositories: d.registry, Source: d.link, Logger: d.logger,
+	})
+	if err != nil {
+		return err
+	}
+	d.transfer, err = transfer.New(transfer.Options{
+		Jobs: d.gate.Jobs(d.dispatch), Feed: d.feed, Source: d.link, Archives: d.dispatch, Catalog: d.catalog, Hosts: d.registry, Logger: d.logger,
+	})
 	return err
 }
 
@@ -321,6 +342,7 @@ func (d *daemon) addAPI(mux *http.ServeMux) error {
 	api, err := httpapi.New(httpapi.Options{
 		Mux: mux, Jobs: d.gate.Jobs(d.dispatch), Logs: d.dispatch, Statuses: d.dispatch, Hosts: d.gate.Hosts(d.registry),
 		Repositories: d.gate.Repositories(d.registry), Operations: d.gate.Operations(d.dispatch, d.registry), Feed: d.feed, Metrics: d.metrics,
+		Archives: d.dispatch, Catalog: d.catalog, Downloads: d.transfer,
 		Authenticator: d.access, Logins: d.access, People: d.gate.People(d.access), Tokens: d.gate.Tokens(d.access),
 		Credentials: d.gate.Credentials(d.access), Enrolment: d.gate.Enrolment(d.enrol), Audit: d.gate.Audit(d.store),
 		State: d.gate.State(d.keeper()), URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,

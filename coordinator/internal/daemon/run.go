@@ -36,6 +36,7 @@ func (d *daemon) run(ctx context.Context) error {
 	add("signal", func(context.Context) error { <-ctx.Done(); return nil })
 	add("dispatch", d.dispatch.Run)
 	add("agentlink", d.receiver.Run)
+	add("catalog", d.catalog.Run)
 	add("enrol", d.enrol.Run)
 	add("authority", d.authority.Run)
 	add("busapi", d.busAPI.Run)

@@ -31,6 +31,9 @@ type Options struct {
 	Hosts        Hosts
 	Repositories Repositories
 	Operations   Operations
+	Archives     Archives
+	Catalog      Catalog
+	Downloads    Downloads
 	Feed         *feed.Feed
 	Metrics      *Metrics
 
@@ -79,6 +82,7 @@ func New(options Options) (*API, error) {
 	a.registerStatus()
 	a.registerHosts()
 	a.registerRepositories()
+	a.registerArchives()
 	a.registerJobs()
 	a.registerEvents()
 	a.registerLogin()
@@ -107,8 +111,9 @@ func (o *Options) check() error {
 		"Metrics": o.Metrics == nil, "Logger": o.Logger == nil, "Authenticator": o.Authenticator == nil,
 		"Logins": o.Logins == nil, "People": o.People == nil, "Tokens": o.Tokens == nil,
 		"Credentials": o.Credentials == nil, "Enrolment": o.Enrolment == nil, "Audit": o.Audit == nil,
-		"State": o.State == nil, "Operations": o.Operations == nil,
-		"URL": o.URL == "",
+		"State": o.State == nil, "Operations": o.Operations == nil, "Archives": o.Archives == nil, "Catalog": o.Catalog == nil,
+		"Downloads": o.Downloads == nil,
+		"URL":       o.URL == "",
 	}
 	for name, isMissing := range missing {
 		if isMissing {

@@ -34,6 +34,7 @@ func (a *API) registerDocument() error {
 		{Name: tagStatus, Description: "How everything is."},
 		{Name: tagHosts, Description: "Machines with data."},
 		{Name: tagRepositories, Description: "Borg repositories."},
+		{Name: tagArchives, Description: "What is in the repositories: archives, and their files."},
 		{Name: tagJobs, Description: "Pieces of work, each for one host and one repository."},
 		{Name: tagEvents, Description: "What happens, as it happens."},
 		{Name: tagLogin, Description: "Who asks."},

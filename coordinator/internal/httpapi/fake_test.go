@@ -30,6 +30,7 @@ type backend struct {
 	fail         error // what every call returns when set
 	panics       any   // what Status panics with when set
 	borg         borg  // what plays the hosts
+	shelf        shelf // what is known of archives, and comes from them
 	feed         *feed.Feed
 }
 

@@ -18,6 +18,7 @@ const (
 	tagStatus       = "Status"
 	tagHosts        = "Hosts"
 	tagRepositories = "Repositories"
+	tagArchives     = "Archives"
 	tagJobs         = "Jobs"
 	tagEvents       = "Events"
 	tagLogin        = "Login"

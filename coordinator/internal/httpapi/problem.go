@@ -27,6 +27,8 @@ type Problem struct {
 	Retryable bool     `json:"retryable" doc:"whether the same request may succeed later by itself"`
 	Job       job.ID   `json:"job,omitempty" doc:"the job that failed, if the call waited for one" example:"01JD9X7Q2M4T6W8Y0ABCDEFGHJ"`
 	Errors    []Fault  `json:"errors,omitempty" doc:"each fault of a request that is not valid"`
+
+	size *int64 // of what was to be read behind its end
 }
 
 // Fault is one thing that is wrong with a request. It never carries the value
@@ -56,6 +58,9 @@ func (p *Problem) GetHeaders() http.Header {
 		header.Set("WWW-Authenticate", "Bearer")
 	case http.StatusTooManyRequests:
 		header.Set("Retry-After", retryAfter)
+	}
+	if p.size != nil {
+		header.Set("Content-Range", fmt.Sprintf("bytes */%d", *p.size))
 	}
 	return header
 }

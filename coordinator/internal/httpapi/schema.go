@@ -96,6 +96,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "JobPage"
 	case reflect.TypeFor[job.Event]():
 		return "JobEvent"
+	case reflect.TypeFor[fleet.Archive]():
+		return "KnownArchive"
 	default:
 		return huma.DefaultSchemaNamer(t, hint)
 	}
@@ -162,6 +164,11 @@ func wordsOf(t reflect.Type) []any {
 		return words(job.FilesCaches())
 	case reflect.TypeFor[job.DownloadFormat]():
 		return words([]job.DownloadFormat{job.DownloadTar, job.DownloadFile})
+	case reflect.TypeFor[fleet.FileType]():
+		return words([]fleet.FileType{
+			fleet.RegularFile, fleet.Directory, fleet.SymLink, fleet.HardLink,
+			fleet.Fifo, fleet.CharDevice, fleet.BlockDevice, fleet.Socket,
+		})
 	default:
 		return nil
 	}

@@ -55,6 +55,15 @@ func TestParametersAreTheContracts(t *testing.T) {
 		"DELETE /repositories/{repo}":     {"repo"},
 		"GET /events":                     {"host", "job"},
 
+		"GET /repositories/{repo}/archives":                        {"after", "before", "cursor", "glob", "host", "limit", "prefix", "repo"},
+		"GET /repositories/{repo}/archives/{archive}":              {"archive", "repo"},
+		"GET /repositories/{repo}/archives/{archive}/files":        {"archive", "cursor", "limit", "path", "repo"},
+		"GET /repositories/{repo}/archives/{archive}/diff/{other}": {"Prefer", "archive", "host", "other", "path", "repo"},
+		"GET /repositories/{repo}/archives/{archive}/download":     {"Range", "archive", "format", "host", "offset", "path", "repo"},
+		"GET /repositories/{repo}/history":                         {"path", "repo"},
+		"GET /find":                                                {"archive", "cursor", "limit", "name", "repository"},
+		"POST /hosts/{host}/verify":                                {"Prefer", "host"},
+
 		"POST /backups/borg/init":                      {"Prefer"},
 		"POST /backups/borg/create":                    {"Prefer"},
 		"GET /backups/borg/archives":                   {"Prefer", "X-Borg-Passphrase", "host", "passphrase", "prefix", "repository_path"},
@@ -141,7 +150,7 @@ func TestOnlyRequestsAreClosed(t *testing.T) {
 	want := []string{
 		"BackupSpec", "BreakLockSpec", "ChangeRepository", "CheckSpec", "CompactSpec", "DeleteSpec", "DiffSpec", "DownloadSpec",
 		"InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec", "MountSpec",
-		"NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewStateBackup", "NewToken", "NewUser",
+		"NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewStateBackup", "NewToken", "NewUser", "NewVerification",
 		"PruneSpec", "RestoreSpec", "SealedPassphrase", "SubmitJob", "UmountSpec", "VerifySpec",
 	}
 	if diff := cmp.Diff(want, closed); diff != "" {
