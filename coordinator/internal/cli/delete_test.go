@@ -95,6 +95,13 @@ func mounted(state job.State) job.Job {
 	return j
 }
 
+// usedMount is one that can be looked into.
+func usedMount() job.Job {
+	j := mounted(job.Running)
+	j.Progress = &job.Progress{Phase: job.PhaseMounted}
+	return j
+}
+
 func toldOf(j job.Job) client.Event { return client.Event{Type: client.EventJob, Job: &j} }
 
 var usable = client.Event{Type: client.EventProgress, Progress: &client.Progress{Job: backupID, Progress: job.Progress{Phase: job.PhaseMounted}}}

@@ -211,7 +211,7 @@ func full(t *testing.T) *coordinator {
 	c.answers = map[string]any{
 		"GET /status": fleet.Status{
 			Summary: "1 of 2 backups needs attention", At: at(30), HostsOnline: 1, HostsTotal: 2, Hosts: []fleet.HostView{host, {Host: fleet.Host{Name: "db1"}}},
-			Recent:    []job.Job{failed, done},
+			Running: []job.Job{usedMount()}, Recent: []job.Job{failed, done},
 			Attention: []fleet.Attention{{Kind: "failed", Host: "web1", Job: backupID, Message: "backup of web1 failed", Hint: "make room"}},
 		},
 		"GET /hosts": map[string]any{"hosts": []fleet.HostView{host}}, "GET /hosts/web1": host,

@@ -65,13 +65,16 @@ func (s *session) printJobs(jobs []job.Job, now time.Time) {
 		if j.StartedAt != nil {
 			ran = human.Duration(j.Duration(now))
 		}
-		t.row(string(j.ID), string(j.State), string(j.Kind), j.Host, j.Repository, human.Ago(j.SubmittedAt, now), ran, remark(j))
+		t.row(string(j.ID), string(j.State), string(j.Kind), j.Host, orNone(j.Repository), human.Ago(j.SubmittedAt, now), ran, remark(j))
 	}
 	t.end()
 }
 
 // remark is the one thing worth saying of a job in a list.
 func remark(j job.Job) string {
+	if spec, ok := j.Spec.(job.MountSpec); ok && isMounted(j) {
+		return "mounted at " + spec.MountPoint
+	}
 	if j.State == job.Running && j.Progress != nil {
 		return progressText(*j.Progress)
 	}

@@ -14,7 +14,13 @@ type hostVerify struct {
 
 // Help is the end of the command's help.
 func (hostVerify) Help() string {
-	return `Looks for borg and its version, for what it takes to mount archives, and for space; with --repo also whether the repository can be read with the passphrase that is kept for it. Whatever is not good comes with what to do about it; the exit code is then 3, or 4 if the repository cannot be read.`
+	return `Examples:
+
+    borgfleet host verify web1
+    borgfleet host verify web1 --repo main
+    borgfleet host verify web1 --repo main --accept-moved
+
+Looks for borg and its version, for what it takes to mount archives, and for space; with --repo also whether the repository can be read with the passphrase that is kept for it. Whatever is not good comes with what to do about it; the exit code is then 3, or 4 if the repository cannot be read.`
 }
 
 // Run runs the command.
