@@ -85,6 +85,10 @@ func (l *lab) write(name string, data []byte) {
 // script writes an executable shell script and returns its path.
 func (l *lab) script(name, body string) string {
 	l.t.Helper()
+	// A process that another test starts meanwhile would hold the file open for
+	// writing for a moment, and nobody could run it.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	l.write(name, []byte("#!/bin/sh\n"+body+"\n"))
 	path := filepath.Join(l.root, name)
 	if err := os.Chmod(path, 0o700); err != nil {

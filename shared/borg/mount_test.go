@@ -376,6 +376,7 @@ func TestMountRefuses(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := mountLab{lab: newLabWith(t, fresh.lab)}
 			l.point = filepath.Join(l.root, oddPoint)
 			if test.prepare != nil {

@@ -82,6 +82,7 @@ func TestVerifyFails(t *testing.T) {
 		"unexplained": {stderr("borg", "exit 2"), job.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := newLabWith(t, made)
 			test.prepare(l)
 			end := outcomeOfRun(l, baseTask(l.root, job.VerifySpec{}))
