@@ -61,7 +61,7 @@ func (a *API) operate(ctx context.Context, asked borgRequest, w waiting) (*waite
 
 // prepare understands a request: nothing has changed if it is refused.
 func (a *API) prepare(ctx context.Context, asked borgRequest) (borgCall, error) {
-	call := borgCall{by: fleet.ActorOf(ctx), passphrase: asked.passphrase, spec: asked.spec, prefer: asked.prefer}
+	call := borgCall{by: fleet.ActorOf(ctx), passphrase: asked.passphrase, prefer: asked.prefer}
 	repositories, err := a.options.Operations.Repositories(ctx) // first, as it looks at who asks
 	if err != nil {
 		return call, err
@@ -82,6 +82,7 @@ func (a *API) prepare(ctx context.Context, asked borgRequest) (borgCall, error) 
 	if err := asked.checkInit(known); err != nil {
 		return call, err
 	}
+	call.spec = asked.spec
 	if known == nil {
 		adopted, err := a.options.Operations.Adopt(ctx, call.by, location(asked.repository), asked.guess())
 		if err != nil {
@@ -109,8 +110,8 @@ func (r borgRequest) guess() job.Encryption {
 	}
 }
 
-// checkInit checks what a repository that is to be made must have; known is nil
-// if it is not known.
+// checkInit checks what a repository that is to be made must have, and settles
+// its encryption; known is nil if it is not known.
 func (r *borgRequest) checkInit(known *fleet.RepositoryView) error {
 	if r.spec.Kind() != job.Init {
 		return nil

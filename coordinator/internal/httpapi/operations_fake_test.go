@@ -2,7 +2,6 @@ package httpapi_test
 
 import (
 	"context"
-	"path"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
@@ -67,7 +66,7 @@ func (b *backend) Adopt(_ context.Context, _ fleet.Actor, location string, encry
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	view := fleet.RepositoryView{Repository: fleet.Repository{
-		Repository: job.Repository{Name: path.Base(location), Location: location, Encryption: encryption},
+		Repository: job.Repository{Name: "new", Location: location, Encryption: encryption},
 		Custody:    fleet.CustodyCoordinator, Pending: true, CreatedAt: time.Now().UTC(),
 	}}
 	if err := view.Validate(); err != nil {

@@ -222,6 +222,7 @@ func (o operation) waits(a *API) huma.Operation {
 	op := o.huma(a)
 	answer := op.Responses[strconv.Itoa(o.status)].Content["application/json"]
 	answer.Schema = a.registry().Schema(reflect.TypeOf(o.answer), true, o.id)
+	answer.Schema.Nullable = false
 	queued := exampleJob()
 	queued.State, queued.Attempt, queued.StartedAt, queued.Progress, queued.Attempts = job.Queued, 0, nil, nil, []job.Attempt{}
 	op.Responses[strconv.Itoa(http.StatusAccepted)] = &huma.Response{
