@@ -58,3 +58,6 @@ func Inspect(path string) (entries int, err error) {
 	}
 	return entries, nil
 }
+
+// Sorting returns how many streams are sorted.
+func (c *Catalog) Sorting() int { return len(c.slots) }

@@ -156,6 +156,9 @@ func (f *source) Stream(ctx context.Context, _ string, id job.ID, attempt int) i
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.open--
+		if closer, ok := from.(io.Closer); ok {
+			_ = closer.Close() // a pipe: whoever writes to it sees that nobody reads
+		}
 	})}
 }
 
