@@ -55,7 +55,7 @@ func TestFileOverlaysDefaults(t *testing.T) {
 	got, err := load(t, `
 host: db1
 borg: {nice: 0, lock_wait: 90s}
-policy: {kinds: [backup], read: [/srv]}
+policy: {kinds: [backup], read: [/srv], extra_options: true}
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ policy: {kinds: [backup], read: [/srv]}
 	want := config.Default()
 	want.Host = "db1"
 	want.Borg.Nice, want.Borg.LockWait = 0, 90*time.Second
-	want.Policy.Kinds, want.Policy.Read = []job.Kind{job.Backup}, []string{"/srv"}
+	want.Policy.Kinds, want.Policy.Read, want.Policy.ExtraOptions = []job.Kind{job.Backup}, []string{"/srv"}, true
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -74,6 +74,7 @@ func TestBadFiles(t *testing.T) {
 		"unknown key":        {"hosst: web1\n", "hosst"},
 		"unknown nested key": {"policy:\n  reed: [/]\n", "reed"},
 		"wrong type":         {"slots: many\n", "slots"},
+		"not a switch":       {"policy: {extra_options: some}\n", "extra_options"},
 		"not YAML":           {"host: [\n", "configuration"},
 	}
 	for name, test := range tests {

@@ -163,9 +163,15 @@ type fakeRuns struct {
 	kept []string
 }
 
-func (r *fakeRuns) List(context.Context) ([]string, error) { return r.ids, nil }
+func (r *fakeRuns) List(context.Context) ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.ids), nil
+}
 
 func (r *fakeRuns) Over(_ context.Context, id string) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return slices.Contains(r.over, id), nil
 }
 

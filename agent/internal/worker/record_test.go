@@ -82,3 +82,44 @@ func TestFitLeavesSmallEventsAlone(t *testing.T) {
 		t.Errorf("became %+v", parts)
 	}
 }
+
+// TestFitShortensLists: what is left out is counted, so nobody takes a part for
+// all of it.
+func TestFitShortensLists(t *testing.T) {
+	const n = 20_000
+	names := make([]string, n)
+	keptBy := map[string]string{}
+	changes := make([]job.Change, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%05d-%s", i, strings.Repeat("x", 60))
+		keptBy[names[i]] = "daily"
+		changes[i].Path = names[i]
+	}
+	for name, test := range map[string]struct {
+		result job.Result
+		count  func(job.Result) (left, omitted int)
+	}{
+		"archives": {job.Result{Archives: make([]job.Archive, n)}, func(r job.Result) (int, int) { return len(r.Archives), r.ArchivesOmitted }},
+		"kept":     {job.Result{Kept: names, KeptBy: keptBy}, func(r job.Result) (int, int) { return min(len(r.Kept), len(r.KeptBy)), r.KeptOmitted }},
+		"pruned":   {job.Result{Pruned: names}, func(r job.Result) (int, int) { return len(r.Pruned), r.PrunedOmitted }},
+		"deleted":  {job.Result{Deleted: names}, func(r job.Result) (int, int) { return len(r.Deleted), r.DeletedOmitted }},
+		"damaged":  {job.Result{Damaged: names}, func(r job.Result) (int, int) { return len(r.Damaged), r.DamagedOmitted }},
+		"warnings": {job.Result{Warnings: names}, func(r job.Result) (int, int) { return len(r.Warnings), r.WarningsOmitted }},
+		"diff": {job.Result{Diff: &job.Difference{Changes: changes}}, func(r job.Result) (int, int) {
+			return len(r.Diff.Changes), int(r.Diff.Omitted)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parts := fit(job.Event{Type: job.EventFinished, Result: &test.result})
+			if len(parts) != 1 || size(parts[0]) > maxEventBytes {
+				t.Fatalf("%d parts, the first of %d bytes", len(parts), size(parts[0]))
+			}
+			if left, omitted := test.count(*parts[0].Result); left == 0 || omitted == 0 || left+omitted != n {
+				t.Errorf("%d left, %d omitted", left, omitted)
+			}
+			if left, omitted := test.count(test.result); left != n || omitted != 0 {
+				t.Error("the original has changed")
+			}
+		})
+	}
+}
