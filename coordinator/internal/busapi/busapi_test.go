@@ -50,6 +50,11 @@ func TestEveryRequestOfTheContract(t *testing.T) {
 		{bus.RepositoriesList, ``, `{"repositories":[{"name":"main"`},
 		{bus.RepositoriesGet, `{"name":"main"}`, `{"repository":{"name":"main"`},
 		{bus.StatusSubject, ``, `"summary":"All is well"`},
+		{bus.ArchivesList, `{"repository":"main","host":"web1"}`, `"name":"a2","id":"","start":"0001-01-01T00:00:00Z","repository":"","host":"web1"`},
+		{bus.ArchivesList, `{"repository":"main"}`, `"listed_at":"1970-01-01T00:00:01Z"}],"total":2`},
+		{bus.ArchivesFiles, `{"repository":"main","archive":"a1","path":"etc","limit":1}`, `"path":"etc"`},
+		{bus.ArchivesFind, `{"name":"hosts"}`, `"name":"hosts"`},
+		{bus.ArchivesHistory, `{"repository":"main","path":"etc/hosts"}`, `"path":"etc/hosts","versions":null,"not_listed":7`},
 	} {
 		var reply json.RawMessage
 		if failure := request(t, operator, test.subject, test.body, &reply); failure != nil {
@@ -88,6 +93,8 @@ func TestBadRequestsGetOneClearFailure(t *testing.T) {
 		"limit too high":    {bus.HostsList, `{"limit":100000}`, "limit", job.InvalidRequest},
 		"unknown repo":      {bus.RepositoriesGet, `{"name":"x"}`, "there is no repository", job.UnknownRepository},
 		"too large":         {bus.JobsSubmit, strings.Repeat(" ", 600<<10), "at most 524288", job.TooLarge},
+		"not listed":        {bus.ArchivesFiles, `{"repository":"main","archive":"a9"}`, "not listed", job.NotListed},
+		"archives of none":  {bus.ArchivesList, `{"repository":"x"}`, "there is no repository", job.UnknownRepository},
 		"own fault":         {bus.StatusSubject, ``, "disk\nfull", job.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -219,7 +226,7 @@ func TestTheMicroServiceDescribesItself(t *testing.T) {
 	request(t, operator, bus.JobsGet, `{`, new(json.RawMessage))
 	var info micro.Info
 	request(t, operator, "$SRV.INFO.borgfleet", "", &info)
-	if info.Name != "borgfleet" || len(info.Endpoints) != 11 {
+	if info.Name != "borgfleet" || len(info.Endpoints) != 15 {
 		t.Fatalf("info %+v", info)
 	}
 	for _, e := range info.Endpoints {

@@ -77,7 +77,7 @@ type RepositoriesReply struct {
 
 // endpoints is all that is served.
 func (s *Service) endpoints() []endpoint {
-	return []endpoint{
+	return append([]endpoint{
 		serve("jobs-submit", bus.JobsSubmit, "submit a job", func(ctx context.Context, r job.Request) (JobReply, error) {
 			return oneJob(s.Jobs.Submit(ctx, fleet.ActorOf(ctx), r))
 		}),
@@ -108,7 +108,7 @@ func (s *Service) endpoints() []endpoint {
 		serve("status", bus.StatusSubject, "the whole in short", func(ctx context.Context, _ NoRequest) (fleet.Status, error) {
 			return s.Overview.Status(ctx)
 		}),
-	}
+	}, s.archiveEndpoints()...)
 }
 
 // serve makes an endpoint of a typed function. An empty request is one without
@@ -141,26 +141,15 @@ func onJob(do func(context.Context, job.ID) (job.Job, error)) func(context.Conte
 
 func oneJob(j job.Job, err error) (JobReply, error) { return JobReply{j}, err }
 
-// listJobs returns a page of jobs. Where the page is too large for a message it
-// is shorter than what was asked for; its cursor leads on all the same.
+// listJobs returns a page of jobs.
 func (s *Service) listJobs(ctx context.Context, filter job.Filter) (job.Page, error) {
 	if err := filter.Validate(); err != nil {
 		return job.Page{}, err
 	}
-	if filter.Limit == 0 {
-		filter.Limit = job.DefaultPage
-	}
-	for {
-		page, err := s.Jobs.Jobs(ctx, filter)
-		if err != nil || filter.Limit <= 1 {
-			return page, err
-		}
-		encoded, err := json.Marshal(page)
-		if err != nil || len(encoded) <= s.maxReply() {
-			return page, err
-		}
-		filter.Limit /= 2
-	}
+	return fitting(s.maxReply(), cmp.Or(filter.Limit, job.DefaultPage), func(limit int) (job.Page, error) {
+		filter.Limit = limit
+		return s.Jobs.Jobs(ctx, filter)
+	})
 }
 
 func (s *Service) listHosts(ctx context.Context, r PageRequest) (HostsReply, error) {

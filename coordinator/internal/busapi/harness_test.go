@@ -126,6 +126,38 @@ func (c *coordinator) Repository(_ context.Context, name string) (fleet.Reposito
 	return fleet.RepositoryView{Repository: fleet.Repository{Repository: job.Repository{Name: name}}}, nil
 }
 
+func (c *coordinator) Archives(_ context.Context, f fleet.ArchiveFilter) (fleet.ArchivePage, error) {
+	if f.Repository != "main" {
+		return fleet.ArchivePage{}, job.Fail(job.UnknownRepository, "there is no repository %q", f.Repository)
+	}
+	archives := []fleet.Archive{{Archive: job.Archive{Name: "a2"}, Host: f.Host}, {Archive: job.Archive{Name: "a1"}}}
+	return fleet.ArchivePage{Archives: archives[:min(f.Limit, len(archives))], Total: 2}, nil
+}
+
+// Files has entries whose paths are as long as paths can be.
+func (c *coordinator) Files(_ context.Context, q fleet.FilesQuery) (fleet.FilePage, error) {
+	if q.Archive != "a1" {
+		return fleet.FilePage{}, fleet.NotListed(q.Repository, q.Archive)
+	}
+	page := fleet.FilePage{Archive: q.Archive, Path: q.Path, Cursor: "more"}
+	for range q.Limit {
+		page.Files = append(page.Files, fleet.File{Path: strings.Repeat("x", 4000)})
+	}
+	return page, nil
+}
+
+func (c *coordinator) Find(_ context.Context, q fleet.FindQuery) (fleet.MatchPage, error) {
+	return fleet.MatchPage{Searched: q.Limit, Matches: []fleet.Match{{Archive: "a1", File: fleet.File{Name: q.Name}}}}, nil
+}
+
+func (c *coordinator) History(_ context.Context, repository, path string) (fleet.PathHistory, error) {
+	return fleet.PathHistory{Repository: repository, Path: path, NotListed: 7}, nil
+}
+
+func (c *coordinator) ListedAt(string) map[string]time.Time {
+	return map[string]time.Time{"a1": time.Unix(1, 0).UTC()}
+}
+
 // serve runs the service over a real bus and returns an operator's connection.
 func serve(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.Feed) {
 	t.Helper()
@@ -143,7 +175,7 @@ func serveOn(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.F
 	t.Cleanup(b.Close)
 	changes = feed.New()
 	service := busapi.New(busapi.Options{
-		Connection: b.API(), Identities: b, Jobs: c, Overview: c, Inventory: c, Feed: changes, Logger: hclog.NewNullLogger(),
+		Connection: b.API(), Identities: b, Jobs: c, Overview: c, Inventory: c, Archives: c, Catalog: c, Feed: changes, Logger: hclog.NewNullLogger(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -66,6 +66,8 @@ type Options struct {
 	Jobs       Jobs
 	Overview   Overview
 	Inventory  Inventory
+	Archives   Archives
+	Catalog    Catalog
 	Feed       *feed.Feed
 	Logger     hclog.Logger
 }
@@ -146,7 +148,7 @@ func (s *Service) register(ctx context.Context) (micro.Service, error) {
 	service, err := micro.AddService(s.Connection, micro.Config{
 		Name:         serviceName,
 		Version:      semanticVersion(info.Version),
-		Description:  "backups with borg: jobs, hosts, repositories",
+		Description:  "backups with borg: jobs, hosts, repositories, archives",
 		Metadata:     map[string]string{"version": info.Version, "commit": info.Commit},
 		QueueGroup:   queueGroup,
 		StatsHandler: func(e *micro.Endpoint) any { return map[string]int64{"refused": s.failed[e.Name].Load()} },

@@ -286,7 +286,7 @@ func (d *daemon) buildEdges(context.Context) error {
 	})
 	d.busAPI = busapi.New(busapi.Options{
 		Connection: d.broker.API(), Identities: d.broker, Jobs: d.gate.Jobs(d.dispatch), Overview: d.dispatch, Inventory: d.registry,
-		Feed: d.feed, Logger: d.logger,
+		Archives: d.dispatch, Catalog: d.catalog, Feed: d.feed, Logger: d.logger,
 	})
 	d.metrics = httpapi.NewMetrics(httpapi.MetricsOptions{
 		Snapshot: d.dispatch, Feed: d.feed, Logger: d.logger, Refusals: d.broker.Refusals, Expiry: d.authority.Expires,
