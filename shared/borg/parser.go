@@ -142,12 +142,22 @@ func (p *Parser) said(said message) {
 		if said.Name == loggerProgress {
 			return // an inner progress bar in disguise
 		}
+		if p.vain(said) {
+			return
+		}
 		p.facts.logged(said)
 		p.log(levelOf(said.LevelName), said.Message)
 	default:
 		p.facts.question(said)
 		p.log(job.LevelWarning, said.Message)
 	}
+}
+
+// vain reports whether borg warns that a single file was not found, as it does
+// also when it was.
+func (p *Parser) vain(said message) bool {
+	spec, ok := p.task.Spec.(job.DownloadSpec)
+	return ok && spec.Format == job.DownloadFile && unmatchedPath.MatchString(said.Message)
 }
 
 // log appends a log line for every line of text.

@@ -131,12 +131,9 @@ func (p *Parser) fillRestore(result *job.Result, spec job.RestoreSpec) {
 	}
 }
 
-// fillDownload says what was read. Of a file borg warns in vain.
+// fillDownload says what was read.
 func (p *Parser) fillDownload(result *job.Result, spec job.DownloadSpec) {
 	result.Archive, result.OriginalSize = spec.Archive, p.progress.total
-	if spec.Format == job.DownloadFile {
-		result.Warnings = slices.DeleteFunc(result.Warnings, unmatchedPath.MatchString)
-	}
 }
 
 // The first and the last line of an armoured age file.
