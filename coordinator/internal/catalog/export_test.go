@@ -61,3 +61,11 @@ func Inspect(path string) (entries int, err error) {
 
 // Sorting returns how many streams are sorted.
 func (c *Catalog) Sorting() int { return len(c.slots) }
+
+// DecodeAll decodes the parts of a listing.
+func DecodeAll(names, dirs, rest, index []byte, entries int) {
+	_, _ = decodeNames(names, entries)
+	_, _ = decodeDirs(dirs, entries)
+	_, _ = decodeRest(rest, entries)
+	_, _ = decodeIndex(index, 1<<20)
+}
