@@ -55,6 +55,8 @@ type Options struct {
 	Keepalive    time.Duration // comment on a silent event stream, and look whether its reader is still let in; 0 means 15 s
 	WriteTimeout time.Duration // for each write to an event stream; 0 means 10 s
 	BodyTimeout  time.Duration // for reading a request's body; 0 means 30 s
+
+	DownloadTimeout time.Duration // for each write of a part of a download; 0 means a minute
 }
 
 // API serves everything on its mux, behind its guard. It is safe for concurrent
@@ -131,6 +133,9 @@ func (o *Options) check() error {
 	}
 	if o.BodyTimeout <= 0 {
 		o.BodyTimeout = 30 * time.Second
+	}
+	if o.DownloadTimeout <= 0 {
+		o.DownloadTimeout = time.Minute
 	}
 	return nil
 }

@@ -28,9 +28,6 @@ type Downloads interface {
 	Open(ctx context.Context, by fleet.Actor, request fleet.DownloadRequest) (*fleet.Download, error)
 }
 
-// downloadPatience bounds each write of a part of a download.
-const downloadPatience = time.Minute
-
 // downloadPart is what is read of a download before it is written.
 const downloadPart = 64 << 10
 
@@ -110,14 +107,14 @@ func (a *API) download(ctx context.Context, in *downloadInput) (*huma.StreamResp
 	download, err := a.options.Downloads.Open(ctx, fleet.ActorOf(ctx), request)
 	undo() // what streams may end by itself, or is cut off
 	if err != nil {
-		cancel(nil)
+		defer cancel(nil)
 		return nil, a.notDownloaded(ctx, err)
 	}
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		defer cancel(nil)
 		defer download.Content.Close() // it has ended, or is to end
 		_, w := humago.Unwrap(hctx)
-		if err := send(w, download, request.Range > 0); err != nil {
+		if err := a.send(w, download, request.Range > 0); err != nil {
 			a.logger.Info("a download was cut short", "job", download.Job, "host", download.Host, "repo", in.Repository, "err", err)
 			panic(http.ErrAbortHandler) // what was sent must not pass for the whole
 		}
@@ -147,7 +144,7 @@ func rangeOf(header string) int64 {
 }
 
 // send streams a download. It returns why the answer is not whole.
-func send(w http.ResponseWriter, download *fleet.Download, ranged bool) error {
+func (a *API) send(w http.ResponseWriter, download *fleet.Download, ranged bool) error {
 	header := w.Header()
 	header.Set("Content-Type", mediaType(download.Format))
 	header.Set("Content-Disposition", attachment(download.Name))
@@ -164,7 +161,7 @@ func send(w http.ResponseWriter, download *fleet.Download, ranged bool) error {
 	}
 	w.WriteHeader(status)
 	control := http.NewResponseController(w)
-	out := patientWriter{deadlineWriter{w, control, downloadPatience}}
+	out := patientWriter{deadlineWriter{w, control, a.options.DownloadTimeout}}
 	sent, err := io.CopyBuffer(out, download.Content, make([]byte, downloadPart))
 	switch {
 	case err != nil:
@@ -172,7 +169,7 @@ func send(w http.ResponseWriter, download *fleet.Download, ranged bool) error {
 	case download.Size >= 0 && sent != download.Size-download.Offset:
 		return fmt.Errorf("borg sent %d bytes of %d", sent, download.Size-download.Offset)
 	}
-	if err := control.SetWriteDeadline(time.Now().Add(downloadPatience)); err != nil {
+	if err := control.SetWriteDeadline(time.Now().Add(a.options.DownloadTimeout)); err != nil {
 		return fmt.Errorf("set deadline: %w", err)
 	}
 	return control.Flush()
