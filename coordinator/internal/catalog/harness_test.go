@@ -258,9 +258,14 @@ func (w *world) list(repository, archive, text string) {
 // until waits for a condition.
 func (w *world) until(what string, condition func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); {
+	w.within(patience, what, condition)
+}
+
+func (w *world) within(limit time.Duration, what string, condition func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(limit); !condition(); {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("not within %s: %s", patience, what)
+			w.t.Fatalf("not within %s: %s", limit, what)
 		}
 		select {
 		case <-time.After(2 * time.Millisecond):

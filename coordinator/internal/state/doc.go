@@ -62,7 +62,8 @@ const (
 	packedLog = ".jsonl.zst"
 )
 
-// patterns choose all that a copy may hold.
+// patterns choose all that a copy may hold. The listings of archives are not
+// among it: they are large, and a job of kind list makes them again.
 func patterns() []string {
 	all := append([]string{DatabaseFile, KeyFile, TLSDir + "/*.pem", revocationPattern}, keyPatterns()...)
 	return append(all, logPatterns()...)
