@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -125,6 +126,24 @@ func TestBorgKeepsNoPassphraseOfAKnownRepository(t *testing.T) {
 	}
 	if !s.borg.given[0].Equal(secret.FromString("another")) {
 		t.Error("the job was not given the passphrase")
+	}
+}
+
+// TestBorgInitWithoutAnID: the repository is there all the same.
+func TestBorgInitWithoutAnID(t *testing.T) {
+	s := borgServed(t, func(j job.Job) job.Job {
+		if j.Kind == job.Info {
+			return failed(j, job.ConnectionLost)
+		}
+		return told(j)
+	})
+	answer := s.do(request("POST", borgPath+"/init", `{"repository_path":"/srv/borg/new","passphrase":"x"}`))
+	made := decode[object](t, answer.Body.Bytes())
+	if text, _ := made["message"].(string); made["success"] != true || made["repository_id"] != "" || !strings.Contains(text, "its id could not be read: borg said no") {
+		t.Errorf("status %d: %s", answer.Code, answer.Body)
+	}
+	if view, known, _ := s.keeps("new"); !known || view.Pending {
+		t.Errorf("kept %v, %+v", known, view.Repository)
 	}
 }
 

@@ -144,16 +144,9 @@ func (a *API) allArchives(ctx context.Context, call borgCall, listed job.Job) ([
 		if result.ArchivesOmitted == 0 || len(all) == before {
 			return all, nil
 		}
-		older := call
-		older.spec = job.ListSpec{Prefix: call.spec.(job.ListSpec).Prefix, Before: all[0].Time.Add(time.Second)} // those of the same moment come again
-		submitted, err := a.submitBorg(ctx, older)
-		if err != nil {
-			return nil, err
-		}
-		if listed, err = a.await(ctx, submitted.ID, isOver); err != nil {
-			return nil, err
-		}
-		if err := failureOf(listed); err != nil {
+		older := job.ListSpec{Prefix: call.spec.(job.ListSpec).Prefix, Before: all[0].Time.Add(time.Second)} // those of the same moment come again
+		var err error
+		if listed, err = a.also(ctx, call, older); err != nil {
 			return nil, err
 		}
 	}

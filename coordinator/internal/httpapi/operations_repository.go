@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -96,18 +95,42 @@ func (a *API) borgInit(ctx context.Context, in *struct {
 	Body NewBorgRepository
 }) (*waitedOutput, error) {
 	asked := in.Body.request(in.Preference, job.InitSpec{Encryption: job.Encryption(in.Body.EncryptionMode)})
-	return a.operate(ctx, asked, waiting{body: func(j job.Job) (any, error) {
-		made := BorgRepositoryMade{Success: true, RepositoryPath: in.Body.RepositoryPath, EncryptionMode: j.Spec.(job.InitSpec).Encryption}
-		if info := resultOf(j).Repository; info != nil {
-			made.RepositoryID, made.EncryptionMode = info.ID, cmp.Or(info.Encryption, made.EncryptionMode)
+	call, err := a.prepare(ctx, asked)
+	if err != nil {
+		return nil, a.problem(ctx, err)
+	}
+	return a.run(ctx, call, waiting{body: func(j job.Job) (any, error) {
+		made := BorgRepositoryMade{
+			Success: true, RepositoryPath: in.Body.RepositoryPath, EncryptionMode: j.Spec.(job.InitSpec).Encryption,
+			Message: fmt.Sprintf("the repository was made on host %s, and is known here as %s; export its key, and keep that elsewhere", j.Host, j.Repository),
 		}
-		made.Message = fmt.Sprintf("the repository was made on host %s, and is known here as %s; export its key, and keep that elsewhere", j.Host, j.Repository)
 		if made.EncryptionMode == job.Unencrypted {
 			made.Message = fmt.Sprintf("the repository was made on host %s without encryption, and is known here as %s", j.Host, j.Repository)
 		}
 		made.Message = remark(j, made.Message)
+		id, err := a.repositoryID(ctx, call, j)
+		if err != nil { // which does not unmake it
+			made.Message += "; its id could not be read: " + err.Error()
+		}
+		made.RepositoryID = id
 		return made, nil
 	}})
+}
+
+// repositoryID is borg's id of a repository that was made just now. Borg's init
+// does not tell it, so that it takes another job.
+func (a *API) repositoryID(ctx context.Context, call borgCall, made job.Job) (string, error) {
+	if info := resultOf(made).Repository; info != nil && info.ID != "" {
+		return info.ID, nil
+	}
+	told, err := a.also(ctx, call, job.InfoSpec{})
+	if err != nil {
+		return "", err
+	}
+	if info := resultOf(told).Repository; info != nil {
+		return info.ID, nil
+	}
+	return "", nil
 }
 
 func (a *API) borgPrune(ctx context.Context, in *struct {

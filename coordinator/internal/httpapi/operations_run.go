@@ -38,6 +38,20 @@ func (a *API) submitBorg(ctx context.Context, call borgCall) (job.Job, error) {
 	}, call.passphrase)
 }
 
+// also runs one more job for a call, whose own job does not tell everything.
+func (a *API) also(ctx context.Context, call borgCall, spec job.Spec) (job.Job, error) {
+	call.spec = spec
+	submitted, err := a.submitBorg(ctx, call)
+	if err != nil {
+		return job.Job{}, err
+	}
+	done, err := a.await(ctx, submitted.ID, isOver)
+	if err != nil {
+		return done, err
+	}
+	return done, failureOf(done)
+}
+
 // settles reports whether the job's outcome says what becomes of the
 // repository's record: of one that is pending, or whose passphrase is not known
 // yet or made with it.
