@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
@@ -185,7 +186,7 @@ func (archiveDiff) Help() string {
 // Run runs the command.
 func (c archiveDiff) Run(s *session) error {
 	at := place{host: c.Host, repository: c.Name, archives: []string{c.Archive, c.Other}, deadlines: c.deadlines}
-	return s.runAt(at, job.DiffSpec{Archive: c.Archive, Other: c.Other, Paths: c.Paths})
+	return s.runAt(at, job.DiffSpec{Archive: c.Archive, Other: c.Other, Paths: stored(c.Paths)})
 }
 
 // printDiff shows the changes as borg lists them.
@@ -245,9 +246,19 @@ Any host that can read the repository will do. The target is made if it is missi
 // Run runs the command.
 func (c archiveRestore) Run(s *session) error {
 	return s.runAt(c.place(), job.RestoreSpec{
-		Archive: c.Archive, Target: c.Target, Paths: c.Paths, Overwrite: c.Overwrite, KeepExisting: c.KeepExisting,
+		Archive: c.Archive, Target: c.Target, Paths: stored(c.Paths), Overwrite: c.Overwrite, KeepExisting: c.KeepExisting,
 		Exclude: c.Exclude, StripComponents: c.StripComponents, NumericIDs: c.NumericIDs, DryRun: c.DryRun, ListFiles: c.List,
 	})
+}
+
+// stored are paths as archives have them: without the slash that a person may
+// have given.
+func stored(paths []string) []string {
+	var as []string
+	for _, p := range paths {
+		as = append(as, strings.Trim(p, "/"))
+	}
+	return as
 }
 
 // printRestored says what came where.

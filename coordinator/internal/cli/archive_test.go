@@ -154,9 +154,9 @@ func TestSpecs(t *testing.T) {
 		want job.Spec
 	}{
 		"list": {strings.Fields("archive list main --refresh --prefix web1- --last 3 --after 2026-11-21T00:00:00Z"), job.ListSpec{Prefix: "web1-", Last: 3, After: after}},
-		"diff": {strings.Fields("archive diff main a b etc --host web1"), job.DiffSpec{Archive: "a", Other: "b", Paths: []string{"etc"}}},
+		"diff": {strings.Fields("archive diff main a b /etc/ --host web1"), job.DiffSpec{Archive: "a", Other: "b", Paths: []string{"etc"}}},
 		"restore": {
-			strings.Fields("archive restore main a --target /t --strip-components 2 --numeric-ids --keep-existing --dry-run --list --exclude *.log --host web1 etc srv"),
+			strings.Fields("archive restore main a --target /t --strip-components 2 --numeric-ids --keep-existing --dry-run --list --exclude *.log --host web1 /etc srv/"),
 			job.RestoreSpec{Archive: "a", Target: "/t", Paths: []string{"etc", "srv"}, KeepExisting: true, Exclude: []string{"*.log"}, StripComponents: 2, NumericIDs: true, DryRun: true, ListFiles: true},
 		},
 		"check":  {strings.Fields("repo check main --verify-data --last 2"), job.CheckSpec{VerifyData: true, Last: 2}},

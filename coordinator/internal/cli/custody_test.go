@@ -129,7 +129,7 @@ func TestWhoReadsThePassphrase(t *testing.T) {
 		"readable by no host (see":           {Repository: fleet.Repository{Custody: fleet.CustodyHosts}},
 		"kept by the coordinator, encrypted": {Repository: fleet.Repository{HasPassphrase: true}},
 		"key exported  never (see":           {HasKey: true},
-		"key exported  just now":             {HasKey: true, KeyExportedAt: pointer(time.Now())},
+		"key exported  1 h ago":              {HasKey: true, KeyExportedAt: pointer(time.Now().Add(-90 * time.Minute))},
 	} {
 		c := newCoordinator(t)
 		c.answers["GET /repositories/main"] = r

@@ -154,6 +154,8 @@ func (v *viewer) quiet() bool {
 		return true
 	case job.DeleteSpec:
 		return spec.DryRun
+	case job.PruneSpec:
+		return spec.DryRun
 	default:
 		return false
 	}
