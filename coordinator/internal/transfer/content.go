@@ -33,10 +33,14 @@ type held struct {
 	err     error             // what follows ahead
 }
 
-// begin reads the first chunk.
+// begin reads the first chunk. Of a short output it waits for the end: borg
+// writes a tar of nothing before it says that there is no such path.
 func (h *held) begin() error {
 	h.spare = make([]byte, bus.PieceBytes)
 	h.ahead, h.err = h.read(make([]byte, bus.PieceBytes))
+	if h.err == nil && len(h.ahead) < bus.PieceBytes {
+		h.advance()
+	}
 	if h.err == io.EOF {
 		return nil
 	}

@@ -82,8 +82,8 @@ func New(options Options) (*Service, error) {
 	return &Service{Options: options, logger: options.Logger.Named("transfer"), open: make(chan struct{}, options.MaxOpen)}, nil
 }
 
-// Open starts a download and returns when its first bytes have come, so that
-// what goes wrong before them is an error here: a *job.Failure. The download
+// Open starts a download and returns when its first bytes have come, or all of a
+// few, so that what goes wrong until then is an error here: a *job.Failure. The download
 // lives as long as ctx, and until it is closed.
 func (s *Service) Open(ctx context.Context, by fleet.Actor, r fleet.DownloadRequest) (*fleet.Download, error) {
 	select {

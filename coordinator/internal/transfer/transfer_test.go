@@ -168,6 +168,9 @@ func TestWhatGoesWrongBeforeTheFirstByteIsTheJobsFailure(t *testing.T) {
 		"before it runs":     {func(w *world) { w.finish(wrong) }, nil},
 		"with empty output":  {(*world).run, func(w *world, _ context.Context) io.Reader { return endReader(func() { go w.finish(wrong) }) }},
 		"while it is silent": {func(w *world) { w.run(); w.finish(wrong) }, func(_ *world, ctx context.Context) io.Reader { return ctxReader{ctx} }},
+		"after a few bytes": {(*world).run, func(w *world, _ context.Context) io.Reader {
+			return io.MultiReader(strings.NewReader("a tar of nothing"), endReader(func() { go w.finish(wrong) }))
+		}},
 		"output is lost": {(*world).run, func(w *world, _ context.Context) io.Reader {
 			go w.finish(wrong)
 			return errorReader{job.Fail(job.ConnectionLost, "gone")}
