@@ -17,6 +17,7 @@ func listingOf(t testing.TB, text string) []byte {
 	t.Helper()
 	w := newWorld(t, t.TempDir()).start()
 	w.list("main", "a", text)
+	w.stop()
 	data, err := os.ReadFile(w.Path("main", "a"))
 	if err != nil {
 		t.Fatal(err)
