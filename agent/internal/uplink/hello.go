@@ -165,10 +165,8 @@ func (g *greeter) after() time.Duration {
 		g.logger.Info("telling events again that the coordinator has not stored")
 		wake(g.publish)
 	}
-	if slices.ContainsFunc(snapshot.Records, func(r attempt.Record) bool {
-		return r.Finished && g.ledger.upTo(r.Key) >= r.LastSeq
-	}) {
-		g.waits++ // told, but not yet stored when the coordinator answered
+	if slices.ContainsFunc(snapshot.Records, func(r attempt.Record) bool { return r.Finished }) {
+		g.waits++ // its end is about to be told, or was not yet stored when the coordinator answered
 		return backoff(g.waits-1, minFollowUp, g.timing.Busy)
 	}
 	g.waits = 0
