@@ -19,7 +19,7 @@ type damage struct {
 
 var (
 	damagedFile = regexp.MustCompile(`(?s)^(.+): ((?:New missing|Previously missing) file chunk (?:detected|is still missing)|Missing all-zero replacement chunk detected) \(Byte [^)]*\)`)
-	damagedPart = regexp.MustCompile(`^(?:ID: [0-9a-f]+ +rebuilt index: <not found>|Data integrity error: |Archive metadata block [0-9a-f]+ is |.*chunk [0-9a-f]+.*(?:verification failed|integrity error))`)
+	damagedPart = regexp.MustCompile(`^(?:ID: [0-9a-f]+ +rebuilt index: <not found>|Data integrity error: |Archive metadata block [0-9a-f]+ is |item metadata chunk missing |.*chunk [0-9a-f]+.*(?:verification failed|integrity error))`)
 )
 
 // stillZero is what borg says, only in passing and with a good end, of a file

@@ -1,6 +1,7 @@
 package borg
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +82,10 @@ func (s sign) in(text string) bool {
 	return slices.ContainsFunc(s.texts, func(part string) bool { return strings.Contains(text, part) })
 }
 
+// lostSegment is what Python says of a file of the repository's that is not there
+// any more, though borg counts on it.
+var lostSegment = regexp.MustCompile(`No such file or directory: '.*/data/[0-9]+/[0-9]+'`)
+
 // exception classifies an error without an id of its own. Borg 1.2 reports a
 // dead connection or a full disk first as read errors of every file that was
 // left, as warnings.
@@ -104,6 +109,9 @@ func (p *Parser) exception(exit Exit) *job.Failure {
 		evidence = append(evidence, "No space left on device")
 	}
 	for _, text := range append(evidence, f.causes...) {
+		if lostSegment.MatchString(text) {
+			return p.explain(causes["ObjectNotFound"], text, exit)
+		}
 		for _, sign := range exceptionSigns {
 			if sign.in(text) {
 				return p.explain(sign.cause, text, exit)

@@ -44,6 +44,13 @@ func repositoryFaults() []fault {
 		{name: "disk full, over ssh", says: "No space left on device", spec: backup, remote: true, prepare: onSmallDisk, code: job.DiskFull},
 		{name: "segments gone", says: "Repository.CheckNeeded", spec: backup, prepare: func(l *lab) { l.remove("repo/data/0") }, code: job.IntegrityError},
 		{name: "newest segments gone", says: "Cache.RepositoryReplay", spec: backup, prepare: loseCommits, code: job.RefusedByHost},
+		{name: "a segment gone, restored", says: "FileNotFoundError", spec: restoreOf(), prepare: func(l *lab) { withArchives(l); l.remove(largestSegment(l)) }, code: job.IntegrityError},
+		{name: "a segment gone, over ssh", says: "FileNotFoundError", spec: backup, remote: true, prepare: func(l *lab) {
+			l.must(overSSH(baseTask(l.root, resolve(backup, l.root))))
+			l.write("data/more", nil)
+			l.remove("base/.cache")
+			l.remove(largestSegment(l))
+		}, code: job.IntegrityError},
 		{name: "damaged segment, restored", says: `"IntegrityError"`, spec: restoreOf(), prepare: func(l *lab) { withArchives(l); flipLargestSegment(l) }, code: job.IntegrityError},
 	}
 }
@@ -93,7 +100,7 @@ func TestRealFaults(t *testing.T) {
 			}
 			task := baseTask(l.root, resolve(f.spec, l.root))
 			if f.remote {
-				task.Repository.Location = "ssh://borg@store" + task.Repository.Location
+				task = overSSH(task)
 			}
 			if f.edit != nil {
 				f.edit(l, &task)
@@ -130,6 +137,11 @@ func TestHangUp(t *testing.T) {
 	}
 	end, _ := parse(task, r, 100)
 	checkFailure(t, end, job.Interrupted)
+}
+
+func overSSH(task borg.Task) borg.Task {
+	task.Repository.Location = "ssh://borg@store" + task.Repository.Location
+	return task
 }
 
 // edit replaces text in a file.
@@ -228,9 +240,9 @@ func loseCommits(l *lab) {
 	}
 }
 
-// flipLargestSegment turns bytes over in the middle of the largest segment.
-func flipLargestSegment(l *lab) {
-	largest := slices.MaxFunc(l.segments(), func(a, b string) int {
+// largestSegment returns the largest segment's name in the lab.
+func largestSegment(l *lab) string {
+	return strings.TrimPrefix(slices.MaxFunc(l.segments(), func(a, b string) int {
 		size := func(path string) int64 {
 			info, err := os.Stat(path)
 			if err != nil {
@@ -239,6 +251,8 @@ func flipLargestSegment(l *lab) {
 			return info.Size()
 		}
 		return int(size(a) - size(b))
-	})
-	l.flip(strings.TrimPrefix(largest, l.root))
+	}), l.root)
 }
+
+// flipLargestSegment turns bytes over in the middle of the largest segment.
+func flipLargestSegment(l *lab) { l.flip(largestSegment(l)) }
