@@ -305,7 +305,7 @@ func (d *daemon) addPages(mux *http.ServeMux) error {
 	}
 	hosts, jobs, audit := d.gate.Hosts(d.registry), d.gate.Jobs(d.dispatch), d.gate.Audit(d.store)
 	pages, err := web.New(web.Options{
-		Status: d.dispatch, Jobs: d.dispatch, Actions: jobs, Hosts: hosts, Repositories: d.registry,
+		Status: d.dispatch, Jobs: d.dispatch, Actions: jobs, Hosts: hosts, Repositories: d.registry, Archives: d.dispatch, Catalog: d.catalog,
 		Enroller: d.gate.Enrolment(d.enrol), Remover: hosts, Sessions: d.access, Passwords: d.access, Users: d.gate.People(d.access),
 		Tokens: d.gate.Tokens(d.access), Credentials: d.gate.Credentials(d.access), Audit: audit, Feed: d.feed,
 		CountLogin: d.metrics.CountLogin, OIDCName: provider,

@@ -152,3 +152,17 @@ func encode(value any) json.RawMessage {
 	}
 	return bytes.TrimSpace(out.Bytes())
 }
+
+// Get reads a page's address over HTTP.
+func (c commands) Get(address string) string { return curl(c.url(address)) }
+
+// withPaths appends paths to a command, of which none is taken for an option.
+func withPaths(words []string, paths ...string) []string {
+	for _, p := range paths {
+		if strings.HasPrefix(p, "-") {
+			words = append(words, "--")
+			break
+		}
+	}
+	return append(words, paths...)
+}

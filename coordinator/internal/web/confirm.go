@@ -6,6 +6,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -22,7 +23,13 @@ type confirmation struct {
 	Typed   string
 	Button  string
 	Command string // the same from a terminal
+	Post    string // the same over HTTP; empty: not told
 	Fault   *job.Failure
+
+	Archives []archiveRow // that will go
+	Names    []string     // likewise, if no more is known of them
+	More     int          // likewise, not named
+	Fields   []field      // what else there is to choose
 
 	after string // where to go when it is done
 	do    func(ctx context.Context, by fleet.Actor) error
@@ -31,18 +38,18 @@ type confirmation struct {
 // confirmer builds the page for a request.
 type confirmer func(r *http.Request) (*confirmation, error)
 
-// confirm serves the page, and on POST does what it says.
-func (s *site) confirm(build confirmer) http.HandlerFunc {
+// confirm serves the page to those with a role, and on POST does what it says.
+func (s *site) confirm(role bus.Role, build confirmer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		page, err := s.confirmation(r, build)
+		if r.Method == http.MethodPost && !s.parse(w, r) {
+			return
+		}
+		page, err := s.confirmation(r, role, build)
 		if err != nil {
 			s.faultOf(w, r, err)
 			return
 		}
 		if r.Method == http.MethodPost {
-			if !s.parse(w, r) {
-				return
-			}
 			page.Typed = r.PostForm.Get("confirm")
 			if page.Fault = page.act(r); page.Fault == nil {
 				http.Redirect(w, r, page.after, http.StatusSeeOther)
@@ -59,8 +66,8 @@ func (s *site) confirm(build confirmer) http.HandlerFunc {
 	}
 }
 
-func (s *site) confirmation(r *http.Request, build confirmer) (*confirmation, error) {
-	if err := needAdmin(r.Context()); err != nil {
+func (s *site) confirmation(r *http.Request, role bus.Role, build confirmer) (*confirmation, error) {
+	if err := needRole(r.Context(), role); err != nil {
 		return nil, err
 	}
 	return build(r)

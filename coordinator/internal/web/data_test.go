@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
@@ -30,6 +31,16 @@ var (
 	expiredJob    = id(23)
 	sentJob       = id(22)
 	dryPruneJob   = id(21)
+	mountJob      = id(20)
+	verifyJob     = id(19)
+	diffJob       = id(18)
+	deleteJob     = id(17)
+	dryDeleteJob  = id(16)
+	damagedJob    = id(15)
+	umountJob     = id(14)
+	filesJob      = id(13)
+	downloadJob   = id(12)
+	heldPruneJob  = id(11)
 )
 
 func empty() *world {
@@ -52,7 +63,8 @@ func rich() *world {
 	w.hosts[3].Labels = map[string]string{"site": "berlin"}
 	w.hosts[3].LastBackup.Job, w.hosts[3].LastBackup.Repository = goodBackup, "web1-main"
 	w.repositories = richRepositories()
-	w.jobs = append(runningJobs(), endedJobs()...)
+	w.jobs = slices.Concat(runningJobs(), endedJobs(), archiveJobs())
+	w.shelf = richShelf()
 	w.logs[runningBackup] = richLog()
 	return w
 }
@@ -152,7 +164,7 @@ func endedJobs() []job.Job {
 	pruned := ended(prunedJob, job.Prune, "mail", job.Succeeded, job.PruneSpec{KeepDaily: 7, KeepWithin: "2d"})
 	pruned.Result = &job.Result{Kept: []string{"mail-2026-11-22", "mail-2026-11-21"}, Pruned: []string{"mail-2026-08-02"}, Duration: 6.2}
 	dry := ended(dryPruneJob, job.Prune, "mail", job.Succeeded, job.PruneSpec{KeepDaily: 7, DryRun: true})
-	dry.Result = &job.Result{Kept: []string{"mail-2026-11-22"}, Duration: 0.4}
+	dry.Result = &job.Result{Kept: []string{"mail-2026-11-22"}, KeptBy: map[string]string{"mail-2026-11-22": "daily #1"}, Pruned: []string{"mail-2026-08-02"}, Duration: 0.4}
 	cancelled := ended(cancelledJob, job.Backup, "nas", job.Cancelled, backup)
 	cancelled.Failure = job.Fail(job.CodeCancelled, "cancelled by operator:anna")
 	expired := ended(expiredJob, job.Backup, "laptop-anna", job.Expired, backup)
@@ -168,6 +180,35 @@ func endedJobs() []job.Job {
 	created := ended(initJob, job.Init, "web1", job.Succeeded, job.InitSpec{Encryption: job.Repokey})
 	created.Result = &job.Result{Duration: 0.9}
 	return []job.Job{warned, pruned, cancelled, good, failed, list, info, checked, compacted, created, expired, dry}
+}
+
+// archiveJobs are jobs that look after archives, or use them.
+func archiveJobs() []job.Job {
+	mount := ended(mountJob, job.Mount, "web1", job.Running, job.MountSpec{Archive: newest, MountPoint: "/var/restore/borgfleet/mnt", Idle: 7200})
+	mount.FinishedAt, mount.Progress = nil, &job.Progress{Phase: job.PhaseMounted, At: noon}
+	verify := ended(verifyJob, job.Verify, "web1", job.Warning, job.VerifySpec{})
+	verify.Repository = ""
+	verify.Result = &job.Result{Checks: []job.Finding{{Name: "borg", Good: true, Detail: "borg 1.2.4 at `/usr/bin/borg`"}, {Name: "fuse", Detail: "python3-pyfuse3 is missing", Hint: "apt install `python3-pyfuse3`"}}}
+	diff := ended(diffJob, job.Diff, "web1", job.Succeeded, job.DiffSpec{Archive: older, Other: newest, Paths: []string{"etc"}})
+	diff.Result = &job.Result{Diff: &job.Difference{Added: 1, Removed: 1, Metadata: 1, AddedBytes: 1_200_000, Omitted: 17, Changes: []job.Change{
+		{Path: "new.sql", Kind: "added", Type: "file", Added: 1_200_000}, {Path: "etc/old", Kind: "removed", Type: "directory"}, {Path: "etc/hosts", Kind: "metadata", Type: "file", Detail: "mode -rw-r--r-- to -rw-------"},
+	}}}
+	gone := ended(deleteJob, job.Delete, "web1", job.Succeeded, job.DeleteSpec{Archives: []string{"web1-2020"}})
+	gone.Result = &job.Result{Deleted: []string{"web1-2020"}}
+	going := ended(dryDeleteJob, job.Delete, "web1", job.Succeeded, job.DeleteSpec{Glob: "web1-*", DryRun: true})
+	going.Result = &job.Result{Deleted: []string{newest, older}}
+	damaged := ended(damagedJob, job.Check, "web1", job.Failed, job.CheckSpec{VerifyData: true})
+	damaged.Failure = job.Fail(job.IntegrityError, "the repository is damaged").WithHint("repair it")
+	damaged.Result = &job.Result{Damaged: []string{"web1-2026: etc/hosts: chunk 41 is missing"}, DamagedOmitted: 3}
+	umount := ended(umountJob, job.Umount, "web1", job.Succeeded, job.UmountSpec{MountPoint: "/var/restore/borgfleet/mnt", Force: true})
+	umount.Repository, umount.Result = "", &job.Result{MountPoint: "/var/restore/borgfleet/mnt"}
+	files := ended(filesJob, job.List, "web1", job.Succeeded, job.ListSpec{Archive: newest})
+	files.Result = &job.Result{Archive: newest}
+	download := ended(downloadJob, job.Download, "web1", job.Succeeded, job.DownloadSpec{Archive: newest, Path: "etc/hosts", Format: job.DownloadFile})
+	download.Result = &job.Result{Archive: newest}
+	held := ended(heldPruneJob, job.Prune, "web1", job.Failed, job.PruneSpec{KeepLast: 1, Prefix: "web1-"})
+	held.Failure = job.Fail(job.NeedsConfirmation, "9 of 10 archives would be deleted, more than 50 %%; nothing was")
+	return []job.Job{mount, verify, diff, gone, going, damaged, umount, files, download, held}
 }
 
 func richLog() fleet.JobLog {
@@ -205,7 +246,19 @@ func hostile() *world {
 			r := *j.Result
 			r.Archive, r.ArchiveID, r.Warnings, r.Kept, r.Pruned = evil, evil, []string{evil}, []string{evil}, []string{evil}
 			r.Archives = []job.Archive{{Name: evil, Hostname: evil}}
+			r.Checks, r.Damaged, r.Deleted, r.KeptBy, r.MountPoint = []job.Finding{{Name: evil, Detail: evil, Hint: evil}}, []string{evil}, []string{evil}, map[string]string{evil: evil}, evil
+			if r.Diff != nil {
+				r.Diff = &job.Difference{Added: 1, Changes: []job.Change{{Path: evil, Kind: evil, Type: evil, Detail: evil}}}
+			}
 			j.Result = &r
+		}
+		switch j.Spec.(type) {
+		case job.MountSpec:
+			j.Spec = job.MountSpec{Archive: evil, MountPoint: evil}
+		case job.DiffSpec:
+			j.Spec = job.DiffSpec{Archive: evil, Other: evil, Paths: []string{evil}}
+		case job.DownloadSpec:
+			j.Spec = job.DownloadSpec{Archive: evil, Path: evil}
 		}
 		if j.Kind == job.Backup {
 			j.Spec = job.BackupSpec{Paths: []string{evil}, Exclude: []string{evil}, Comment: evil, Archive: evil, Compression: evil}
@@ -223,7 +276,8 @@ func hostile() *world {
 		w.repositories[i].Location, w.repositories[i].Busy = evil, evil
 		w.repositories[i].Custody, w.repositories[i].SealedFor = fleet.CustodyHosts, []string{evil}
 	}
-	w.spoil(evil)
+	w.people.spoil(evil)
+	w.shelf.spoil(evil)
 	log := w.logs[runningBackup]
 	for i := range log.Lines {
 		log.Lines[i].Text = evil

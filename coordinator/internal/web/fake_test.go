@@ -33,6 +33,7 @@ type world struct {
 	broken       error // what every read answers, when set
 	feed         *feed.Feed
 	people
+	shelf
 }
 
 func (w *world) Status(context.Context) (fleet.Status, error) {
@@ -203,7 +204,7 @@ func (w *world) handler(t testing.TB) http.Handler {
 // options are those that are required.
 func (w *world) options() web.Options {
 	return web.Options{
-		Status: w, Jobs: w, Actions: w, Hosts: w, Repositories: w, Feed: w.feed, Logger: hclog.NewNullLogger(),
+		Status: w, Jobs: w, Actions: w, Hosts: w, Repositories: w, Archives: w, Catalog: w, Feed: w.feed, Logger: hclog.NewNullLogger(),
 		Enroller: w, Remover: w, Sessions: w, Passwords: w, Users: w, Tokens: w, Credentials: w, Audit: w,
 	}
 }

@@ -102,6 +102,7 @@ type hostPage struct {
 	hostRow
 	commands
 	reader
+	Mounts  []mountRow
 	Running []jobRow
 	Jobs    []jobRow
 	More    bool
@@ -125,9 +126,13 @@ func (s *site) host(ctx context.Context, name string, c commands, refused *backu
 	if page.Running, err = s.running(ctx, now, job.Filter{Host: name}); err != nil {
 		return nil, err
 	}
+	if page.Mounts, err = s.mounts(ctx, job.Filter{Host: name}, ""); err != nil {
+		return nil, err
+	}
+	page.Running = withoutMounts(page.Running)
 	return &view{
 		Title: name, Nav: "/hosts", Body: "host", Data: page,
-		Live:     []string{"host-head", "host-facts", "host-running", "host-jobs"},
+		Live:     []string{"host-head", "host-facts", "mounts", "host-running", "host-jobs"},
 		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Host == name || u.Type == feed.Missed) },
 		Progress: runningProgress("host-running", now, page.Running),
 		Fill: func(ctx context.Context) error {

@@ -168,7 +168,7 @@ func (p *jobPage) Figures() []figure {
 			list = append(list, figure{"Rate", human.Rate(int64(math.Round(float64(r.OriginalSize) / r.Duration)))})
 		}
 	case job.Prune:
-		list = []figure{{"Kept", human.Count(len(r.Kept))}, {p.PrunedLabel(), human.Count(len(r.Pruned))}}
+		list = []figure{{"Kept", human.Count(len(r.Kept) + r.KeptOmitted)}, {p.PrunedLabel(), human.Count(len(r.Pruned) + r.PrunedOmitted)}}
 	case job.Compact:
 		freed := human.None
 		if r.FreedBytes != nil {
@@ -178,8 +178,11 @@ func (p *jobPage) Figures() []figure {
 	case job.BreakLock:
 		list = lockFigures(r)
 	case job.List:
-		list = []figure{{"Archives", human.Count(len(r.Archives) + r.ArchivesOmitted)}}
+		if p.BrowseURL() == "" {
+			list = []figure{{"Archives", human.Count(len(r.Archives) + r.ArchivesOmitted)}}
+		}
 	}
+	list = append(list, resultFigures(p.Job, r)...)
 	list = append(list, repositoryFigures(r.Repository)...)
 	return append(list, figure{"Took", human.Seconds(r.Duration)})
 }
@@ -217,12 +220,18 @@ func (p *jobPage) Headline() string {
 	switch {
 	case p.Result == nil || (p.State != job.Succeeded && p.State != job.Warning):
 		return ""
-	case p.Kind == job.Check && p.State == job.Succeeded:
+	case p.Kind == job.Check && p.State == job.Succeeded && len(p.Result.Damaged) == 0:
 		return "No problems found."
 	case p.Kind == job.Init:
 		return "The repository is ready."
 	case p.Kind == job.KeyExport:
 		return "The key left the host encrypted."
+	case p.Kind == job.Verify && p.State == job.Succeeded:
+		return "Everything is good."
+	case p.Kind == job.Diff && p.Result.Diff != nil && p.Result.Diff.Added+p.Result.Diff.Removed+p.Result.Diff.Modified+p.Result.Diff.Metadata == 0:
+		return "The archives do not differ there."
+	case p.Kind == job.Umount, p.Kind == job.Mount:
+		return "Nothing is mounted there any more."
 	}
 	return ""
 }
@@ -247,7 +256,23 @@ func (p *jobPage) NewestAttempts() []attemptRow {
 }
 
 // MayRepeat reports whether the reader may run it once more.
-func (p *jobPage) MayRepeat() bool { return p.State.Terminal() && p.mayRun(p.Kind) }
+func (p *jobPage) MayRepeat() bool {
+	return p.State.Terminal() && repeatable(p.Spec) && p.actor.Role.Includes(fleet.StartRole(p.Kind, p.Spec))
+}
+
+// repeatable reports whether one click may do it again: not what asks for a name
+// before, and not what somebody was waiting for.
+func repeatable(spec job.Spec) bool {
+	switch spec := spec.(type) {
+	case job.DownloadSpec:
+		return false
+	case job.DeleteSpec:
+		return spec.DryRun
+	case job.CheckSpec:
+		return !spec.Repair
+	}
+	return true
+}
 
 // Request is what would make this job again.
 func (p *jobPage) Request() job.Request { return requestOf(p.Job) }

@@ -16,6 +16,7 @@ const (
 	overviewAttention = 12
 	overviewRunning   = 30
 	overviewQueued    = 10
+	overviewMounts    = 20
 	overviewKeys      = 8
 )
 
@@ -29,6 +30,8 @@ type overviewPage struct {
 	MoreAttention int
 	Running       []jobRow
 	MoreRunning   int
+	Moving        int // jobs that run, without mounts
+	Mounts        []mountRow
 	Queued        []jobRow
 	MoreQueued    int
 	Recent        []jobRow
@@ -53,7 +56,7 @@ func (s *site) overview(ctx context.Context, c commands) (*view, error) {
 	}
 	return &view{
 		Title: status.Summary, Nav: "/", Body: "overview", Data: page,
-		Live:     []string{"summary", "attention", "keys", "first-steps", "running", "overview-hosts", "waiting", "recent"},
+		Live:     []string{"summary", "attention", "keys", "first-steps", "running", "mounts", "overview-hosts", "waiting", "recent"},
 		Cares:    caresForState,
 		Progress: runningProgress("running", page.clock, page.Running),
 	}, nil
@@ -68,15 +71,23 @@ func (p *overviewPage) fill() {
 	for _, a := range cut(p.Status.Attention, overviewAttention, &p.MoreAttention) {
 		p.Attention = append(p.Attention, attentionRow{now, a})
 	}
-	p.Running = now.jobs(cut(p.Status.Running, overviewRunning, &p.MoreRunning))
+	rows := now.jobs(p.Status.Running)
+	moving := withoutMounts(rows)
+	p.Moving, p.Running = len(moving), cut(moving, overviewRunning, &p.MoreRunning)
+	for _, row := range rows {
+		if isMount(row.Job) {
+			p.Mounts = append(p.Mounts, now.mount(row.Job, p.reader))
+		}
+	}
+	p.Mounts = p.Mounts[:min(len(p.Mounts), overviewMounts)]
 	p.Queued = now.jobs(cut(p.Status.Queued, overviewQueued, &p.MoreQueued))
 	p.Recent = now.jobs(p.Status.Recent)
-	rows := now.hosts(p.Status)
-	if len(rows) > overviewHosts { // too many to show: those first that have something to say
-		slices.SortStableFunc(rows, func(a, b hostRow) int { return a.rank() - b.rank() })
+	hosts := now.hosts(p.Status)
+	if len(hosts) > overviewHosts { // too many to show: those first that have something to say
+		slices.SortStableFunc(hosts, func(a, b hostRow) int { return a.rank() - b.rank() })
 	}
 	p.KeysAtRisk = cut(p.KeysNotExported, overviewKeys, &p.MoreKeys)
-	p.Hosts = cut(rows, overviewHosts, &p.MoreHosts)
+	p.Hosts = cut(hosts, overviewHosts, &p.MoreHosts)
 }
 
 // cut returns the first n of list and sets more to the number of the others.

@@ -51,10 +51,15 @@ func (r reader) mayRun(kind job.Kind) bool { return r.actor.Role.Includes(fleet.
 
 // needAdmin refuses readers who are not admins the pages that are for them.
 func needAdmin(ctx context.Context) error {
-	if readerOf(ctx).Administers() {
+	return needRole(ctx, bus.Admin)
+}
+
+// needRole refuses readers the pages of forms that they may not send.
+func needRole(ctx context.Context, role bus.Role) error {
+	if readerOf(ctx).actor.Role.Includes(role) {
 		return nil
 	}
-	return job.Fail(job.NotAllowed, "this page needs the role admin").WithHint("ask an admin to do it, or to give you that role")
+	return job.Fail(job.NotAllowed, "this page needs the role %s", role).WithHint("ask an admin to do it, or to give you that role")
 }
 
 // admit lets only those in who may read. The server around this handler has

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -37,13 +38,42 @@ func (s *site) repositories(ctx context.Context, c commands) (*view, error) {
 
 // repositoryPage is the data of one repository's page.
 type repositoryPage struct {
+	clock
 	repositoryRow
 	commands
 	reader
-	Running []jobRow
-	Jobs    []jobRow
-	More    bool
-	Form    *careForm
+	archiveTable
+	KnownArchives int // in all
+	AsOf          *time.Time
+	Mounts        []mountRow
+	Running       []jobRow
+	Jobs          []jobRow
+	More          bool
+	Form          *careForm
+}
+
+// care is a form about the repository, with its name on a button.
+type care struct{ Label, URL, About string }
+
+// Care are the forms that the reader may send.
+func (p *repositoryPage) Care() []care {
+	own := repositoryURL(p.Name)
+	list := []care{
+		{"Check…", own + "/check", "Is everything readable? Quick, full, or every chunk."},
+		{"Prune…", own + "/prune", "Delete old archives by rules; the preview shows which."},
+		{"Compact…", own + "/compact", "Free the space of deleted archives."},
+		{"Verify…", own + "/verify", "Can a host reach and read it?"},
+		{"Mount…", own + "/mount", "Look into all archives in a directory of a host."},
+	}
+	if p.Administers() {
+		list = append(list, care{"Repair…", own + "/repair", "Mend what a check found damaged. What is lost is lost."})
+	}
+	return list
+}
+
+// ListCommand asks borg for the archives.
+func (p *repositoryPage) ListCommand() string {
+	return p.borgfleet("archive", "list", p.Name, "--host", p.KeyHost())
 }
 
 // repository builds the page of a repository. refused is the form as it was
@@ -54,7 +84,10 @@ func (s *site) repository(ctx context.Context, name string, c commands, refused 
 		return nil, err
 	}
 	now := s.moment()
-	page := &repositoryPage{repositoryRow: repositoryRow{now, r}, commands: c, reader: readerOf(ctx), Form: refused}
+	page := &repositoryPage{repositoryRow: repositoryRow{now, r}, clock: now, commands: c, reader: readerOf(ctx), Form: refused}
+	if err := s.newest(ctx, page); err != nil {
+		return nil, err
+	}
 	jobs, err := s.Jobs.Jobs(ctx, job.Filter{Repository: name, Limit: jobsOnPage})
 	if err != nil {
 		return nil, wrap("jobs of "+name, err)
@@ -63,9 +96,10 @@ func (s *site) repository(ctx context.Context, name string, c commands, refused 
 	if page.Running, err = s.running(ctx, now, job.Filter{Repository: name}); err != nil {
 		return nil, err
 	}
+	page.Running = withoutMounts(page.Running)
 	return &view{
 		Title: name, Nav: "/repositories", Body: "repository", Data: page,
-		Live:     []string{"repository-head", "repository-facts", "repository-running", "repository-jobs"},
+		Live:     []string{"repository-head", "repository-facts", "mounts", "repository-running", "repository-archives", "repository-jobs"},
 		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Repository == name || u.Type == feed.Missed) },
 		Progress: runningProgress("repository-running", now, page.Running),
 		Fill: func(ctx context.Context) error {
@@ -77,6 +111,18 @@ func (s *site) repository(ctx context.Context, name string, c commands, refused 
 			return err
 		},
 	}, nil
+}
+
+// newest reads the newest archives of a repository, and what is mounted of it.
+func (s *site) newest(ctx context.Context, page *repositoryPage) error {
+	found, err := s.Archives.Archives(ctx, fleet.ArchiveFilter{Repository: page.Name, Limit: newestArchives})
+	if err != nil {
+		return wrap("archives of "+page.Name, err)
+	}
+	page.archiveTable = archiveTable{clock: page.clock, Repository: page.Name, Archives: page.clock.archives(found.Archives, s.Catalog)}
+	page.KnownArchives, page.AsOf = found.Total, found.AsOf
+	page.Mounts, err = s.mounts(ctx, job.Filter{Repository: page.Name}, "")
+	return err
 }
 
 // KeyAtRisk reports whether borg's key was never exported: when the

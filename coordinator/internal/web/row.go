@@ -63,6 +63,9 @@ func (r jobRow) Detail() string {
 	if check, ok := r.Spec.(job.CheckSpec); ok && check.VerifyData {
 		return "verify data"
 	}
+	if umount, ok := r.Spec.(job.UmountSpec); ok {
+		return umount.MountPoint
+	}
 	return r.Plan
 }
 

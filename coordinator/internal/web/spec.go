@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"strconv"
@@ -27,7 +28,7 @@ func (p *jobPage) Wishes() []wish {
 	case job.CheckSpec:
 		return checkWishes(spec)
 	case job.ListSpec:
-		return compactWishes(text("Archives that begin with", spec.Prefix), count("Only the newest", spec.Last))
+		return listWishes(spec)
 	case job.InfoSpec:
 		return compactWishes(text("Archive", spec.Archive))
 	case job.CompactSpec:
@@ -41,7 +42,7 @@ func (p *jobPage) Wishes() []wish {
 	case job.KeyExportSpec:
 		return compactWishes(text("Encrypted to", spec.Recipient))
 	}
-	return nil
+	return archiveWishes(p.Spec)
 }
 
 func backupWishes(spec job.BackupSpec) []wish {
@@ -63,15 +64,22 @@ func backupWishes(spec job.BackupSpec) []wish {
 }
 
 func (p *jobPage) pruneWishes(spec job.PruneSpec) []wish {
-	prefix := spec.Prefix
-	if prefix == "" {
-		prefix = p.Host + "-"
+	which := text("Archives that begin with", spec.Prefix)
+	switch {
+	case spec.All:
+		which = wish{Label: "Archives", Values: []string{"all of the repository"}}
+	case spec.Prefix == "":
+		which = text("Archives", p.Host+"-<time>")
+	}
+	share := wish{}
+	if !spec.Confirmed && !spec.DryRun {
+		share = count("At most, in percent", cmp.Or(spec.MaxPercent, job.DefaultMaxPercent))
 	}
 	return compactWishes(
-		text("Archives that begin with", prefix), text("Keep all within", spec.KeepWithin),
+		which, text("Keep all within", spec.KeepWithin),
 		count("Keep last", spec.KeepLast), count("Keep hourly", spec.KeepHourly), count("Keep daily", spec.KeepDaily),
 		count("Keep weekly", spec.KeepWeekly), count("Keep monthly", spec.KeepMonthly), count("Keep yearly", spec.KeepYearly),
-		flag("Dry run", spec.DryRun, "nothing is deleted"),
+		flag("Dry run", spec.DryRun, "nothing is deleted"), share,
 	)
 }
 
@@ -83,6 +91,7 @@ func checkWishes(spec job.CheckSpec) []wish {
 	return compactWishes(
 		flag("Data", spec.VerifyData, "every chunk is read and verified"),
 		flag("Archives", spec.RepositoryOnly || spec.MaxDuration > 0, "not checked"), limit,
+		flag("Repair", spec.Repair, "what can be mended is mended, what is lost is lost"), count("Only the newest archives", spec.Last), text("Archives that begin with", spec.Prefix),
 	)
 }
 
@@ -91,7 +100,11 @@ func restoreWishes(spec job.RestoreSpec) []wish {
 	if len(spec.Paths) == 0 {
 		paths = wish{Label: "Paths", Values: []string{"all"}}
 	}
-	return compactWishes(text("Archive", spec.Archive), paths, text("Into", spec.Target), flag("Files of the same names", spec.Overwrite, "replaced"))
+	return compactWishes(
+		text("Archive", spec.Archive), paths, text("Into", spec.Target), wish{"Leave out", spec.Exclude, true},
+		flag("Files of the same names", spec.Overwrite, "replaced"), flag("Files of the same names", spec.KeepExisting, "kept"),
+		count("Leading parts left out", spec.StripComponents), flag("Owners", spec.NumericIDs, "by their numbers"), flag("Dry run", spec.DryRun, "nothing is written"),
+	)
 }
 
 func text(label, value string) wish { return wish{label, nonEmpty(value), true} }

@@ -67,6 +67,9 @@ type builder func(ctx context.Context) (*view, error)
 
 // route finds the page at an address. c prints the commands that pages show.
 func (s *site) route(u *url.URL, c commands) (builder, bool) {
+	if build, ok := s.routeArchives(u, c); ok {
+		return build, true
+	}
 	clean := path.Clean("/" + u.Path)
 	section, name, deep := strings.Cut(strings.TrimPrefix(clean, "/"), "/")
 	query := u.Query()
@@ -109,7 +112,7 @@ func actionParent(address string) (string, bool) {
 	parent = strings.TrimSuffix(parent, "/")
 	depth := 2
 	switch action {
-	case "cancel", "retry", "backup", "run":
+	case "cancel", "retry", "backup", "run", "unmount":
 	case "role", "link":
 		depth = 3
 	case "users", "tokens", "credentials":

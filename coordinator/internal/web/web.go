@@ -12,6 +12,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -58,6 +59,8 @@ type Options struct {
 	Actions      JobWriter
 	Hosts        HostReader
 	Repositories RepositoryReader
+	Archives     ArchiveReader
+	Catalog      Catalog
 	Enroller     Enroller
 	Remover      HostRemover
 	Sessions     Sessions
@@ -139,18 +142,20 @@ func (s *site) inside() http.Handler {
 		"/hosts/{host}/remove":                  s.confirmHost,
 		"/people/users/{user}/remove":           s.confirmUser,
 		"/repositories/{repository}/break-lock": s.confirmBreakLock,
+		"/repositories/{repository}/delete":     s.confirmDelete,
 		"/people/tokens/{id}/remove":            s.confirmToken,
 		"/people/credentials/{name}/revoke":     s.confirmCredentials,
 	} {
-		mux.Handle("GET "+address, s.confirm(build))
-		mux.Handle("POST "+address, s.confirm(build))
+		mux.Handle("GET "+address, s.confirm(bus.Admin, build))
+		mux.Handle("POST "+address, s.confirm(bus.Admin, build))
 	}
+	s.addArchives(mux)
 	mux.HandleFunc("/", s.page)
 	return mux
 }
 
 func (o *Options) complete() error {
-	if o.Status == nil || o.Jobs == nil || o.Actions == nil || o.Hosts == nil || o.Repositories == nil {
+	if o.Status == nil || o.Jobs == nil || o.Actions == nil || o.Hosts == nil || o.Repositories == nil || o.Archives == nil || o.Catalog == nil {
 		return errors.New("web: a reader or writer is missing in the options")
 	}
 	if o.Enroller == nil || o.Remover == nil || o.Sessions == nil || o.Passwords == nil || o.Users == nil || o.Tokens == nil || o.Credentials == nil || o.Audit == nil {

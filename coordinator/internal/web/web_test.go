@@ -23,6 +23,7 @@ func addresses() []string {
 		"/repositories/nas", "/repositories/nas/break-lock?host=db1&force=1", "/enrol", "/enrol?wait=web7&since=1795355000000", "/hosts/web1/remove", "/people", "/people/users/bob",
 		"/people/users/bob/remove", "/people/tokens/T1/remove", "/people/credentials/eve/revoke", "/audit", "/audit?by=operator:alice&verify=1", "/account", "/jobs", "/jobs?host=web1&kind=backup&state=running&within=7d", "/jobs?state=nonsense", "/nowhere",
 	}
+	list = append(list, archiveAddresses()...)
 	for _, j := range rich().jobs {
 		list = append(list, "/jobs/"+string(j.ID))
 	}
@@ -282,6 +283,7 @@ func TestNewRefusesHalfAWorld(t *testing.T) {
 	whole := w.options()
 	for name, change := range map[string]func(*web.Options){
 		"status": func(o *web.Options) { o.Status = nil }, "jobs": func(o *web.Options) { o.Jobs = nil }, "actions": func(o *web.Options) { o.Actions = nil },
+		"archives": func(o *web.Options) { o.Archives = nil }, "catalog": func(o *web.Options) { o.Catalog = nil },
 		"hosts": func(o *web.Options) { o.Hosts = nil }, "feed": func(o *web.Options) { o.Feed = nil }, "logger": func(o *web.Options) { o.Logger = nil },
 		"enroller": func(o *web.Options) { o.Enroller = nil }, "sessions": func(o *web.Options) { o.Sessions = nil }, "passwords": func(o *web.Options) { o.Passwords = nil }, "audit": func(o *web.Options) { o.Audit = nil },
 	} {

@@ -1,0 +1,68 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/borgfleet/borgfleet/shared/bus"
+)
+
+// addArchives adds the addresses that forms about archives are sent to.
+func (s *site) addArchives(mux *http.ServeMux) {
+	mux.HandleFunc("POST /jobs/{id}/unmount", s.unmount)
+	mux.HandleFunc("POST /repositories/{repository}/refresh", s.refresh)
+	mux.HandleFunc("POST /repositories/{repository}/archives/{archive}/files", s.listFiles)
+	for address, build := range map[string]confirmer{
+		"/jobs/{id}/force-unmount": s.confirmForce,
+		"/jobs/{id}/prune":         s.confirmPrune,
+	} {
+		mux.Handle("GET "+address, s.confirm(bus.Operator, build))
+		mux.Handle("POST "+address, s.confirm(bus.Operator, build))
+	}
+	for address, build := range map[string]formBuilder{
+		"/hosts/{host}/verify":                                  s.verifyForm,
+		"/repositories/{repository}/verify":                     s.verifyForm,
+		"/repositories/{repository}/check":                      s.checkForm,
+		"/repositories/{repository}/repair":                     s.repairForm,
+		"/repositories/{repository}/compact":                    s.compactForm,
+		"/repositories/{repository}/prune":                      s.pruneForm,
+		"/repositories/{repository}/mount":                      s.mountForm,
+		"/repositories/{repository}/archives/{archive}/mount":   s.mountForm,
+		"/repositories/{repository}/archives/{archive}/restore": s.restoreForm,
+		"/repositories/{repository}/archives/{archive}/compare": s.compareForm,
+	} {
+		mux.Handle("GET "+address, s.form(build))
+		mux.Handle("POST "+address, s.form(build))
+	}
+}
+
+// routeArchives finds the pages about archives and what is in them.
+func (s *site) routeArchives(u *url.URL, c commands) (builder, bool) {
+	parts, query := segments(u), u.Query()
+	switch {
+	case len(parts) == 1 && parts[0] == "find":
+		return func(ctx context.Context) (*view, error) { return s.find(ctx, query, c) }, true
+	case len(parts) < 3 || parts[0] != "repositories":
+		return nil, false
+	}
+	at := place{Repository: parts[1], Path: query.Get("path")}
+	switch {
+	case len(parts) == 3 && parts[2] == "history":
+		return func(ctx context.Context) (*view, error) { return s.history(ctx, at.Repository, query, c) }, true
+	case parts[2] != "archives" || len(parts) > 5:
+		return nil, false
+	case len(parts) == 3:
+		return func(ctx context.Context) (*view, error) { return s.archives(ctx, at.Repository, query, c) }, true
+	}
+	at.Archive = parts[3]
+	switch {
+	case len(parts) == 4:
+		return func(ctx context.Context) (*view, error) { return s.archive(ctx, at.Repository, at.Archive, c) }, true
+	case parts[4] == "files":
+		return func(ctx context.Context) (*view, error) { return s.files(ctx, at, query, c) }, true
+	case parts[4] == "download":
+		return func(ctx context.Context) (*view, error) { return s.download(ctx, at, query, c) }, true
+	}
+	return nil, false
+}
