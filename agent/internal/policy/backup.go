@@ -50,19 +50,37 @@ func (r Rules) checkRoots(name string) *job.Failure {
 	}
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] != 'R' && line[0] != 'r' {
-			continue
-		}
-		if failure := r.checkPaths([]string{filepath.Join("/", strings.TrimSpace(line[1:]))}); failure != nil {
-			failure.Message += ", which " + name + " asks for"
-			return failure
+		for line := range strings.SplitSeq(lines.Text(), "\r") { // borg takes that for a line end, too
+			if failure := r.checkRoot(name, strings.TrimSpace(line)); failure != nil {
+				return failure
+			}
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return refuse("read", "%s is not a file of patterns: %s", name, err)
+		return unread(name, err.Error())
 	}
 	return nil
+}
+
+// checkRoot checks a line of a file of patterns. One that borg does not know is
+// refused: what is in front of its first letter may be a blank for borg.
+func (r Rules) checkRoot(name, line string) *job.Failure {
+	if line == "" || strings.ContainsRune("#+-!Pp", rune(line[0])) {
+		return nil
+	}
+	if line[0] != 'R' && line[0] != 'r' {
+		return unread(name, fmt.Sprintf("it has the line %.40q", line))
+	}
+	failure := r.checkPaths([]string{filepath.Join("/", strings.TrimSpace(line[1:]))})
+	if failure != nil {
+		failure.Message += ", which " + name + " asks for"
+	}
+	return failure
+}
+
+// unread refuses a file of patterns that is not understood.
+func unread(name, why string) *job.Failure {
+	return refuse("read", "%s is not a file of patterns: %s", name, why)
 }
 
 // Hook returns the path of the script that a backup names, or nothing if it

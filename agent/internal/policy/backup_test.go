@@ -127,6 +127,9 @@ func TestFilesOfPatterns(t *testing.T) {
 	write(t, root+"/data/good", "# all\n- *.tmp\nP sh\nR "+root+"/data/sub\n", 0o600)
 	write(t, root+"/data/bad", "- *.tmp\n R  "+root+"/private\n", 0o600)
 	write(t, root+"/data/small", "r etc\n", 0o600)
+	write(t, root+"/data/return", "- *.tmp\rR "+root+"/private\n", 0o600)
+	write(t, root+"/data/separator", "- *.tmp\n\x1cR "+root+"/private\n", 0o600)
+	write(t, root+"/data/windows", "- *.tmp\r\nR "+root+"/data/sub\r\n\r\n", 0o600)
 	write(t, root+"/data/long", strings.Repeat("x", 1<<20), 0o600)
 	write(t, root+"/private/patterns", "- x\n", 0o600)
 	if err := syscall.Mkfifo(root+"/data/pipe", 0o600); err != nil {
@@ -143,6 +146,9 @@ func TestFilesOfPatterns(t *testing.T) {
 		"excluded from inside": {job.BackupSpec{ExcludeFrom: []string{root + "/data/bad"}}, ""}, // only patterns there
 		"adds a root":          {job.BackupSpec{PatternsFrom: []string{root + "/data/good", root + "/data/bad"}}, "which " + root + "/data/bad asks for"},
 		"adds a relative one":  {job.BackupSpec{PatternsFrom: []string{root + "/data/small"}}, "does not let /etc be"},
+		"behind a return":      {job.BackupSpec{PatternsFrom: []string{root + "/data/return"}}, "which " + root + "/data/return asks for"}, // a line end for borg
+		"behind a separator":   {job.BackupSpec{PatternsFrom: []string{root + "/data/separator"}}, "is not a file of patterns"},            // a blank for borg
+		"with both line ends":  {job.BackupSpec{PatternsFrom: []string{root + "/data/windows"}}, ""},
 		"not of lines":         {job.BackupSpec{PatternsFrom: []string{root + "/data/long"}}, "is not a file of patterns"},
 		"a pipe":               {job.BackupSpec{PatternsFrom: []string{root + "/data/pipe"}}, "is not a regular file"},
 	} {
