@@ -17,6 +17,8 @@ import (
 
 // Executor runs programs that outlive their follower: on this machine
 // ([process.Local]), or on another. Its methods are safe for concurrent use.
+// What a command with Pipe set prints is for somebody else to read, beside
+// Start, which waits for that.
 // Package enginetest holds the suite that every executor passes.
 type Executor interface {
 	// Start starts a program, once per command ID: for an ID that was started
@@ -29,10 +31,6 @@ type Executor interface {
 	// says that there is nothing to follow. After any other error Follow may be
 	// called again from the last offset.
 	Follow(ctx context.Context, id string, from process.Offsets, emit func(process.Chunk) error) (process.Exit, error)
-	// Output opens the standard output of a command with Pipe set, which Start
-	// waits for. There is one reader in the life of a run.
-	// process.ErrNoOutput says that there is nothing to read, or not any more.
-	Output(ctx context.Context, id string) (process.Output, error)
 	// Signal sends a signal to the program and its children. It does nothing
 	// when the program is gone.
 	Signal(ctx context.Context, id string, s process.Signal) error
@@ -140,13 +138,6 @@ func (e *Engine) Resume(ctx context.Context, a Attempt, from Resume, rec Recorde
 	defer r.pace.stop()
 	defer r.book.stop()
 	return r.toTheEnd(ctx)
-}
-
-// Output opens what borg prints in an attempt that streams (see [job.Streams]),
-// by [Attempt.ID]. It waits for the attempt's start, which waits for it. When
-// the reader is closed before borg is done, borg's next write fails.
-func (e *Engine) Output(ctx context.Context, id string) (process.Output, error) {
-	return e.options.Executor.Output(ctx, id)
 }
 
 // Remove forgets what was run for an attempt, by [Attempt.ID], once its result

@@ -119,10 +119,6 @@ func beyond(text string, skip *int64) []byte {
 	return []byte(text[n:])
 }
 
-func (s *scripted) Output(context.Context, string) (process.Output, error) {
-	return nil, process.ErrNoOutput
-}
-
 func (s *scripted) Signal(_ context.Context, _ string, signal process.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -70,19 +70,20 @@ func local(t testing.TB, root string, standby bool) *process.Local {
 }
 
 func TestLocalIsAnExecutor(t *testing.T) {
-	t.Run("cold", func(t *testing.T) {
-		enginetest.Executor(t, func(t *testing.T) engine.Executor {
-			return local(t, filepath.Join(t.TempDir(), "jobs"), false)
-		})
-	})
-	t.Run("with a standby", func(t *testing.T) {
-		enginetest.Executor(t, func(t *testing.T) engine.Executor {
+	for name, standby := range map[string]bool{"cold": false, "with a standby": true} {
+		open := func(t *testing.T) *process.Local {
 			root := filepath.Join(t.TempDir(), "jobs")
-			l := local(t, root, true)
-			warm(t, l, root)
+			l := local(t, root, standby)
+			if standby {
+				warm(t, l, root)
+			}
 			return l
+		}
+		t.Run(name, func(t *testing.T) {
+			enginetest.Executor(t, func(t *testing.T) engine.Executor { return open(t) })
+			enginetest.Pipes(t, func(t *testing.T) enginetest.Piping { return open(t) })
 		})
-	})
+	}
 }
 
 // warm starts something, so that a supervisor stands by for what comes next.

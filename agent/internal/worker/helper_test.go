@@ -90,8 +90,8 @@ func (e *fakeEngine) Resume(ctx context.Context, a engine.Attempt, from engine.R
 	return rec.Record(ctx, job.Event{Type: job.EventFinished, State: outcome.State, Failure: outcome.Failure}, at)
 }
 
-// Output waits for the attempt's start, as a real one does.
-func (e *fakeEngine) Output(ctx context.Context, id string) (process.Output, error) {
+// output waits for the attempt's start, as a real one does.
+func (e *fakeEngine) output(ctx context.Context, id string) (process.Output, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -156,11 +156,12 @@ func (e *fakeEngine) finish(t *testing.T, key attempt.Key, state job.State) {
 
 // fakeRuns are job directories that are only names.
 type fakeRuns struct {
-	mu   sync.Mutex
-	ids  []string
-	over []string // those of them that do not live
-	argv map[string][]string
-	kept []string
+	engine *fakeEngine // starts what prints
+	mu     sync.Mutex
+	ids    []string
+	over   []string // those of them that do not live
+	argv   map[string][]string
+	kept   []string
 }
 
 func (r *fakeRuns) List(context.Context) ([]string, error) {
@@ -179,6 +180,10 @@ func (r *fakeRuns) Argv(_ context.Context, id string) ([]string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.argv[id], nil
+}
+
+func (r *fakeRuns) Output(ctx context.Context, id string) (process.Output, error) {
+	return r.engine.output(ctx, id)
 }
 
 func (r *fakeRuns) Clean(_ context.Context, _ time.Duration, keep func(string) bool) error {
@@ -248,10 +253,10 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	engine := &fakeEngine{running: map[string]chan job.Outcome{}, outputs: map[string]process.Output{}}
 	return &fixture{
 		t: t, path: filepath.Join(t.TempDir(), "journal.db"), signer: signer, seal: seal, slots: 1,
-		engine: &fakeEngine{running: map[string]chan job.Outcome{}, outputs: map[string]process.Output{}},
-		runs:   &fakeRuns{}, mounts: &fakeMounts{},
+		engine: engine, runs: &fakeRuns{engine: engine}, mounts: &fakeMounts{},
 		rules: policy.Rules{Kinds: job.Kinds(), Read: []string{"/"}, Repositories: []string{"*"}},
 	}
 }

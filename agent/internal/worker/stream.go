@@ -96,7 +96,7 @@ func (w *Worker) attend(ctx context.Context, rec *recorder, id string) (cancel <
 	var helpers sync.WaitGroup
 	if !s.lost() {
 		helpers.Go(func() {
-			s.open(ctx, func(ctx context.Context) (process.Output, error) { return w.options.Engine.Output(ctx, id) })
+			s.open(ctx, func(ctx context.Context) (process.Output, error) { return w.options.Runs.Output(ctx, id) })
 		})
 	}
 	either := make(chan struct{})

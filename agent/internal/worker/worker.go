@@ -58,10 +58,6 @@ type Engine interface {
 	// Resume goes on with an attempt, which it starts if it was not started. It
 	// returns when the finished event is recorded; ctx's end leaves borg alone.
 	Resume(ctx context.Context, a engine.Attempt, from engine.Resume, rec engine.Recorder, cancel <-chan struct{}) error
-	// Output opens what borg prints in an attempt that streams. It waits for the
-	// attempt's start, which waits for it. process.ErrNoOutput says that there is
-	// nothing to read.
-	Output(ctx context.Context, id string) (process.Output, error)
 	// End ends a run that belongs to no attempt. An error says that something of
 	// it still lives.
 	End(ctx context.Context, id string) error
@@ -77,6 +73,9 @@ type Runs interface {
 	Over(ctx context.Context, id string) (bool, error)
 	// Argv returns what a run runs, or nothing when that is not known any more.
 	Argv(ctx context.Context, id string) ([]string, error)
+	// Output opens what a run that streams prints. It waits for the run's start,
+	// which waits for it. process.ErrNoOutput says that there is nothing to read.
+	Output(ctx context.Context, id string) (process.Output, error)
 	// Clean removes runs that ended long ago and that keep does not want.
 	Clean(ctx context.Context, olderThan time.Duration, keep func(id string) bool) error
 }

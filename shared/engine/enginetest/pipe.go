@@ -16,9 +16,32 @@ import (
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
+// Piping is an executor whose programs may print into a pipe.
+type Piping interface {
+	engine.Executor
+	// Output opens the standard output of a command with Pipe set, which Start
+	// waits for. There is one reader in the life of a run.
+	// process.ErrNoOutput says that there is nothing to read, or not any more.
+	Output(ctx context.Context, id string) (process.Output, error)
+}
+
+// Pipes runs the part of the suite that is about pipes, as [Executor] does.
+func Pipes(t *testing.T, open func(t *testing.T) Piping) {
+	for name, run := range map[string]func(*testing.T, Piping){
+		"output":                      pipedOutput,
+		"silent program":              pipedNothing,
+		"program ahead of its reader": pipedAhead,
+		"reader that goes away":       pipedReaderGone,
+		"one reader":                  pipedOnce,
+		"much output":                 pipedFast,
+	} {
+		t.Run(name, func(t *testing.T) { run(t, open(t)) })
+	}
+}
+
 // StartPiped starts a command whose output is piped, beside its reader, and
 // kills it when the test ends.
-func StartPiped(t *testing.T, x engine.Executor, c process.Command, pass secret.Value) (process.Started, process.Output) {
+func StartPiped(t *testing.T, x Piping, c process.Command, pass secret.Value) (process.Started, process.Output) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -44,7 +67,7 @@ func StartPiped(t *testing.T, x engine.Executor, c process.Command, pass secret.
 	return started, got.output
 }
 
-func pipedOutput(t *testing.T, x engine.Executor) {
+func pipedOutput(t *testing.T, x Piping) {
 	_, output := StartPiped(t, x, Shell("job.1", `printf 'a\000'; printf err >&2; eval "cat <&$BORG_PASSPHRASE_FD"; exit 7`), secret.FromString("word"))
 	read, err := io.ReadAll(output)
 	if string(read) != "a\x00word" || err != nil {
@@ -60,7 +83,7 @@ func pipedOutput(t *testing.T, x engine.Executor) {
 }
 
 // pipedNothing has a program that is long silent: that is not its end.
-func pipedNothing(t *testing.T, x engine.Executor) {
+func pipedNothing(t *testing.T, x Piping) {
 	gate := t.TempDir()
 	command := Shell("job.1", `while ! [ -e "$D/go" ]; do sleep 0.02; done`)
 	command.Env = []string{"D=" + gate}
@@ -84,7 +107,7 @@ func pipedNothing(t *testing.T, x engine.Executor) {
 
 // pipedAhead has a program that would be done at once, if it were not for its
 // reader.
-func pipedAhead(t *testing.T, x engine.Executor) {
+func pipedAhead(t *testing.T, x Piping) {
 	const size = 4 << 20
 	started, output := StartPiped(t, x, Shell("job.1", `head -c 4194304 /dev/zero; echo done >&2`), secret.Value{})
 	Until(t, "time enough for a program that does not wait", func() bool {
@@ -103,7 +126,7 @@ func pipedAhead(t *testing.T, x engine.Executor) {
 	}
 }
 
-func pipedReaderGone(t *testing.T, x engine.Executor) {
+func pipedReaderGone(t *testing.T, x Piping) {
 	_, output := StartPiped(t, x, Shell("job.1", `trap '' PIPE; while head -c 65536 /dev/zero; do :; done; exit 9`), secret.Value{})
 	if _, err := io.ReadFull(output, make([]byte, 1<<20)); err != nil {
 		t.Fatal(err)
@@ -118,7 +141,7 @@ func pipedReaderGone(t *testing.T, x engine.Executor) {
 }
 
 // pipedOnce has one reader, and looks for another one.
-func pipedOnce(t *testing.T, x engine.Executor) {
+func pipedOnce(t *testing.T, x Piping) {
 	if _, err := x.Output(expired(t), "none.1"); !errors.Is(err, context.Canceled) {
 		t.Errorf("the output of what was not started: %v, want the context's end", err)
 	}
@@ -146,7 +169,7 @@ func expired(t *testing.T) context.Context {
 }
 
 // pipedFast reads more than any pipe holds, and all of it.
-func pipedFast(t *testing.T, x engine.Executor) {
+func pipedFast(t *testing.T, x Piping) {
 	const size = 64 << 20
 	begun := time.Now()
 	_, output := StartPiped(t, x, Shell("job.1", `head -c 67108864 /dev/zero`), secret.Value{})
