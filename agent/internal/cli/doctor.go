@@ -129,7 +129,7 @@ func checkBorg(ctx context.Context, c config.Config) check {
 
 // checkMount says whether archives can be mounted, which not every host needs.
 func checkMount(ctx context.Context, c config.Config) check {
-	support := mount.Check(ctx, c.Borg.Binary)
+	support := mount.Verify(ctx, c.Borg.Binary)
 	if !support.Good {
 		return check{Name: "mount", State: "warning", Message: "archives cannot be mounted: " + support.Detail, Fix: support.Hint}
 	}

@@ -17,7 +17,7 @@ const (
 
 // verify finds out whether this host can do its work.
 func (d *daemon) verify(ctx context.Context) []job.Finding {
-	return []job.Finding{d.verifyBorg(ctx), d.verifyMount(ctx), d.verifySpace()}
+	return []job.Finding{d.verifyBorg(ctx), mount.Verify(ctx, d.Config.Borg.Binary), d.verifySpace()}
 }
 
 func (d *daemon) verifyBorg(ctx context.Context) job.Finding {
@@ -26,11 +26,6 @@ func (d *daemon) verifyBorg(ctx context.Context) job.Finding {
 		return job.Finding{Name: "borg", Detail: failure.Message, Hint: failure.Hint}
 	}
 	return job.Finding{Name: "borg", Good: true, Detail: fmt.Sprintf("borg %s at %s", version.Text, d.Config.Borg.Binary)}
-}
-
-func (d *daemon) verifyMount(ctx context.Context) job.Finding {
-	support := mount.Check(ctx, d.Config.Borg.Binary)
-	return job.Finding{Name: "fuse", Good: support.Good, Detail: support.Detail, Hint: support.Hint}
 }
 
 func (d *daemon) verifySpace() job.Finding {

@@ -95,7 +95,7 @@ func TestBorgsMounts(t *testing.T) {
 }
 
 func TestSupport(t *testing.T) {
-	if got := mount.Check(t.Context(), "borg"); !got.Good || got.Hint != "" || !strings.Contains(got.Detail, "fuse") {
+	if got := mount.Verify(t.Context(), "borg"); !got.Good || got.Hint != "" || !strings.Contains(got.Detail, "fuse") {
 		t.Errorf("here, where there is all of it: %+v", got)
 	}
 	for name, test := range map[string]struct{ script, says string }{
@@ -108,13 +108,13 @@ func TestSupport(t *testing.T) {
 			if err := os.WriteFile(path, []byte("#!/bin/sh\n"+test.script+"\n"), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if got := mount.Check(t.Context(), path); got.Good || got.Hint == "" || !strings.Contains(got.Detail, test.says) {
+			if got := mount.Verify(t.Context(), path); got.Good || got.Hint == "" || !strings.Contains(got.Detail, test.says) {
 				t.Errorf("%+v; want %q", got, test.says)
 			}
 		})
 	}
 	t.Setenv("PATH", t.TempDir())
-	if got := mount.Check(t.Context(), "/usr/bin/borg"); got.Good || !strings.Contains(got.Detail, "fusermount3") {
+	if got := mount.Verify(t.Context(), "/usr/bin/borg"); got.Good || !strings.Contains(got.Detail, "fusermount3") {
 		t.Errorf("without fusermount3: %+v", got)
 	}
 }

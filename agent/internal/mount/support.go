@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // device is how programs serve file systems.
@@ -16,21 +18,23 @@ const device = "/dev/fuse"
 // machine.
 const supportTime = 30 * time.Second
 
-// Support is whether borg can mount here.
-type Support struct {
-	Good   bool
-	Detail string // what was found, in a few words
-	Hint   string // what to do; empty when Good
+// Verify finds out whether a borg can mount, without mounting anything.
+func Verify(ctx context.Context, borg string) job.Finding {
+	found := job.Finding{Name: "fuse"}
+	found.Detail, found.Hint = support(ctx, borg)
+	found.Good = found.Hint == ""
+	return found
 }
 
-// Check finds out whether a borg can mount, without mounting anything.
-func Check(ctx context.Context, borg string) Support {
+// support returns what was found, in a few words, and what to do, if borg cannot
+// mount.
+func support(ctx context.Context, borg string) (detail, hint string) {
 	if _, err := os.Stat(device); err != nil {
-		return Support{Detail: "there is no " + device, Hint: "Debian: apt install fuse3, then modprobe fuse; a container needs the device given to it"}
+		return "there is no " + device, "Debian: apt install fuse3, then modprobe fuse; a container needs the device given to it"
 	}
 	program, err := fusermount()
 	if err != nil {
-		return Support{Detail: "there is no fusermount3", Hint: "Debian: apt install fuse3"}
+		return "there is no fusermount3", "Debian: apt install fuse3"
 	}
 	ctx, cancel := context.WithTimeout(ctx, supportTime)
 	defer cancel()
@@ -38,14 +42,14 @@ func Check(ctx context.Context, borg string) Support {
 	asked.Dir = "/"
 	said, err := asked.Output()
 	if err != nil {
-		return Support{Detail: fmt.Sprintf("borg does not tell whether it can mount: %s", err), Hint: "run: " + borg + " debug info"}
+		return fmt.Sprintf("borg does not tell whether it can mount: %s", err), "run: " + borg + " debug info"
 	}
 	binding := binding(string(said))
 	if binding == "" {
-		return Support{Detail: "borg has no Python binding for FUSE",
-			Hint: "Debian: apt install python3-pyfuse3; borg as a single binary needs one of its own that ends in -fuse3 or has it built in"}
+		return "borg has no Python binding for FUSE",
+			"Debian: apt install python3-pyfuse3; borg as a single binary needs one of its own that ends in -fuse3 or has it built in"
 	}
-	return Support{Good: true, Detail: fmt.Sprintf("%s, %s, %s", device, program, binding)}
+	return fmt.Sprintf("%s, %s, %s", device, program, binding), ""
 }
 
 // binding finds what serves file systems for borg in what it says of itself:
