@@ -13,6 +13,7 @@ import (
 // shelf is what a backend knows of archives.
 type shelf struct {
 	archives []fleet.Archive
+	unlisted bool                // borg was never asked for all of them
 	filter   fleet.ArchiveFilter // that was last asked for
 	files    fleet.FilesQuery    // likewise
 	find     fleet.FindQuery     // likewise
@@ -28,7 +29,11 @@ func (b *backend) Archives(_ context.Context, filter fleet.ArchiveFilter) (fleet
 	if _, ok := b.repositories[filter.Repository]; !ok {
 		return fleet.ArchivePage{}, job.Fail(job.UnknownRepository, "there is no repository %q", filter.Repository)
 	}
-	return fleet.ArchivePage{Archives: b.shelf.archives, Total: len(b.shelf.archives)}, nil
+	page := fleet.ArchivePage{Archives: b.shelf.archives, Total: len(b.shelf.archives)}
+	if at := time.Now().UTC(); !b.shelf.unlisted && !b.repositories[filter.Repository].Pending {
+		page.AsOf = &at
+	}
+	return page, nil
 }
 
 func (b *backend) Archive(_ context.Context, repository, name string) (fleet.Archive, error) {

@@ -82,6 +82,11 @@ func (a *API) prepare(ctx context.Context, asked borgRequest) (borgCall, error) 
 	if err := asked.checkInit(known); err != nil {
 		return call, err
 	}
+	if asked.spec.Kind() == job.Init && known != nil {
+		if err := a.checkElsewhere(ctx, call.host, *known); err != nil {
+			return call, err
+		}
+	}
 	call.spec = asked.spec
 	if known == nil {
 		adopted, err := a.options.Operations.Adopt(ctx, call.by, location(asked.repository), asked.guess())
@@ -139,6 +144,42 @@ func (r *borgRequest) checkInit(known *fleet.RepositoryView) error {
 		return job.Invalid("passphrase", "encryption %s needs one", mode).WithHint("give the passphrase that the repository is to have, and keep it elsewhere too")
 	}
 	return nil
+}
+
+// checkElsewhere refuses to make a repository at the path of one that only other
+// hosts have used: on this host that is another one, and its passphrase would take
+// the place of theirs.
+func (a *API) checkElsewhere(ctx context.Context, host string, known fleet.RepositoryView) error {
+	if !strings.HasPrefix(known.Location, "/") {
+		return nil
+	}
+	ended := []job.State{job.Succeeded, job.Warning}
+	ours, err := a.usedBy(ctx, job.Filter{Repository: known.Name, Host: host}, ended)
+	if err != nil || ours != "" {
+		return err
+	}
+	other, err := a.usedBy(ctx, job.Filter{Repository: known.Name}, append(ended, job.Queued, job.Sent, job.Running))
+	if err != nil || other == "" || other == host {
+		return err
+	}
+	return job.Fail(job.Conflict, "%s is repository %s of host %s, and another one on %s", known.Location, known.Name, other, host).
+		WithHint("declare that under a name of its own, and give that name: borgfleet repo add")
+}
+
+// usedBy returns the host of a job that the filter chooses, in one of some states;
+// empty: there is none.
+func (a *API) usedBy(ctx context.Context, filter job.Filter, states []job.State) (host string, err error) {
+	filter.Limit = 1
+	for _, filter.State = range states {
+		page, err := a.options.Jobs.Jobs(ctx, filter)
+		if err != nil {
+			return "", err
+		}
+		if len(page.Jobs) > 0 {
+			return page.Jobs[0].Host, nil
+		}
+	}
+	return "", nil
 }
 
 // checkPassphrase checks that a passphrase reaches borg as it is. It is not

@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
@@ -175,5 +178,84 @@ func TestBorgLocationOfSeveralRepositories(t *testing.T) {
 	answer := s.do(request("GET", borgPath+"/info?repository_path=/srv/borg/main", ""))
 	if problem := decode[httpapi.Problem](t, answer.Body.Bytes()); answer.Code != http.StatusBadRequest || problem.Code != job.InvalidRequest {
 		t.Errorf("status %d: %s", answer.Code, answer.Body)
+	}
+}
+
+// TestBorgKeepsNoPassphraseThatNothingHasProved: borg compacts without the key, so
+// that it takes any passphrase.
+func TestBorgKeepsNoPassphraseThatNothingHasProved(t *testing.T) {
+	s := borgServed(t, told)
+	answer := s.do(request("POST", borgPath+"/compact?repository_path=main&passphrase=wrong", ""))
+	if _, _, kept := s.keeps("main"); answer.Code != http.StatusOK || !kept.Empty() {
+		t.Errorf("known repository: status %d: %s; kept a passphrase: %v", answer.Code, answer.Body, !kept.Empty())
+	}
+	answer = s.do(request("POST", borgPath+"/compact?repository_path=/srv/borg/new&passphrase=wrong", ""))
+	if view, known, kept := s.keeps("new"); answer.Code != http.StatusOK || !known || view.Pending || !kept.Empty() {
+		t.Errorf("new one: status %d: %s; kept %+v, a passphrase: %v", answer.Code, answer.Body, view.Repository, !kept.Empty())
+	}
+}
+
+// TestBorgInitAtThePathOfAnotherHost: a path is another one on another host. The
+// passphrase of the repository that is known must not be replaced.
+func TestBorgInitAtThePathOfAnotherHost(t *testing.T) {
+	for what, test := range map[string]struct {
+		location, user string // of the job that was there before
+		state          job.State
+		status         int
+	}{
+		"used by another host":      {"/srv/borg/main", "db1", job.Succeeded, 409},
+		"being made by another":     {"/srv/borg/main", "db1", job.Running, 409},
+		"used by this host":         {"/srv/borg/main", "web1", job.Warning, 200},
+		"another host has failed":   {"/srv/borg/main", "db1", job.Failed, 200},
+		"the same server for both":  {"ssh://backup@store/main", "db1", job.Succeeded, 200},
+		"nobody was ever there yet": {"/srv/borg/main", "", "", 200},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := borgServed(t, told)
+			main := s.repositories["main"]
+			main.Location, main.HasPassphrase = test.location, true
+			s.repositories["main"] = main
+			s.hosts["db1"] = fleet.HostView{Host: fleet.Host{Name: "db1"}}
+			if test.user != "" {
+				s.jobs = []job.Job{{ID: job.NewID(time.Now()), Kind: job.Backup, Host: test.user, Repository: "main", State: test.state}}
+			}
+			answer := s.do(request("POST", borgPath+"/init", `{"host":"web1","repository_path":"`+test.location+`","passphrase":"another"}`))
+			if _, _, kept := s.keeps("main"); answer.Code != test.status || kept.Empty() != (test.status != 200) {
+				t.Errorf("status %d: %s; kept the new passphrase: %v", answer.Code, answer.Body, !kept.Empty())
+			}
+		})
+	}
+}
+
+// TestBorgPruneLooksWhoseArchivesThereAre: what is not known cannot be kept from
+// being pruned.
+func TestBorgPruneLooksWhoseArchivesThereAre(t *testing.T) {
+	for what, test := range map[string]struct {
+		path     string
+		unlisted bool
+		play     func(job.Job) job.Job
+		status   int
+		kinds    []job.Kind
+	}{
+		"known archives": {"main", false, told, 200, []job.Kind{job.Prune}},
+		"never listed":   {"main", true, told, 200, []job.Kind{job.List, job.Prune}},
+		"new repository": {"/srv/borg/new", false, told, 200, []job.Kind{job.List, job.Prune}},
+		"no way in":      {"/srv/borg/new", false, borgFails(job.PassphraseWrong), 403, []job.Kind{job.List}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := borgServed(t, test.play)
+			s.shelf.unlisted = test.unlisted
+			answer := s.do(request("POST", borgPath+"/prune", `{"repository_path":"`+test.path+`","passphrase":"x"}`))
+			var kinds []job.Kind
+			for _, j := range s.jobs {
+				kinds = append(kinds, j.Kind)
+			}
+			if diff := cmp.Diff(test.kinds, kinds); answer.Code != test.status || diff != "" {
+				t.Errorf("status %d: %s; jobs (-want +got):\n%s", answer.Code, answer.Body, diff)
+			}
+			if _, known, _ := s.keeps("new"); known != (test.status == 200 && test.path != "main") {
+				t.Errorf("the new repository is kept: %v", known)
+			}
+		})
 	}
 }

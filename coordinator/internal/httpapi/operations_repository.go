@@ -146,7 +146,14 @@ func (a *API) borgPrune(ctx context.Context, in *struct {
 		KeepMonthly: policy.KeepMonthly, KeepYearly: policy.KeepYearly,
 		All: true, Confirmed: true, // there is nobody to ask here, and the rules are given
 	})
-	return a.operate(ctx, asked, waiting{body: func(j job.Job) (any, error) {
+	call, err := a.prepare(ctx, asked)
+	if err != nil {
+		return nil, a.problem(ctx, err)
+	}
+	if err := a.survey(ctx, call); err != nil {
+		return nil, err
+	}
+	return a.run(ctx, call, waiting{body: func(j job.Job) (any, error) {
 		result := resultOf(j)
 		kept, pruned := len(result.Kept)+result.KeptOmitted, len(result.Pruned)+result.PrunedOmitted
 		return BorgPruned{
@@ -212,7 +219,7 @@ func (a *API) registerBorgRepository() {
 	huma.Register(a.huma, made, a.borgInit)
 	prune := a.borg(operation{
 		id: "borg-prune", method: http.MethodPost, path: "/prune", summary: "Delete archives that no rule keeps",
-		description: "Considers every archive of the repository, and is refused where several hosts have archives. Their space is free after a compaction.",
+		description: "Considers every archive of the repository, and is refused where several hosts have archives: if borg was never asked for all of them, that comes first. Their space is free after a compaction.",
 		request:     NewBorgPrune{BorgBody: body},
 		answer: BorgPruned{
 			Success: true, RepositoryPath: "/srv/borg/web1", KeepPolicy: BorgKeepPolicy{KeepDaily: 7, KeepWeekly: 4, KeepMonthly: 6, KeepYearly: 2},

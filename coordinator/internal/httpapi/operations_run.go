@@ -7,6 +7,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 // run submits the job of a call, sees to it that the call's repository is kept
@@ -52,12 +53,40 @@ func (a *API) also(ctx context.Context, call borgCall, spec job.Spec) (job.Job, 
 	return done, failureOf(done)
 }
 
+// survey lists the archives of a call's repository, if borg was never asked for
+// all of them: a job that must not touch other hosts' archives is kept from that
+// by what is known of them. Like any call it keeps the repository, or abandons it.
+// The error is a *Problem.
+func (a *API) survey(ctx context.Context, call borgCall) error {
+	if !call.repository.Pending {
+		page, err := a.options.Archives.Archives(ctx, fleet.ArchiveFilter{Repository: call.repository.Name, Limit: 1})
+		switch {
+		case err != nil:
+			return a.problem(ctx, err)
+		case page.AsOf != nil:
+			return nil
+		}
+	}
+	call.spec, call.prefer = job.ListSpec{}, Preference{}
+	_, err := a.run(ctx, call, waiting{body: func(job.Job) (any, error) { return nil, nil }})
+	return err
+}
+
 // settles reports whether the job's outcome says what becomes of the
 // repository's record: of one that is pending, or whose passphrase is not known
 // yet or made with it.
 func (c borgCall) settles() bool {
-	mayKeep := !c.passphrase.Empty() && c.repository.Custody != fleet.CustodyHosts && c.repository.Encryption.NeedsPassphrase()
+	mayKeep := !c.proves().Empty() && c.repository.Custody != fleet.CustodyHosts && c.repository.Encryption.NeedsPassphrase()
 	return c.repository.Pending || mayKeep && (!c.repository.HasPassphrase || c.spec.Kind() == job.Init)
+}
+
+// proves is the passphrase that the job cannot end well with unless it is right.
+// Borg compacts without the key.
+func (c borgCall) proves() secret.Value {
+	if c.spec.Kind() == job.Compact {
+		return secret.Value{}
+	}
+	return c.passphrase
 }
 
 // settle keeps a call's repository once its job has reached it, or abandons it.
@@ -74,7 +103,7 @@ func (a *API) settle(ctx context.Context, call borgCall, id job.ID, until func(j
 		case err != nil:
 			a.note("settle", call, err)
 		case failureOf(ended) == nil:
-			a.note("keep", call, a.options.Operations.Keep(ctx, call.by, call.repository.Name, call.passphrase))
+			a.note("keep", call, a.options.Operations.Keep(ctx, call.by, call.repository.Name, call.proves()))
 		case call.repository.Pending:
 			a.note("abandon", call, a.options.Operations.Abandon(ctx, call.by, call.repository.Name))
 		}
