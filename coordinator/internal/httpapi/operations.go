@@ -234,7 +234,7 @@ func findRepository(repositories []fleet.RepositoryView, asked string) (*fleet.R
 		if repository.Name == asked {
 			return &repository, nil
 		}
-		if location(repository.Location) == location(asked) {
+		if job.SameLocation(repository.Location, asked) {
 			found = append(found, repository)
 		}
 	}

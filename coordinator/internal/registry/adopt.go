@@ -27,7 +27,7 @@ func (r *Registry) Adopt(_ context.Context, by fleet.Actor, location string, enc
 		return fleet.RepositoryView{}, fmt.Errorf("read repositories: %w", err)
 	}
 	for _, other := range others { // another call may have been faster
-		if other.Location == location {
+		if job.SameLocation(other.Location, location) {
 			return r.viewRepository(other)
 		}
 	}

@@ -39,6 +39,18 @@ func TestAdopt(t *testing.T) {
 	same(t, "audit", []string{"operator:alice repository.adopt repository/web1"}, h.audit(t))
 }
 
+// TestOneServerWrittenInTwoWays: one repository must not have two records, since
+// leases and what is known of archives go by its name.
+func TestOneServerWrittenInTwoWays(t *testing.T) {
+	h := newHouse(t)
+	view := h.mustAdopt(t, "ssh://backup@store.example.net/srv/borg/x")
+	same(t, "with the usual port", view.Name, h.mustAdopt(t, "ssh://backup@Store.example.net:22//srv/borg/x/").Name)
+	again := newRepository()
+	again.Name, again.Location = "again", "ssh://backup@store.example.net:22/srv/borg/x"
+	_, _, err := h.AddRepository(t.Context(), alice, again)
+	wantFailure(t, err, job.Conflict, view.Name)
+}
+
 func TestAdoptNames(t *testing.T) {
 	for what, test := range map[string]struct{ location, name string }{
 		"capitals and spaces":   {"/srv/Borg Data", "borg-data"},

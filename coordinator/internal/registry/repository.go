@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -61,20 +62,59 @@ func (r *Registry) createRepository(by fleet.Actor, repository fleet.Repository,
 		}
 		changes = append(changes, put)
 	}
+	if err := r.checkLocation(repository); err != nil {
+		return err
+	}
+	changes = append(changes, store.CreateRepository(repository),
+		r.audit(by, "repository.add", "repository/"+repository.Name, repository.Location))
+	return failure(r.apply(changes...), job.UnknownRepository, "repository "+repository.Name)
+}
+
+// checkLocation refuses a location that belongs to another repository.
+func (r *Registry) checkLocation(repository fleet.Repository) error {
 	others, err := r.store.Repositories()
 	if err != nil {
 		return fmt.Errorf("read repositories: %w", err)
 	}
 	for _, other := range others {
 		remote := !strings.HasPrefix(repository.Location, "/") // a path may be another one on another host
-		if remote && other.Location == repository.Location && other.Name != repository.Name {
+		if remote && job.SameLocation(other.Location, repository.Location) && other.Name != repository.Name {
 			return job.Fail(job.Conflict, "the location %s belongs to repository %s", repository.Location, other.Name).
 				WithHint("use that one: any number of hosts may back up to one repository")
 		}
 	}
-	changes = append(changes, store.CreateRepository(repository),
-		r.audit(by, "repository.add", "repository/"+repository.Name, repository.Location))
-	return failure(r.apply(changes...), job.UnknownRepository, "repository "+repository.Name)
+	return nil
+}
+
+// MoveRepository says where a repository is now; its passphrase and what is known
+// of it stay. Nothing is moved on any disk: whoever asks has done that. It is
+// refused while jobs of the repository are open. Refusals are *job.Failure.
+func (r *Registry) MoveRepository(_ context.Context, by fleet.Actor, name, location string) (fleet.RepositoryView, error) {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	repository, err := readRepository(r.store, name)
+	if err != nil {
+		return fleet.RepositoryView{}, err
+	}
+	before := repository.Location
+	repository.Location = location
+	if err := repository.Validate(); err != nil {
+		return fleet.RepositoryView{}, err
+	}
+	if err := r.checkLocation(repository); err != nil {
+		return fleet.RepositoryView{}, err
+	}
+	err = r.apply(store.RequireNoOpenJobs("", name), store.PutRepository(repository),
+		r.audit(by, "repository.move", "repository/"+name, "from "+before+" to "+location))
+	switch {
+	case errors.Is(err, store.ErrOpenJobs):
+		return fleet.RepositoryView{}, job.Fail(job.Conflict, "repository %s has jobs that are not over", name).
+			WithHint("cancel them, or wait until they are over; borgfleet job list --repo %s shows them", name)
+	case err != nil:
+		return fleet.RepositoryView{}, fmt.Errorf("move repository %s: %w", name, err)
+	}
+	r.changed(name, "repository moved", by)
+	return r.viewRepository(repository)
 }
 
 // RemoveRepository forgets a repository and its passphrase; its data stays
