@@ -120,7 +120,10 @@ type archiveShow struct{ onArchive }
 
 // Help is the end of the command's help.
 func (archiveShow) Help() string {
-	return `Without --host this is what is known here; with it, borg is asked there.`
+	return `Examples:
+
+    borgfleet archive show main web1-2026-11-22T02:00:00                # as it is known here, at once
+    borgfleet archive show main web1-2026-11-22T02:00:00 --host web1    # as borg has it`
 }
 
 // Run runs the command.
@@ -169,7 +172,7 @@ func (s *session) printArchive(a fleet.Archive) {
 }
 
 type archiveDiff struct {
-	Name    string   `arg:"" help:"The repository's name."`
+	Name    string   `arg:"" name:"repository" help:"The repository's name."`
 	Archive string   `arg:"" help:"The older archive."`
 	Other   string   `arg:"" help:"The newer archive."`
 	Paths   []string `arg:"" optional:"" help:"Only these paths, as the archives have them: without a leading slash. Default: all."`

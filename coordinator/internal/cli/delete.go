@@ -9,7 +9,7 @@ import (
 )
 
 type archiveDelete struct {
-	Name     string   `arg:"" help:"The repository's name."`
+	Name     string   `arg:"" name:"repository" help:"The repository's name."`
 	Archives []string `arg:"" optional:"" help:"The archives' names."`
 	Glob     string   `help:"Instead of names: all whose name matches: * ? [abc]." placeholder:"GLOB"`
 	DryRun   bool     `help:"Only show which ones."`

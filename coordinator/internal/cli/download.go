@@ -19,7 +19,7 @@ import (
 )
 
 type archiveDownload struct {
-	Name     string             `arg:"" help:"The repository's name."`
+	Name     string             `arg:"" name:"repository" help:"The repository's name."`
 	Archive  string             `arg:"" help:"The archive's name."`
 	Path     string             `arg:"" optional:"" help:"A file or a directory, as the archive has it: without a leading slash. Default: everything."`
 	Host     string             `help:"The host that reads it. Default: the one that made the archive, or the only one there is." placeholder:"HOST"`

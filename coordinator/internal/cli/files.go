@@ -146,13 +146,17 @@ func isNotListed(err error) bool {
 }
 
 type archiveHistory struct {
-	Name string `arg:"" help:"The repository's name."`
+	Name string `arg:"" name:"repository" help:"The repository's name."`
 	Path string `arg:"" help:"The path, as archives have it: without a leading slash."`
 }
 
 // Help is the end of the command's help.
 func (archiveHistory) Help() string {
-	return `Only archives whose files are listed are looked at; borgfleet archive files lists those of one.`
+	return `Example:
+
+    borgfleet archive history main etc/nginx/nginx.conf
+
+Only archives whose files are listed are looked at; borgfleet archive files lists those of one.`
 }
 
 // Run runs the command.

@@ -12,7 +12,7 @@ import (
 )
 
 type archiveMount struct {
-	Name      string          `arg:"" help:"The repository's name."`
+	Name      string          `arg:"" name:"repository" help:"The repository's name."`
 	Archive   string          `arg:"" help:"The archive. Leave it out to mount all of them, each a directory."`
 	Directory string          `arg:"" optional:"" help:"The directory on the host to mount it on: empty, or one to be made. Where the host allows it: by default below /var/restore/borgfleet."`
 	Idle      config.Duration `help:"Unmount it when nobody has used it for this long, for example 2h. Default: ${default_idle}." placeholder:"TIME"`
@@ -91,9 +91,19 @@ func umounting(j job.Job) string {
 
 type archiveUmount struct {
 	Directory string `arg:"" help:"The directory on the host that it is mounted on."`
-	Host      string `help:"The host. Default: the one that it is mounted on." placeholder:"HOST"`
+	Host      string `help:"The host that it is mounted on. Default: the one whose mount is known here, or the only one there is." placeholder:"HOST"`
 	Force     bool   `help:"Also while it is in use."`
 	deadlines
+}
+
+// Help is the end of the command's help.
+func (archiveUmount) Help() string {
+	return `Examples:
+
+    borgfleet archive umount /var/restore/borgfleet/mnt
+    borgfleet archive umount /var/restore/borgfleet/mnt --host web1 --force
+
+What is in use stays mounted, and the command fails, unless you add --force: programs that are in it then get errors. Only what borg has mounted is unmounted.`
 }
 
 // Run runs the command.

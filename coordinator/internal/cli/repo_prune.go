@@ -31,7 +31,7 @@ func (repoPrune) Help() string {
     borgfleet repo prune main --host web1 --keep-daily 7 --keep-weekly 4 --preview
     borgfleet repo prune main --host web1 --keep-daily 7 --keep-weekly 4
 
-A prune never touches what another host has made. One that would delete more than its share at once deletes nothing, and says how to go on. The space is free after borgfleet repo compact.`
+A prune never touches what another host has made. Before it deletes anything, a job of its own looks what would go: if that is more than --max-percent, the prune fails and nothing is deleted; --confirm lets it go without that look. The space is free after borgfleet repo compact.`
 }
 
 func (c repoPrune) spec() job.PruneSpec {

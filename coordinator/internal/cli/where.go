@@ -20,13 +20,13 @@ type onHost struct {
 
 // onRepository is what every command that runs a job on a repository takes.
 type onRepository struct {
-	Name string `arg:"" help:"The repository's name."`
+	Name string `arg:"" name:"repository" help:"The repository's name."`
 	onHost
 }
 
 // onArchive is what every command takes that runs a job on an archive.
 type onArchive struct {
-	Name    string `arg:"" help:"The repository's name."`
+	Name    string `arg:"" name:"repository" help:"The repository's name."`
 	Archive string `arg:"" help:"The archive's name."`
 	byMaker
 }
