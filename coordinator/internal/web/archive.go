@@ -37,6 +37,7 @@ func (s *site) archive(ctx context.Context, repository, name string, c commands)
 	return &view{
 		Title: name, Nav: "/repositories", Body: "archive", Data: page,
 		Live: []string{"archive-head", "archive-facts", "mounts"}, Cares: caresForRepository(repository),
+		Progress: mountProgress(page.Mounts, nil),
 	}, nil
 }
 

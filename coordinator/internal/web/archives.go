@@ -252,8 +252,13 @@ func caresForRepository(name string) func(feed.Update) bool {
 	}
 }
 
+// justListed is for how long after a job the list that it has made may not be
+// stored yet.
+const justListed = time.Minute
+
 // listing is the newest job that lists an archive's files, or with an empty name
-// all archives, if it is open or has not ended well; nil: there is none such.
+// all archives, if it is open, has just ended, or has not ended well; nil: there
+// is none such.
 func (s *site) listing(ctx context.Context, repository, archive string) (*jobRow, error) {
 	found, err := s.Jobs.Jobs(ctx, job.Filter{Repository: repository, Kind: job.List, Limit: job.DefaultPage})
 	if err != nil {
@@ -264,7 +269,8 @@ func (s *site) listing(ctx context.Context, repository, archive string) (*jobRow
 		if !ok || spec != (job.ListSpec{Archive: archive}) {
 			continue
 		}
-		if j.State == job.Succeeded || j.State == job.Warning {
+		done := j.State == job.Succeeded || j.State == job.Warning
+		if done && (archive == "" || j.FinishedAt == nil || s.Now().Sub(*j.FinishedAt) > justListed) {
 			return nil, nil
 		}
 		row := s.moment().job(j)

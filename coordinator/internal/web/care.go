@@ -80,7 +80,7 @@ func (s *site) checkForm(r *http.Request, v *typed) (*jobForm, error) {
 	form.Title, form.Button, form.spec = "Check "+name, "Check", spec
 	form.About = "A check reads only. If something is damaged, the job fails with `integrity_error` and names it."
 	form.add(
-		field{Name: "depth", Label: "How thoroughly", Kind: "select", Choices: labelled(depth,
+		field{Name: "depth", Label: "How thoroughly", Kind: "select", Also: []string{"verify_data", "repository_only"}, Choices: labelled(depth,
 			choice{Value: "quick", Label: "quick: the repository's segments"},
 			choice{Value: "full", Label: "full: also the archives' metadata"},
 			choice{Value: "data", Label: "full with data: read and verify every chunk; slow"})},
@@ -157,7 +157,7 @@ func (s *site) pruneForm(r *http.Request, v *typed) (*jobForm, error) {
 		return nil, err
 	}
 	name, numbers := form.request.Repository, map[string]int{}
-	form.add(field{Name: "which", Label: "Of which archives", Kind: "select", Choices: labelled(v.Get("which"),
+	form.add(field{Name: "which", Label: "Of which archives", Kind: "select", Also: []string{"all"}, Choices: labelled(v.Get("which"),
 		choice{Value: "", Label: "those that the host has named by itself"}, choice{Value: "prefix", Label: "those that begin with …"}, choice{Value: "all", Label: "all of the repository"}),
 		Help: "Never those that another host has made: then it is refused."})
 	form.add(textField(v, "prefix", "Begin with", "For the second choice."))
@@ -172,7 +172,7 @@ func (s *site) pruneForm(r *http.Request, v *typed) (*jobForm, error) {
 		numbers[rule.name] = v.countOr(rule.name, rule.standard)
 		form.add(numberField(v, rule.name, "Keep "+lower(rule.label), rule.standard))
 	}
-	form.add(field{Name: "keep_within", Label: "Keep all within", Kind: "text", Value: v.text("keep_within"), Placeholder: "2d", Help: "A number and one of `H` `d` `w` `m` `y`."})
+	form.add(field{Name: "keep_within", Label: "Keep all within", Kind: "text", Also: []string{"spec"}, Value: v.text("keep_within"), Placeholder: "2d", Help: "A number and one of `H` `d` `w` `m` `y`."})
 	spec := job.PruneSpec{
 		KeepWithin: v.text("keep_within"), KeepLast: numbers["keep_last"], KeepHourly: numbers["keep_hourly"], KeepDaily: numbers["keep_daily"],
 		KeepWeekly: numbers["keep_weekly"], KeepMonthly: numbers["keep_monthly"], KeepYearly: numbers["keep_yearly"],
@@ -185,7 +185,7 @@ func (s *site) pruneForm(r *http.Request, v *typed) (*jobForm, error) {
 	}
 	form.Title, form.Button, form.spec = "Prune "+name, "Preview", spec
 	form.About = "Deletes the archives that no rule keeps. First a dry run shows which rule keeps what, and what would go."
-	form.Note = "Nothing is deleted yet."
+	form.Note, form.Dense = "Nothing is deleted yet.", true
 	form.cli = pruneWords(name, orHOST(form.request.Host), spec)
 	return form, nil
 }

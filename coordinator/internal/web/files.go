@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -12,6 +13,13 @@ import (
 
 // filesPerPage is how many entries of a directory a page has.
 const filesPerPage = 200
+
+// How often, and after which pauses, it is looked whether a list that was just
+// made is stored.
+const (
+	storePatience = 15
+	storeBeat     = 100 * time.Millisecond
+)
 
 // filesPage is the data of a directory or a file of an archive.
 type filesPage struct {
@@ -109,11 +117,35 @@ func (s *site) files(ctx context.Context, at place, query url.Values, c commands
 		Live: []string{"files-head", "files-list"}, Cares: caresForListing(at.Repository),
 	}
 	err = page.read(ctx, s.Catalog, query.Get("cursor"))
-	if notListed(err) {
-		page.Listed = false
-		return v, s.fillListing(ctx, page)
+	if !notListed(err) {
+		return v, err
 	}
+	if err := s.fillListing(ctx, page); err != nil {
+		return nil, err
+	}
+	page.Listed, err = page.wait(ctx, s.Catalog)
 	return v, err
+}
+
+// wait reads a list that is just being stored, and reports whether it is there.
+func (p *filesPage) wait(ctx context.Context, catalog Catalog) (bool, error) {
+	if p.Listing == nil || !good(p.Listing.Job) {
+		return false, nil
+	}
+	for range storePatience {
+		if err := pause(ctx, storeBeat); err != nil {
+			return false, err
+		}
+		if err := p.read(ctx, catalog, ""); !notListed(err) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// MayAsk reports whether borg may be asked for the list: it is not at it.
+func (p *filesPage) MayAsk() bool {
+	return p.Listing == nil || p.Listing.State.Terminal() && !good(p.Listing.Job)
 }
 
 // Title is the last part of the path.

@@ -134,7 +134,7 @@ func (s *site) host(ctx context.Context, name string, c commands, refused *backu
 		Title: name, Nav: "/hosts", Body: "host", Data: page,
 		Live:     []string{"host-head", "host-facts", "mounts", "host-running", "host-jobs"},
 		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Host == name || u.Type == feed.Missed) },
-		Progress: runningProgress("host-running", now, page.Running),
+		Progress: mountProgress(page.Mounts, runningProgress("host-running", now, page.Running)),
 		Fill: func(ctx context.Context) error {
 			if !page.Operates() {
 				return nil

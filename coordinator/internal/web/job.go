@@ -76,6 +76,9 @@ func (p *jobPage) progress(id job.ID, progress *job.Progress) []fragment {
 	}
 	moved := *p
 	moved.Progress = progress
+	if isMount(p.Job) {
+		return []fragment{{ID: "job-state", Template: "job-state", Data: &moved, Part: "job-state"}}
+	}
 	return []fragment{{ID: "job-progress", Template: "job-progress", Data: &moved, Part: "job-state", Title: moved.title()}}
 }
 

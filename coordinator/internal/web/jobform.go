@@ -31,6 +31,7 @@ type jobForm struct {
 	Command string // the same from a terminal
 	Post    string // the same over HTTP
 	Note    string // beside the button
+	Dense   bool   // fields are short
 	NoHost  bool   // there is none to run it on
 	Faults  []*job.Failure
 	reader
@@ -54,7 +55,8 @@ type field struct {
 	Help        string
 	Placeholder string
 	Needed      bool
-	Wide        bool // takes a whole line
+	Wide        bool     // takes a whole line
+	Also        []string // names of the spec's fields that it stands for
 	Fault       *job.Failure
 }
 
@@ -190,7 +192,11 @@ func faultsOf(err error) []*job.Failure {
 // view puts each fault at its field, and shows the page.
 func (f *jobForm) view(c commands) *view {
 	for i := range f.Fields {
-		f.Fields[i].Fault = faultOf(f.Faults, f.Fields[i].Name)
+		for _, name := range append([]string{f.Fields[i].Name}, f.Fields[i].Also...) {
+			if f.Fields[i].Fault == nil {
+				f.Fields[i].Fault = faultOf(f.Faults, name)
+			}
+		}
 	}
 	request := f.request
 	request.Kind = f.spec.Kind()

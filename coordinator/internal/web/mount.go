@@ -93,6 +93,23 @@ func withoutMounts(rows []jobRow) (moving []jobRow) {
 	return moving
 }
 
+// mountProgress updates rows of the table of mounts in place, and what other
+// progress there is on the page.
+func mountProgress(rows []mountRow, others func(job.ID, *job.Progress) []fragment) func(job.ID, *job.Progress) []fragment {
+	return func(id job.ID, progress *job.Progress) []fragment {
+		for _, row := range rows {
+			if row.ID == id {
+				row.Progress = progress
+				return []fragment{{ID: "mount-" + string(id), Template: "mount-row", Data: row, Part: "mounts"}}
+			}
+		}
+		if others == nil {
+			return nil
+		}
+		return others(id, progress)
+	}
+}
+
 // unmount serves the button that ends a mount.
 func (s *site) unmount(w http.ResponseWriter, r *http.Request) {
 	s.act(w, r, func(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error) {

@@ -58,7 +58,7 @@ func (s *site) overview(ctx context.Context, c commands) (*view, error) {
 		Title: status.Summary, Nav: "/", Body: "overview", Data: page,
 		Live:     []string{"summary", "attention", "keys", "first-steps", "running", "mounts", "overview-hosts", "waiting", "recent"},
 		Cares:    caresForState,
-		Progress: runningProgress("running", page.clock, page.Running),
+		Progress: mountProgress(page.Mounts, runningProgress("running", page.clock, page.Running)),
 	}, nil
 }
 

@@ -101,7 +101,7 @@ func (s *site) repository(ctx context.Context, name string, c commands, refused 
 		Title: name, Nav: "/repositories", Body: "repository", Data: page,
 		Live:     []string{"repository-head", "repository-facts", "mounts", "repository-running", "repository-archives", "repository-jobs"},
 		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Repository == name || u.Type == feed.Missed) },
-		Progress: runningProgress("repository-running", now, page.Running),
+		Progress: mountProgress(page.Mounts, runningProgress("repository-running", now, page.Running)),
 		Fill: func(ctx context.Context) error {
 			if !page.Operates() {
 				return nil

@@ -210,3 +210,10 @@ func (p *jobPage) DeleteIsDry() bool {
 	spec, ok := p.Spec.(job.DeleteSpec)
 	return ok && spec.DryRun
 }
+
+// MayCancel reports whether the reader may end the job in this way: what can be
+// unmounted has a button for that.
+func (p *jobPage) MayCancel() bool {
+	mount := p.Mount()
+	return p.Operates() && !p.State.Terminal() && !p.CancelRequested && (mount == nil || !mount.Mounted())
+}

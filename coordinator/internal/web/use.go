@@ -60,7 +60,7 @@ func (s *site) restoreForm(r *http.Request, v *typed) (*jobForm, error) {
 	form.add(
 		field{Name: "target", Label: "Into this directory", Kind: "text", Value: spec.Target, Needed: true, Help: "Absolute; it is made if it is missing. Where the host allows it: by default below `" + restoreRoot + "`."},
 		pathField,
-		field{Name: "existing", Label: "If there are files in it", Kind: "select", Choices: labelled(existing,
+		field{Name: "existing", Label: "If there are files in it", Kind: "select", Also: []string{"keep_existing", "overwrite"}, Choices: labelled(existing,
 			choice{Value: "", Label: "do nothing, and say so"}, choice{Value: "keep", Label: "keep each that is there"}, choice{Value: "overwrite", Label: "replace those of the same names"})},
 		field{Name: "strip_components", Label: "Leave out this many leading parts of each path", Kind: "number", Value: v.text("strip_components"), Placeholder: "0"},
 		field{Name: "exclude", Label: "Leave out", Kind: "area", Value: v.Get("exclude"), Wide: true, Help: "Borg patterns, one a line."},
@@ -146,7 +146,7 @@ func (s *site) compareForm(r *http.Request, v *typed) (*jobForm, error) {
 	form.Title, form.Button, form.spec = "Compare "+archive.Name, "Compare", spec
 	form.About = "Borg says what was added, removed and changed from the older one of two archives to the newer one."
 	form.add(
-		field{Name: "other", Label: "With this archive", Kind: "text", Value: other, Suggestions: names, Needed: true, Wide: true, Help: "One of the same repository."},
+		field{Name: "other", Label: "With this archive", Kind: "text", Value: other, Suggestions: names, Needed: true, Also: []string{"archive"}, Wide: true, Help: "One of the same repository."},
 		pathField,
 	)
 	form.words([]string{"archive", "diff", form.request.Repository, spec.Archive, spec.Other})
