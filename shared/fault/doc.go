@@ -27,6 +27,7 @@ const (
 	FinishedJournaled = "finished-journaled" // the last event is journaled and not sent
 	FinishedPublished = "finished-published" // the stream has it; the agent has not noted that
 	VerdictRead       = "verdict-read"       // the coordinator's verdicts are here and not journaled
+	PieceRead         = "piece-read"         // a piece of what borg prints is read and not handed out
 
 	// Supervisor.
 	StartMarked = "start-marked" // the start is marked; borg is not started

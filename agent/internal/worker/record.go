@@ -27,6 +27,11 @@ type recorder struct {
 func (r *recorder) Record(ctx context.Context, e job.Event, at process.Offsets) error {
 	e.Host = r.worker.options.Host
 	if e.Type == job.EventFinished {
+		if r.stream != nil && (e.State == job.Succeeded || e.State == job.Warning) {
+			if err := r.stream.drain(ctx, r.wish.ended); err != nil {
+				return err
+			}
+		}
 		e = r.judge(e)
 		if r.kind == job.Mount {
 			r.worker.sweep(ctx) // before anybody learns that the mount point is free

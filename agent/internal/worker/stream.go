@@ -10,6 +10,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/process"
 )
@@ -23,7 +24,7 @@ const keptPieces = 2 * bus.PiecesAhead
 type stream struct {
 	wait, idle time.Duration // see bus.PieceWait and bus.PieceIdle
 	forget     func()        // nobody can ask any more
-	abandoned  chan struct{} // closed when the reader is gone before borg's end
+	abandoned  chan struct{} // closed when the reader is gone before all was handed out
 	turn       chan struct{} // has one place: whoever is in it reads
 
 	mu     sync.Mutex
@@ -34,7 +35,9 @@ type stream struct {
 	part   []byte        // what is read of it; belongs to whose turn it is
 	moved  chan struct{} // closed, and made anew, when anything has changed
 	last   bool          // the one before next was the last piece
-	over   bool          // borg has ended, or was not started
+	taken  bool          // that one was handed out
+	ended  bool          // borg has ended
+	over   bool          // the attempt has, or was not started
 	gone   bool          // abandoned is closed
 }
 
@@ -81,7 +84,14 @@ func (w *Worker) Read(ctx context.Context, r bus.Read) bus.Piece {
 	if !known {
 		return bus.Piece{State: bus.PieceGone, Piece: r.Piece}
 	}
-	return s.piece(ctx, r.Piece)
+	piece := s.piece(ctx, r.Piece)
+	if len(piece.Data) > 0 {
+		fault.Point(fault.PieceRead)
+	}
+	if piece.State == bus.PieceLast {
+		s.change(func() { s.taken = true })
+	}
+	return piece
 }
 
 // attend opens borg's output beside its start, if the attempt streams, and
@@ -115,7 +125,7 @@ func (w *Worker) attend(ctx context.Context, rec *recorder, id string) (cancel <
 	}
 }
 
-// lost reports whether the reader is gone before borg's end.
+// lost reports whether the reader is gone before all was handed out.
 func (s *stream) lost() bool {
 	select {
 	case <-s.abandoned:
@@ -157,8 +167,30 @@ func (s *stream) open(ctx context.Context, open func(context.Context) (process.O
 	}
 }
 
-// finish says that borg has ended. What it printed is still there to be read,
-// until nobody asks any more.
+// drain waits, when borg has ended, until all that it printed is handed out, or
+// nobody asks any more: an agent that is started again has nothing of it, so no
+// attempt ends well before that.
+func (s *stream) drain(ctx context.Context, cancel <-chan struct{}) error {
+	s.change(func() { s.ended = true })
+	for {
+		s.mu.Lock()
+		done, moved := s.taken || s.gone, s.moved
+		s.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-cancel:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// finish says that the attempt is over. What borg printed is still there to be
+// read, until nobody asks any more.
 func (s *stream) finish() {
 	known := false
 	s.change(func() {
@@ -183,11 +215,11 @@ func (s *stream) unasked() {
 	}
 }
 
-// abandon closes the reader. If borg is not done by then, it has lost it.
+// abandon closes the reader. What was not handed out by then is lost.
 func (s *stream) abandon() {
 	s.close()
 	s.change(func() {
-		if !s.last && !s.gone {
+		if !s.taken && !s.gone {
 			s.gone = true
 			close(s.abandoned)
 		}
@@ -280,7 +312,7 @@ func (s *stream) read(source process.Output, n int64, until time.Time) (late boo
 	}
 	for len(s.part) < cap(s.part) {
 		s.mu.Lock()
-		over := s.over
+		over := s.ended || s.over
 		s.mu.Unlock()
 		got, err := source.Read(s.part[len(s.part):cap(s.part)])
 		s.part = s.part[:len(s.part)+got]

@@ -221,10 +221,13 @@ func TestRestIsReadAfterTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.engine.finish(t, s.key, job.Succeeded)
-	s.awaitEnd(s.key, "accepted", "started", "succeeded")
 	// Somebody else holds borg's output open: it is over all the same.
 	if got := s.ask(0); got.State != bus.PieceLast || string(got.Data) != "rest" {
 		t.Errorf("the rest is %c, %q", got.State, got.Data)
+	}
+	s.awaitEnd(s.key, "accepted", "started", "succeeded")
+	if got := s.ask(0); got.State != bus.PieceLast || string(got.Data) != "rest" {
+		t.Errorf("the rest is %c, %q, when asked for again", got.State, got.Data)
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -232,6 +235,20 @@ func TestRestIsReadAfterTheEnd(t *testing.T) {
 		<-tick.C
 		return s.worker.Read(t.Context(), bus.Read{Job: s.key.Job, Attempt: s.key.Number}).State == bus.PieceGone
 	})
+}
+
+// A short output fits into the pipe, so that borg ends well although nobody has
+// read it. The attempt does not.
+func TestNobodyReadsWhatBorgCouldFinish(t *testing.T) {
+	s := files(t, func(f *fixture) { f.idle = 100 * time.Millisecond })
+	if _, err := io.WriteString(s.print, "all of it"); err != nil {
+		t.Fatal(err)
+	}
+	s.engine.finish(t, s.key, job.Succeeded)
+	s.awaitEnd(s.key, "accepted", "started", "failed")
+	if f := s.failure(); f.Code != job.ConnectionLost || !f.Retryable {
+		t.Errorf("failure %+v", f)
+	}
 }
 
 func TestReaderIsAskedBeforeBorgHasItsSlot(t *testing.T) {
