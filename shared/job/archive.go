@@ -178,6 +178,15 @@ func checkGlob(field, glob string) error {
 	return checkText(field, glob)
 }
 
+// MatchesGlob reports whether an archive's name is one that borg chooses by a glob:
+// of Go's, in which ^ turns a class around and a backslash protects what follows,
+// borg's differs.
+func MatchesGlob(glob, name string) bool {
+	alike := strings.NewReplacer("[!", "[^", "[^", `[\^`, `\`, `\\`).Replace(glob)
+	match, err := path.Match(alike, name)
+	return err == nil && match
+}
+
 // checkStoredList checks paths inside an archive.
 func checkStoredList(field string, paths []string) error {
 	faults := []error{checkList(field, paths)}

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"path"
 	"slices"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -45,8 +44,7 @@ func (c *Catalog) removeGone(ctx context.Context, j job.Job) {
 // chosen reports whether a delete of too many archives to name may have deleted
 // one. To be wrong costs a listing, which can be made again.
 func chosen(spec job.DeleteSpec, name string) bool {
-	matches, err := path.Match(spec.Glob, name)
-	return slices.Contains(spec.Archives, name) || (err == nil && matches)
+	return slices.Contains(spec.Archives, name) || job.MatchesGlob(spec.Glob, name)
 }
 
 // drop removes the listings of archives in a repository, also those that are

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"cmp"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -35,7 +34,7 @@ func (s *Service) guard(j job.Job) error {
 func (s *Service) guardMounted(j job.Job, spec job.DeleteSpec) error {
 	for _, e := range s.index.mounts(j.Repository) {
 		mount := e.job.Spec.(job.MountSpec)
-		named := slices.Contains(spec.Archives, mount.Archive) || spec.Glob != "" && matches(spec.Glob, mount.Archive)
+		named := slices.Contains(spec.Archives, mount.Archive) || spec.Glob != "" && job.MatchesGlob(spec.Glob, mount.Archive)
 		if mount.Archive != "" && !named {
 			continue
 		}
@@ -49,15 +48,10 @@ func (s *Service) guardMounted(j job.Job, spec job.DeleteSpec) error {
 	return nil
 }
 
-func matches(glob, name string) bool {
-	match, err := path.Match(glob, name)
-	return err == nil && match
-}
-
 // guardOthers refuses to prune what another host has made, as far as that is
 // known.
 func (s *Service) guardOthers(j job.Job, spec job.PruneSpec) error {
-	makers, err := s.options.Store.ArchiveMakers(j.Repository)
+	makers, err := s.makers(j.Repository)
 	if err != nil {
 		return fmt.Errorf("read the archives of %s: %w", j.Repository, err)
 	}
@@ -88,6 +82,38 @@ func (s *Service) guardOthers(j job.Job, spec job.PruneSpec) error {
 		WithHint("give a --prefix that only archives of %s have, and prune those of %s there; what nobody prunes can be deleted by name: borgfleet archive delete", j.Host, owner)
 }
 
+// makers returns who made the archives of a repository, also those that are known
+// of it under another name: a repository that was declared twice has one id.
+func (s *Service) makers(repository string) ([]store.ArchiveMaker, error) {
+	makers, err := s.options.Store.ArchiveMakers(repository)
+	if err != nil {
+		return nil, err
+	}
+	own, err := s.options.Store.RepositoryRecord(repository)
+	if err != nil || own.Info == nil || own.Info.ID == "" {
+		return makers, err
+	}
+	all, err := s.options.Store.Repositories()
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range all {
+		record, err := s.options.Store.RepositoryRecord(other.Name)
+		if err != nil {
+			return nil, err
+		}
+		if other.Name == repository || record.Info == nil || record.Info.ID != own.Info.ID {
+			continue
+		}
+		theirs, err := s.options.Store.ArchiveMakers(other.Name)
+		if err != nil {
+			return nil, err
+		}
+		makers = append(makers, theirs...)
+	}
+	return makers, nil
+}
+
 // considers reports whether a prune looks at an archive of this name. Without a
 // prefix, borg is given the names that archiveName makes for the host.
 func considers(spec job.PruneSpec, host, name string) bool {
@@ -100,7 +126,7 @@ func considers(spec job.PruneSpec, host, name string) bool {
 	}
 	rest, own := strings.CutPrefix(name, host)
 	at := strings.IndexByte(rest, 'T')
-	return own && at >= 0 && matches(day, rest[:at+1])
+	return own && at >= 0 && job.MatchesGlob(day, rest[:at+1])
 }
 
 // owners says which host a machine is, as archives of both show.

@@ -234,6 +234,36 @@ func TestPruneLeavesOthersAlone(t *testing.T) {
 	}
 }
 
+// TestPruneOfARepositoryWithTwoRecords: one repository that was declared twice is
+// known by borg's id of it.
+func TestPruneOfARepositoryWithTwoRecords(t *testing.T) {
+	for name, test := range map[string]struct {
+		web, db string // the ids, as far as they are known
+		refused bool
+	}{
+		"the same id":        {"5e5e", "5e5e", true},
+		"another repository": {"5e5e", "aa8e", false},
+		"ids not known":      {"", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, func(t *testing.T, w *world) {
+				w.knows([3]string{"x", "web2", ""})
+				for repository, id := range map[string]string{"web": test.web, "db": test.db} {
+					if _, err := w.store.Apply(store.PutRepositoryRecord(repository, store.RepositoryRecord{Info: &job.RepositoryInfo{ID: id}})); err != nil {
+						t.Fatal(err)
+					}
+				}
+				prune := request(job.Prune, `{"keep_daily":7,"all":true}`)
+				prune.Repository = "db"
+				_, err := w.dispatch().Submit(context.Background(), fleet.Actor{}, prune)
+				if f := job.AsFailure(err); test.refused != (f != nil && f.Code == job.Conflict && strings.Contains(f.Message, "x of web2")) || !test.refused && err != nil {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
 // TestPruneIsLookedAtAgain finds another's archives when the prune could go.
 func TestPruneIsLookedAtAgain(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
@@ -262,6 +292,8 @@ func TestMountedArchivesAreNotDeleted(t *testing.T) {
 		"by glob":                   {mountSpec, `{"glob":"?"}`, true},
 		"another one":               {mountSpec, `{"archives":["b"]}`, false},
 		"others, by glob":           {mountSpec, `{"glob":"b*"}`, false},
+		"all but others, by glob":   {mountSpec, `{"glob":"[!b]"}`, true},
+		"all but it, by glob":       {mountSpec, `{"glob":"[!a]"}`, false},
 		"only to say which":         {mountSpec, `{"archives":["a"],"dry_run":true}`, false},
 		"one of a whole repository": {`{"mount_point":"/var/restore/mnt"}`, `{"archives":["b"]}`, true},
 	} {

@@ -271,11 +271,7 @@ func chosen(f fleet.ArchiveFilter, name string, maker []byte) bool {
 	if !strings.HasPrefix(name, f.Prefix) {
 		return false
 	}
-	if f.Glob == "" {
-		return true
-	}
-	match, err := path.Match(f.Glob, name)
-	return err == nil && match
+	return f.Glob == "" || job.MatchesGlob(f.Glob, name)
 }
 
 // seekBelow moves to the highest key below target.
