@@ -7,8 +7,8 @@ import (
 
 // StartRole returns the role that it takes to start a job of a kind: admin for
 // those that make or destroy a repository's data, its key or its locks, that
-// repair a repository or take another one for it, or that hand raw options to borg. Without a spec it is the
-// role that any job of the kind takes.
+// repair a repository, accept it though it was moved or rolled back, or hand raw
+// options to borg. Without a spec it is the role that any job of the kind takes.
 func StartRole(kind job.Kind, spec job.Spec) bus.Role {
 	switch kind {
 	case job.Init, job.Delete, job.KeyExport, job.BreakLock:

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -60,7 +61,7 @@ func (a *API) borgMount(ctx context.Context, in *struct {
 			mounted.PID = j.Attempts[n-1].PID
 		}
 		mounted.Message = fmt.Sprintf("mounted at %s on host %s, until it is unmounted or was not used for %s; no archive can be made meanwhile",
-			in.Body.MountPoint, j.Host, job.DefaultIdle)
+			in.Body.MountPoint, j.Host, human.Duration(job.DefaultIdle))
 		return mounted, nil
 	}})
 }
@@ -89,7 +90,7 @@ func (a *API) registerBorgMounts() {
 		},
 		answer: BorgMounted{
 			Success: true, ArchiveName: "web1_20261122_020000", MountPoint: "/var/restore/borgfleet/mnt", PID: 4711,
-			Message: "mounted at /var/restore/borgfleet/mnt on host web1, until it is unmounted or was not used for 30m0s; no archive can be made meanwhile",
+			Message: "mounted at /var/restore/borgfleet/mnt on host web1, until it is unmounted or was not used for 30 min; no archive can be made meanwhile",
 		},
 		failures: []job.Failure{noArchive(),
 			{Code: job.TargetNotEmpty, Message: "/var/restore/borgfleet/mnt is not empty", Hint: "choose a directory that is"},

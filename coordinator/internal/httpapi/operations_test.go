@@ -183,11 +183,11 @@ func TestBorgCalls(t *testing.T) {
 		},
 		"mount": {
 			"POST", "/mount", `{"mount_point":"/restore/mnt",` + knownRepository + `}`, `mount {"mount_point":"/restore/mnt"}`,
-			`{"success":true,"archive_name":"","mount_point":"/restore/mnt","pid":4711,"message":"mounted at /restore/mnt on host web1, until it is unmounted or was not used for 30m0s; no archive can be made meanwhile"}`,
+			`{"success":true,"archive_name":"","mount_point":"/restore/mnt","pid":4711,"message":"mounted at /restore/mnt on host web1, until it is unmounted or was not used for 30 min; no archive can be made meanwhile"}`,
 		},
 		"mount an archive": {
 			"POST", "/mount", `{"archive_name":"web1_1","mount_point":"/restore/mnt",` + knownRepository + `}`, `mount {"archive":"web1_1","mount_point":"/restore/mnt"}`,
-			`{"success":true,"archive_name":"web1_1","mount_point":"/restore/mnt","pid":4711,"message":"mounted at /restore/mnt on host web1, until it is unmounted or was not used for 30m0s; no archive can be made meanwhile"}`,
+			`{"success":true,"archive_name":"web1_1","mount_point":"/restore/mnt","pid":4711,"message":"mounted at /restore/mnt on host web1, until it is unmounted or was not used for 30 min; no archive can be made meanwhile"}`,
 		},
 		"umount": {"POST", "/umount?mount_point=/restore/mnt", "", `umount {"mount_point":"/restore/mnt"}`, `{"success":true,"mount_point":"/restore/mnt","message":"unmounted /restore/mnt on host web1"}`},
 		"info": {
