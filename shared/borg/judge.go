@@ -126,14 +126,11 @@ func (p *Parser) downloaded(result *job.Result, spec job.DownloadSpec, class cla
 	}
 }
 
-// abandoned reports whether whoever read a stream went away before its end. The
-// agent knows; borg notices when it writes, except that list passes over it.
+// abandoned reports whether borg says that whoever read a stream went away before
+// its end. Borg list passes over that: whoever reads has to say it.
 func (p *Parser) abandoned(exit Exit) bool {
 	if !job.Streams(p.task.Spec) {
 		return false
-	}
-	if exit.Unread {
-		return true
 	}
 	trace := p.facts.trace
 	return p.class(exit) == classError && strings.HasPrefix(lastLine(trace), "BrokenPipeError") && !strings.Contains(trace, "borg/remote.py")

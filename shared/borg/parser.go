@@ -21,7 +21,6 @@ type Exit struct {
 	Cancelled      bool           // a person asked for the end before it came
 	Timeout        time.Duration  // the limit that it lived beyond, and was ended for; 0: none
 	Lost           bool           // nobody saw how it ended: Code, Signal and Ended mean nothing
-	Unread         bool           // a stream's reader went away before its end (see [job.Streams])
 	Duration       time.Duration  // how long the process lived; 0 means Ended - Started
 	Started, Ended time.Time
 }

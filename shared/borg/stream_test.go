@@ -51,23 +51,19 @@ func TestDownloadedBytes(t *testing.T) {
 	}
 }
 
-// Borg tells in three ways that nobody reads any more: not at all, as an error
-// of its own, and as one of tar's.
+// Borg tells in two ways that nobody reads any more: as an error of its own, and
+// as one of tar's. What lists an archive does not tell it at all.
 func TestReaderGoesAway(t *testing.T) {
 	l := newLab(t)
 	l.write("data/www/large.bin", noise(4_000_000))
 	l.must(baseTask(l.root, job.InitSpec{}))
 	withArchives(l)
-	for name, test := range map[string]struct {
-		spec      job.Spec
-		retryable bool
-	}{
-		"list": {job.ListSpec{Archive: "web1-b"}, true},
-		"file": {job.DownloadSpec{Archive: "web1-b", Path: "/data/www/large.bin", Format: job.DownloadFile}, false},
-		"tar":  {job.DownloadSpec{Archive: "web1-b", Path: "/data"}, false},
+	for name, spec := range map[string]job.DownloadSpec{
+		"file": {Archive: "web1-b", Path: "/data/www/large.bin", Format: job.DownloadFile},
+		"tar":  {Archive: "web1-b", Path: "/data"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			task := baseTask(l.root, resolve(test.spec, l.root))
+			task := baseTask(l.root, resolve(spec, l.root))
 			cmd, passphrase := l.command(task)
 			defer passphrase.Close()
 			var said bytes.Buffer
@@ -83,32 +79,40 @@ func TestReaderGoesAway(t *testing.T) {
 			write.Close()
 			read.Close()
 			exit := wait(t, cmd)
-			exit.Unread = name == "list" // the agent knows of the others as well, but they say it
 			end, _ := parse(task, recording{stderr: said.Bytes(), exit: exit}, said.Len())
 			checkFailure(t, end, job.ConnectionLost)
-			if end.Failure.Retryable != test.retryable {
-				t.Errorf("retryable is %v", end.Failure.Retryable)
+			if end.Failure.Retryable {
+				t.Error("it would be tried again")
 			}
 		})
 	}
 }
 
 func TestUnreadStreams(t *testing.T) {
+	const broken = "BrokenPipeError: [Errno 32] Broken pipe\n"
+	tell := func(trace string) string {
+		return errorLine("Exception", "Local Exception") + errorLine("", traceback+trace+broken)
+	}
 	download := baseTask(neutralRoot, job.DownloadSpec{Archive: "a", Path: "etc"})
-	for name, exit := range map[string]borg.Exit{"well": {}, "by an error": {Code: 2}, "by a signal": {Code: 143}} {
-		exit.Unread = true
-		checkFailure(t, outcomeOf(download, "", exit), job.ConnectionLost)
-		exit.Cancelled = true
-		if end := outcomeOf(download, "", exit); end.State != job.Cancelled {
-			t.Errorf("cancelled and ended %s: %s, %+v", name, end.State, end.Failure)
-		}
+	for name, test := range map[string]struct {
+		task      borg.Task
+		trace     string
+		retryable bool
+	}{
+		"a download without a reader":         {download, "", false},
+		"a listing without a reader":          {baseTask(neutralRoot, job.ListSpec{Archive: "a"}), "", true},
+		"a download that lost its repository": {download, "  File \"borg/remote.py\", line 1\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			end := outcomeOf(test.task, tell(test.trace), borg.Exit{Code: 2})
+			checkFailure(t, end, job.ConnectionLost)
+			if end.Failure.Retryable != test.retryable {
+				t.Errorf("retryable is %v", end.Failure.Retryable)
+			}
+		})
 	}
-	broken := errorLine("Exception", "Local Exception") + errorLine("", traceback+"  File \"borg/remote.py\", line 1\nBrokenPipeError: [Errno 32] Broken pipe\n")
-	if end := outcomeOf(download, broken, borg.Exit{Code: 2}); end.Failure == nil || !end.Failure.Retryable {
-		t.Errorf("a broken link to the repository was taken for a missing reader: %+v", end.Failure)
-	}
-	if end := outcomeOf(baseTask(neutralRoot, job.CheckSpec{}), "", borg.Exit{Unread: true}); end.State != job.Succeeded {
-		t.Errorf("nobody reads what a check prints: %s", end.State)
+	if end := outcomeOf(download, tell(""), borg.Exit{Code: 2, Cancelled: true}); end.State != job.Cancelled {
+		t.Errorf("cancelled: %s, %+v", end.State, end.Failure)
 	}
 }
 
