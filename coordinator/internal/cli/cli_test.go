@@ -219,6 +219,7 @@ func TestAnswers(t *testing.T) {
 		"repo show":       {"repo show main", []string{"location", "/srv/borg/main", "last check"}},
 		"repo add":        {"repo add main --location /srv/borg/main --generate-passphrase", []string{"correct horse", "repo init main"}},
 		"repo remove":     {"repo remove main --yes", []string{"Removed repository main"}},
+		"repo move":       {"repo move main --location /srv/new", []string{"Repository main is at /srv/new now", "host verify HOST --repo main --accept-moved"}},
 		"status, mounted": {"status", []string{"running  mount", "mounted at /mnt/it is\n"}},
 		"job list":        {"job list", []string{"JOB ", "failed", "no space left on ?[31mthe disk", "add --cursor more"}},
 		"job show":        {"job show " + string(backupID), []string{"backup of web1 into main: succeeded in 1 min 40 s", "148,210", "31.4 GB", "20.0 GB (64 %)", "212 MB (0.7 %)", `{"paths":["/etc"]`}},

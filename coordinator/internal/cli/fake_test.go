@@ -221,6 +221,7 @@ func full(t *testing.T) *coordinator {
 		"GET /repositories":  map[string]any{"repositories": []fleet.RepositoryView{repository}}, "GET /repositories/main": repository,
 		"POST /repositories":            map[string]any{"name": "main", "generated_passphrase": "correct horse"},
 		"DELETE /repositories/main":     nil,
+		"PATCH /repositories/main":      fleet.RepositoryView{},
 		"GET /jobs":                     job.Page{Jobs: []job.Job{failed, done}, Cursor: "more"},
 		"POST /jobs":                    backup(job.Queued),
 		"GET /jobs/" + string(backupID): done, "GET /jobs/" + string(listID): list,

@@ -21,6 +21,7 @@ type repoCommands struct {
 	Break   repoBreakLock `cmd:"" name:"break-lock" help:"Remove the lock that a killed borg left (borg break-lock)."`
 	Seal    repoSeal      `cmd:"" help:"Seal the passphrase to one more host (custody hosts)."`
 	Export  repoExport    `cmd:"" name:"key-export" help:"Get borg's key for safe keeping, encrypted to an age recipient."`
+	Move    repoMove      `cmd:"" help:"Say where a repository is now that was moved."`
 	Remove  repoRemove    `cmd:"" help:"Forget a repository. What is on its disk stays."`
 }
 

@@ -239,3 +239,12 @@ func (c *Client) SealPassphrase(ctx context.Context, repository string, sealed m
 	var changed fleet.RepositoryView
 	return changed, c.call(ctx, http.MethodPatch, "/repositories/"+url.PathEscape(repository), request, &changed)
 }
+
+// MoveRepository says where a repository is now.
+func (c *Client) MoveRepository(ctx context.Context, repository, location string) (fleet.RepositoryView, error) {
+	request := struct {
+		Location string `json:"location"`
+	}{location}
+	var changed fleet.RepositoryView
+	return changed, c.call(ctx, http.MethodPatch, "/repositories/"+url.PathEscape(repository), request, &changed)
+}

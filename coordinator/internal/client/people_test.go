@@ -135,6 +135,12 @@ func (b *backend) SealPassphrase(_ context.Context, _ fleet.Actor, name string, 
 	return repository(name), nil
 }
 
+func (b *backend) MoveRepository(_ context.Context, _ fleet.Actor, name, location string) (fleet.RepositoryView, error) {
+	moved := repository(name)
+	moved.Location = location
+	return moved, nil
+}
+
 // same checks what a call brought.
 func same[T any](t *testing.T, what string, want T) func(T, error) {
 	return func(got T, err error) {
@@ -215,6 +221,9 @@ func TestSealedPassphrasesTravelUnchanged(t *testing.T) {
 	}
 	if diff := cmp.Diff(sealed, b.sealed); diff != "" {
 		t.Errorf("change (-sent +came):\n%s", diff)
+	}
+	if view, err := c.MoveRepository(t.Context(), "r", "/new"); err != nil || view.Name != "r" || view.Location != "/new" {
+		t.Errorf("moved: %+v, %v", view, err)
 	}
 }
 

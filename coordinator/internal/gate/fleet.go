@@ -145,6 +145,7 @@ func (e enrolment) RemoveEnrolmentToken(ctx context.Context, by fleet.Actor, id 
 type Repositories interface {
 	AddRepository(ctx context.Context, by fleet.Actor, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error)
 	SealPassphrase(ctx context.Context, by fleet.Actor, repository string, sealed map[string]fleet.SealedPassphrase) (fleet.RepositoryView, error)
+	MoveRepository(ctx context.Context, by fleet.Actor, name, location string) (fleet.RepositoryView, error)
 	RemoveRepository(ctx context.Context, by fleet.Actor, name string) error
 	Repository(ctx context.Context, name string) (fleet.RepositoryView, error)
 	Repositories(ctx context.Context) ([]fleet.RepositoryView, error)
@@ -170,6 +171,13 @@ func (r repositories) SealPassphrase(ctx context.Context, by fleet.Actor, name s
 		return fleet.RepositoryView{}, err
 	}
 	return r.inner.SealPassphrase(ctx, by, name, sealed)
+}
+
+func (r repositories) MoveRepository(ctx context.Context, by fleet.Actor, name, location string) (fleet.RepositoryView, error) {
+	if err := r.gate.pass(by, "repository.move", "repository/"+name); err != nil {
+		return fleet.RepositoryView{}, err
+	}
+	return r.inner.MoveRepository(ctx, by, name, location)
 }
 
 func (r repositories) RemoveRepository(ctx context.Context, by fleet.Actor, name string) error {

@@ -93,6 +93,9 @@ func (inside) AddRepository(context.Context, fleet.Actor, fleet.NewRepository) (
 func (inside) SealPassphrase(context.Context, fleet.Actor, string, map[string]fleet.SealedPassphrase) (fleet.RepositoryView, error) {
 	return fleet.RepositoryView{}, errInside
 }
+func (inside) MoveRepository(context.Context, fleet.Actor, string, string) (fleet.RepositoryView, error) {
+	return fleet.RepositoryView{}, errInside
+}
 func (inside) RemoveRepository(context.Context, fleet.Actor, string) error { return errInside }
 func (inside) Repository(context.Context, string) (fleet.RepositoryView, error) {
 	return fleet.RepositoryView{}, errInside
@@ -147,7 +150,7 @@ var needed = map[string]bus.Role{
 	"Jobs.Submit": bus.Operator, "Jobs.SubmitWith": bus.Operator, "Jobs.Cancel": bus.Operator, "Jobs.Retry": bus.Operator, "Jobs.Job": anybody, "Jobs.Jobs": anybody,
 	"Hosts.AddHost": bus.Admin, "Hosts.RemoveHost": bus.Admin, "Hosts.Host": anybody, "Hosts.Hosts": anybody,
 	"Enrolment.EnrolmentToken": bus.Admin, "Enrolment.EnrolmentTokens": bus.Admin, "Enrolment.RemoveEnrolmentToken": bus.Admin,
-	"Repositories.AddRepository": bus.Admin, "Repositories.SealPassphrase": bus.Admin, "Repositories.RemoveRepository": bus.Admin,
+	"Repositories.AddRepository": bus.Admin, "Repositories.SealPassphrase": bus.Admin, "Repositories.MoveRepository": bus.Admin, "Repositories.RemoveRepository": bus.Admin,
 	"Repositories.Repository": anybody, "Repositories.Repositories": anybody,
 	"People.Users": bus.Admin, "People.AddUser": bus.Admin, "People.SetRole": bus.Admin, "People.NewLink": bus.Admin, "People.RemoveUser": bus.Admin,
 	"Tokens.Tokens": bus.Admin, "Tokens.AddToken": bus.Admin, "Tokens.RemoveToken": bus.Admin,

@@ -31,6 +31,7 @@ var rules = map[string]rule{
 
 	"repository.add":    {bus.Admin, "add repositories"},
 	"repository.seal":   {bus.Admin, "give passphrases to hosts"},
+	"repository.move":   {bus.Admin, "say where repositories are"},
 	"repository.remove": {bus.Admin, "remove repositories"},
 
 	"operation.run":      {bus.Admin, "use the Borg operations API"},

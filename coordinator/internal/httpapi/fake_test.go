@@ -289,6 +289,18 @@ func (b *backend) SealPassphrase(_ context.Context, by fleet.Actor, name string,
 	return repository, nil
 }
 
+func (b *backend) MoveRepository(_ context.Context, by fleet.Actor, name, location string) (fleet.RepositoryView, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	repository, ok := b.repositories[name]
+	if err := needs(bus.Admin, by); err != nil || !ok {
+		return fleet.RepositoryView{}, cmp.Or(err, error(job.Fail(job.UnknownRepository, "there is no repository %q", name)))
+	}
+	repository.Location = location
+	b.repositories[name] = repository
+	return repository, nil
+}
+
 func (b *backend) RemoveRepository(_ context.Context, _ fleet.Actor, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -181,6 +181,7 @@ func TestSealedPassphrases(t *testing.T) {
 	check(t, "sealed", want, s.sealed)
 	s.sealed = nil
 	check(t, "hosts", []any{"web1"}, s.ask(t, "PATCH", "/repositories/r", sealBody)["sealed_for"])
+	check(t, "location", any("/elsewhere"), s.ask(t, "PATCH", "/repositories/r", `{"location":"/elsewhere"}`)["location"])
 	check(t, "sealed", want, s.sealed)
 }
 
@@ -232,10 +233,13 @@ func TestWhatIsRefused(t *testing.T) {
 		"login without a password":    {"", "POST", "/login", `{"name":"alice"}`, 400, job.InvalidRequest},
 		"logout of nobody":            {"", "POST", "/logout", "", 401, job.NotAuthenticated},
 		"odd custody":                 {adminToken, "POST", "/repositories", `{"name":"r","location":"/r","custody":"me"}`, 400, job.InvalidRequest},
+		"viewer moves":                {viewerToken, "PATCH", "/repositories/main", `{"location":"/x"}`, 403, job.NotAllowed},
+		"unknown repository moves":    {adminToken, "PATCH", "/repositories/other", `{"location":"/x"}`, 404, job.UnknownRepository},
+		"neither moved nor sealed":    {adminToken, "PATCH", "/repositories/main", `{}`, 400, job.InvalidRequest},
 		"sealed for nobody":           {adminToken, "PATCH", "/repositories/main", `{"sealed":{}}`, 400, job.InvalidRequest},
 		"sealed without a key":        {adminToken, "PATCH", "/repositories/main", `{"sealed":{"web1":{"sender":"X","ciphertext":""}}}`, 400, job.InvalidRequest},
 		"sealed with more":            {adminToken, "PATCH", "/repositories/main", strings.Replace(sealBody, `"sender"`, `"secret":"x","sender"`, 1), 400, job.InvalidRequest},
-		"another thing of a repo":     {adminToken, "PATCH", "/repositories/main", `{"location":"/x"}`, 400, job.InvalidRequest},
+		"another thing of a repo":     {adminToken, "PATCH", "/repositories/main", `{"encryption":"none"}`, 400, job.InvalidRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			checkProblem(t, s.as(test.token, test.method, "/api/v1"+test.path, test.body), test.status, test.code)

@@ -32,14 +32,15 @@ type NewRepository struct {
 	Sealed map[string]fleet.SealedPassphrase `json:"sealed,omitempty" maxProperties:"500" doc:"with custody hosts: the passphrase for each host by name, as it was sealed to it"`
 }
 
-type sealInput struct {
+type changeRepositoryInput struct {
 	Repository string `path:"repo" pattern:"^[a-z0-9][a-z0-9._-]{0,62}$" patternDescription:"a repository name: 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit" example:"web1-main" doc:"the repository's name"`
 	Body       ChangeRepository
 }
 
-// ChangeRepository is what can be changed of a repository.
+// ChangeRepository is what can be changed of a repository: one of these.
 type ChangeRepository struct {
-	Sealed map[string]fleet.SealedPassphrase `json:"sealed" minProperties:"1" maxProperties:"500" doc:"the passphrase for more hosts by name, or anew, as it was sealed to each"`
+	Location string                            `json:"location,omitempty" minLength:"1" maxLength:"4096" doc:"where it is now: an absolute path on the host, or ssh://user@host:port/path"`
+	Sealed   map[string]fleet.SealedPassphrase `json:"sealed,omitempty" minProperties:"1" maxProperties:"500" doc:"with custody hosts: the passphrase for more hosts by name, or anew, as it was sealed to each"`
 }
 
 type repositoryOutput struct{ Body fleet.RepositoryView }
@@ -90,14 +91,15 @@ func (a *API) registerRepositories() {
 		failures:    []job.Failure{{Code: job.Conflict, Message: `there is already a repository "web1-main"`, Hint: "choose another name"}},
 	}
 	huma.Register(a.huma, add.huma(a), a.addRepository)
-	seal := operation{
-		id: "seal-passphrase", method: http.MethodPatch, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusOK,
-		summary: "Give more hosts a repository's passphrase", needs: bus.Admin,
-		description: "Only with custody hosts. Hosts that are not named keep what they have.",
-		request:     ChangeRepository{Sealed: exampleSealed()}, answer: exampleRepository(),
-		failures: []job.Failure{unknownRepository(), {Code: job.Conflict, Message: "the passphrase of repository web1-main is kept by the coordinator", Hint: "nothing has to be sealed"}},
+	change := operation{
+		id: "change-repository", method: http.MethodPatch, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusOK,
+		summary: "Say where a repository is now, or give more hosts its passphrase", needs: bus.Admin,
+		description: "One of both at a time. A location is changed after the repository was moved on disk, and while no job of it is open; its passphrase stays. Each host's borg then asks whether that is right: a verify job with accept_moved says so. A passphrase is sealed with custody hosts only; hosts that are not named keep what they have.",
+		request:     ChangeRepository{Location: "ssh://backup@new.example.net/srv/borg/web1"}, answer: exampleRepository(),
+		failures: []job.Failure{unknownRepository(),
+			{Code: job.Conflict, Message: "repository web1-main has jobs that are not over", Hint: "cancel them, or wait until they are over"}},
 	}
-	huma.Register(a.huma, seal.huma(a), a.sealPassphrase)
+	huma.Register(a.huma, change.huma(a), a.changeRepository)
 	remove := operation{
 		id: "remove-repository", method: http.MethodDelete, path: "/repositories/{repo}", tag: tagRepositories, status: http.StatusNoContent,
 		summary: "Forget a repository", needs: bus.Admin,
@@ -142,8 +144,18 @@ func (a *API) addRepository(ctx context.Context, in *newRepositoryInput) (*added
 	}, nil
 }
 
-func (a *API) sealPassphrase(ctx context.Context, in *sealInput) (*repositoryOutput, error) {
-	repository, err := a.options.Repositories.SealPassphrase(ctx, fleet.ActorOf(ctx), in.Repository, in.Body.Sealed)
+func (a *API) changeRepository(ctx context.Context, in *changeRepositoryInput) (*repositoryOutput, error) {
+	var repository fleet.RepositoryView
+	var err error
+	by, location, sealed := fleet.ActorOf(ctx), in.Body.Location, in.Body.Sealed
+	switch {
+	case (location == "") == (len(sealed) == 0):
+		err = job.Invalid("body", "names neither location nor sealed, or both").WithHint("give one of them")
+	case location != "":
+		repository, err = a.options.Repositories.MoveRepository(ctx, by, in.Repository, location)
+	default:
+		repository, err = a.options.Repositories.SealPassphrase(ctx, by, in.Repository, sealed)
+	}
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}

@@ -58,6 +58,9 @@ type Repositories interface {
 	// SealPassphrase stores the passphrase as it was sealed to more hosts, or
 	// anew, with custody "hosts".
 	SealPassphrase(ctx context.Context, by fleet.Actor, repository string, sealed map[string]fleet.SealedPassphrase) (fleet.RepositoryView, error)
+	// MoveRepository says where a repository is now. It is refused while jobs of
+	// it are not over.
+	MoveRepository(ctx context.Context, by fleet.Actor, repository, location string) (fleet.RepositoryView, error)
 }
 
 // Authenticator knows who asks. It is safe for concurrent use.

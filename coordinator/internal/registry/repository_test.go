@@ -186,6 +186,40 @@ func TestRemoveRepository(t *testing.T) {
 	same(t, "audit", []string{"operator:bob repository.remove repository/main", "operator:alice repository.add repository/main"}, h.audit(t))
 }
 
+func TestMoveRepository(t *testing.T) {
+	h := newHouse(t)
+	h.mustAdd(t, newRepository())
+	other := newRepository()
+	other.Name, other.Location = "other", "ssh://x/other"
+	h.mustAdd(t, other)
+	open := newJob(0, "web1", "main", job.Running)
+	h.apply(t, store.CreateJob(open))
+	refused := func(name, location string, code job.Code, says string) {
+		t.Helper()
+		_, err := h.MoveRepository(t.Context(), bob, name, location)
+		wantFailure(t, err, code, says)
+	}
+	refused("main", "/srv/new", job.Conflict, "repository main has jobs that are not over")
+	refused("main", "relative", job.InvalidRequest, "location")
+	refused("main", "ssh://x/other", job.Conflict, "belongs to repository other")
+	refused("none", "/srv/new", job.UnknownRepository, "none")
+	view, err := h.Repository(t.Context(), "main")
+	if err != nil || view.Location != location {
+		t.Errorf("what was refused changed something: %+v, %v", view, err)
+	}
+
+	over := newJob(0, "web1", "main", job.Failed)
+	over.ID = open.ID
+	h.apply(t, store.PutJob(over))
+	h.updates(t)
+	if view, err = h.MoveRepository(t.Context(), bob, "main", "/srv/new"); err != nil || view.Location != "/srv/new" || !view.HasPassphrase {
+		t.Errorf("moved: %+v, %v", view, err)
+	}
+	h.wantPassphrase(t, "main", secret.FromString("correct horse"))
+	same(t, "updates", []string{"repository main"}, h.updates(t))
+	same(t, "newest audit entry", "operator:bob repository.move repository/main", h.audit(t)[0])
+}
+
 func TestPassphraseWithoutItsKey(t *testing.T) {
 	h := newHouse(t)
 	h.mustAdd(t, newRepository())
