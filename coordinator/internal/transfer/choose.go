@@ -11,9 +11,16 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
+// choice is what a download is to be.
+type choice struct {
+	*fleet.Download
+	path  string // what borg is asked for
+	known bool   // the archive is listed, and so is the path
+}
+
 // choose decides what the request leaves open, and refuses what cannot be.
-func (s *Service) choose(ctx context.Context, r fleet.DownloadRequest) (*fleet.Download, error) {
-	d := &fleet.Download{Format: r.Format, Size: -1, Offset: r.Offset}
+func (s *Service) choose(ctx context.Context, r fleet.DownloadRequest) (*choice, error) {
+	d := &choice{Download: &fleet.Download{Format: r.Format, Size: -1, Offset: r.Offset}, path: stored(r.Path)}
 	if r.Offset < 0 || r.Range < 0 {
 		return nil, job.Invalid("offset", "is negative")
 	}
@@ -39,20 +46,12 @@ func (s *Service) choose(ctx context.Context, r fleet.DownloadRequest) (*fleet.D
 }
 
 // chooseFormat looks in the list of the archive's files, if there is one.
-func (s *Service) chooseFormat(ctx context.Context, r fleet.DownloadRequest, d *fleet.Download) error {
-	known := false
-	var file fleet.File
-	if stored(r.Path) != "" {
-		var err error
-		file, err = s.Catalog.Entry(ctx, r.Repository, r.Archive, stored(r.Path))
-		switch {
-		case err == nil:
-			known = true
-		case job.AsFailure(err).Code != job.NotListed:
-			return err
-		}
+func (s *Service) chooseFormat(ctx context.Context, r fleet.DownloadRequest, d *choice) error {
+	file, err := s.find(ctx, r, d)
+	if err != nil {
+		return err
 	}
-	regular := known && file.Type == fleet.RegularFile
+	regular := d.known && file.Type == fleet.RegularFile
 	switch d.Format {
 	case "":
 		d.Format = job.DownloadTar
@@ -60,8 +59,8 @@ func (s *Service) chooseFormat(ctx context.Context, r fleet.DownloadRequest, d *
 			d.Format = job.DownloadFile
 		}
 	case job.DownloadFile:
-		if known && !regular && file.Type != fleet.HardLink {
-			return job.Invalid("format", "%s is no regular file", file.Path).WithHint("format=%s takes everything", job.DownloadTar)
+		if d.known && !regular {
+			return notRegular(file)
 		}
 	case job.DownloadTar, fleet.DownloadTarZst:
 	default:
@@ -70,9 +69,50 @@ func (s *Service) chooseFormat(ctx context.Context, r fleet.DownloadRequest, d *
 	}
 	d.Name = name(r, d.Format)
 	if regular && d.Format == job.DownloadFile {
-		d.Size = file.Size
+		d.Size, d.path = file.Size, file.Path
 	}
 	return nil
+}
+
+// find looks for the path among the archive's files. Of a further name of a file
+// it returns the first one, since borg gives out the content only with that.
+func (s *Service) find(ctx context.Context, r fleet.DownloadRequest, d *choice) (fleet.File, error) {
+	if d.path == "" {
+		return fleet.File{}, nil
+	}
+	file, err := s.Catalog.Entry(ctx, r.Repository, r.Archive, d.path)
+	if err == nil && file.Type == fleet.HardLink {
+		if first, lost := s.Catalog.Entry(ctx, r.Repository, r.Archive, file.Target); lost == nil {
+			file = first
+		}
+	}
+	switch {
+	case err == nil:
+		d.known = true
+	case job.AsFailure(err).Code != job.NotListed:
+		return file, err
+	}
+	return file, nil
+}
+
+// notRegular refuses to hand out what has no content of its own.
+func notRegular(file fleet.File) error {
+	what := "no regular file"
+	switch file.Type {
+	case fleet.Directory:
+		what = "a directory, and no regular file"
+	case fleet.SymLink:
+		what = "a symbolic link to " + file.Target + ", and no regular file"
+	}
+	return job.Invalid("format", "%s is %s", file.Path, what).WithHint("format=%s (--format %s) takes everything", job.DownloadTar, job.DownloadTar)
+}
+
+// emptyOf is why nothing is no answer to who asks for a file that is not listed:
+// borg does the same for all of these.
+func emptyOf(r fleet.DownloadRequest) error {
+	hint := fleet.NotListed(r.Repository, r.Archive).Hint
+	return job.Fail(job.NotListed, "nothing came of %s: it is an empty file, a directory, a link, or a further name of a file, and before the archive's files are listed it is not known which", stored(r.Path)).
+		WithHint("%s; or take it as it is with format=%s (--format %s)", hint, job.DownloadTar, job.DownloadTar)
 }
 
 // name is what a download is called: after its path, or its archive.
@@ -124,8 +164,8 @@ func (s *Service) chooseHost(ctx context.Context, r fleet.DownloadRequest) (stri
 }
 
 // request is the job of a download.
-func request(r fleet.DownloadRequest, d *fleet.Download) job.Request {
-	spec := job.DownloadSpec{Archive: r.Archive, Path: stored(r.Path), Format: d.Format}
+func request(r fleet.DownloadRequest, d *choice) job.Request {
+	spec := job.DownloadSpec{Archive: r.Archive, Path: d.path, Format: d.Format}
 	if d.Format == fleet.DownloadTarZst {
 		spec.Format = job.DownloadTar
 	}

@@ -11,9 +11,12 @@ import (
 
 // content is what a download consists of. Closing it ends the download.
 type content struct {
-	io.Reader
+	*held
 	transfer *transfer
 }
+
+// nothing reports whether it has ended without a byte.
+func (c *content) nothing() bool { return c.err == io.EOF && len(c.current)+len(c.ahead) == 0 }
 
 // Close implements io.Closer.
 func (c *content) Close() error {

@@ -127,7 +127,7 @@ func (t *transfer) begin(offset int64) (*content, error) {
 	if err := held.begin(); err != nil {
 		return nil, err
 	}
-	return &content{Reader: held, transfer: t}, nil
+	return &content{held: held, transfer: t}, nil
 }
 
 // start waits until borg runs, and returns the attempt that it does so in.

@@ -104,6 +104,7 @@ func (s *Service) start(ctx context.Context, by fleet.Actor, r fleet.DownloadReq
 	if err != nil {
 		return nil, err
 	}
+	unsure := download.Format == job.DownloadFile && !download.known
 	submitted, err := s.Jobs.Submit(ctx, by, request(r, download))
 	if err != nil {
 		return nil, err
@@ -111,6 +112,9 @@ func (s *Service) start(ctx context.Context, by fleet.Actor, r fleet.DownloadReq
 	download.Job = submitted.ID
 	t := s.follow(ctx, by, submitted)
 	plain, err := t.begin(download.Offset)
+	if err == nil && unsure && download.Offset == 0 && plain.nothing() {
+		err = emptyOf(r)
+	}
 	if err != nil {
 		t.close()
 		return nil, err
@@ -120,5 +124,5 @@ func (s *Service) start(ctx context.Context, by fleet.Actor, r fleet.DownloadReq
 		content = compress(plain)
 	}
 	download.Content = &released{ReadCloser: content, free: func() { <-s.open }}
-	return download, nil
+	return download.Download, nil
 }

@@ -71,6 +71,7 @@ func TestWhatIsLeftOpenIsChosen(t *testing.T) {
 	}
 	file := map[string]fleet.File{
 		"etc/hosts": {Path: "etc/hosts", Type: fleet.RegularFile, Size: 3}, "etc": {Path: "etc", Type: fleet.Directory},
+		"etc/same": {Path: "etc/same", Type: fleet.HardLink, Target: "etc/hosts"},
 	}
 	ofWeb1 := map[string]fleet.Archive{"a1": {Host: "web1"}}
 	for name, c := range map[string]struct {
@@ -82,6 +83,7 @@ func TestWhatIsLeftOpenIsChosen(t *testing.T) {
 		spec     string
 	}{
 		"a listed file":       {online("web1"), nil, file, fleet.DownloadRequest{Path: "etc/hosts"}, fleet.Download{Format: job.DownloadFile, Name: "hosts", Size: 3}, `{"archive":"a1","path":"etc/hosts","format":"file"}`},
+		"a further name":      {online("web1"), nil, file, fleet.DownloadRequest{Path: "etc/same"}, fleet.Download{Format: job.DownloadFile, Name: "same", Size: 3}, `{"archive":"a1","path":"etc/hosts","format":"file"}`},
 		"a range of it":       {online("web1"), nil, file, fleet.DownloadRequest{Path: "etc/hosts", Range: 2}, fleet.Download{Format: job.DownloadFile, Name: "hosts", Size: 3, Offset: 2}, `{"archive":"a1","path":"etc/hosts","format":"file"}`},
 		"a range of a tar":    {online("web1"), nil, file, fleet.DownloadRequest{Range: 2}, fleet.Download{Format: job.DownloadTar, Name: "a1.tar", Size: -1}, `{"archive":"a1","format":"tar"}`},
 		"as one writes it":    {online("web1"), nil, file, fleet.DownloadRequest{Path: "/etc/hosts"}, fleet.Download{Format: job.DownloadFile, Name: "hosts", Size: 3}, `{"archive":"a1","path":"etc/hosts","format":"file"}`},
@@ -117,6 +119,36 @@ func TestWhatIsLeftOpenIsChosen(t *testing.T) {
 	}
 }
 
+// Of what is not listed, nothing may be a link as well as an empty file.
+func TestNothingIsNoAnswerUnlessItIsKnown(t *testing.T) {
+	for name, listed := range map[string]map[string]fleet.File{
+		"listed": {"etc/empty": {Path: "etc/empty", Type: fleet.RegularFile}}, "not listed": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.files = listed
+			w.ofWhole(nil, nil)
+			go w.untilSubmitted(t, w.run)
+			download, err := w.service(t).Open(t.Context(), alice, fleet.DownloadRequest{Repository: "main", Archive: "a1", Path: "etc/empty", Format: job.DownloadFile})
+			if listed == nil {
+				if f := job.AsFailure(err); err == nil || f.Code != job.NotListed || !strings.Contains(f.Hint, "--format tar") {
+					t.Errorf("refused with %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := iotest.TestReader(download.Content, nil); err != nil || download.Size != 0 {
+				t.Errorf("%+v: %v", download, err)
+			}
+			if err := download.Content.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	hosts := []fleet.HostView{{Host: fleet.Host{Name: "db1"}, Online: true}, {Host: fleet.Host{Name: "web1"}}, {Host: fleet.Host{Name: "web2"}, Online: true}}
 	for name, c := range map[string]struct {
@@ -129,6 +161,7 @@ func TestRefusals(t *testing.T) {
 		"unknown repository":      {fleet.DownloadRequest{Repository: "other"}, job.UnknownRepository, "other"},
 		"no such path":            {fleet.DownloadRequest{Path: "srv"}, job.PathMissing, "srv"},
 		"a directory as a file":   {fleet.DownloadRequest{Path: "etc", Format: job.DownloadFile}, job.InvalidRequest, "no regular file"},
+		"a symbolic link":         {fleet.DownloadRequest{Path: "etc/soft", Format: job.DownloadFile}, job.InvalidRequest, "link to ../hosts"},
 		"no such format":          {fleet.DownloadRequest{Format: "zip"}, job.InvalidRequest, "tar.zst"},
 		"negative offset":         {fleet.DownloadRequest{Offset: -1}, job.InvalidRequest, "negative"},
 		"offset into compressed":  {fleet.DownloadRequest{Format: fleet.DownloadTarZst, Offset: 1}, job.InvalidRequest, "continued"},
@@ -140,7 +173,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			w.hosts, w.archives = hosts, map[string]fleet.Archive{"ofWeb1": {Host: "web1"}}
-			w.files = map[string]fleet.File{"etc": {Path: "etc", Type: fleet.Directory}, "etc/hosts": {Type: fleet.RegularFile, Size: 3}}
+			w.files = map[string]fleet.File{"etc": {Path: "etc", Type: fleet.Directory}, "etc/hosts": {Type: fleet.RegularFile, Size: 3}, "etc/soft": {Path: "etc/soft", Type: fleet.SymLink, Target: "../hosts"}}
 			w.refuse = job.Fail(job.NotAllowed, "this needs the role operator")
 			if c.ask.Repository == "" {
 				c.ask.Repository = "main"
