@@ -121,6 +121,7 @@ func TestParseSpecsWithMore(t *testing.T) {
 		"check for less than none": {job.Check, `{"max_duration":-1}`, "max_duration"},
 		"restore some":             {job.Restore, `{"archive":"a","target":"/r","exclude":["*.log"],"strip_components":2,"numeric_ids":true,"dry_run":true}`, ""},
 		"restore both ways":        {job.Restore, `{"archive":"a","target":"/r","overwrite":true,"keep_existing":true}`, "keep_existing"},
+		"restore kept and cut":     {job.Restore, `{"archive":"a","target":"/r","keep_existing":true,"strip_components":1}`, "keep_existing"},
 		"restore over the system":  {job.Restore, `{"archive":"a","target":"/"}`, "whole system"},
 		"restore with less":        {job.Restore, `{"archive":"a","target":"/r","strip_components":-1}`, "strip_components"},
 

@@ -107,6 +107,10 @@ func (s RestoreSpec) Validate() error {
 	if s.Overwrite && s.KeepExisting {
 		faults = append(faults, badSpec("keep_existing", "cannot be combined with overwrite").WithHint("say which one"))
 	}
+	if s.KeepExisting && s.StripComponents > 0 {
+		faults = append(faults, badSpec("keep_existing", "cannot be combined with strip_components: borg leaves files out by what the archive calls them").
+			WithHint("restore to an empty directory, and move what is missing from there"))
+	}
 	return errors.Join(faults...)
 }
 

@@ -156,11 +156,12 @@ func TestSpecs(t *testing.T) {
 		"list": {strings.Fields("archive list main --refresh --prefix web1- --last 3 --after 2026-11-21T00:00:00Z"), job.ListSpec{Prefix: "web1-", Last: 3, After: after}},
 		"diff": {strings.Fields("archive diff main a b /etc/ --host web1"), job.DiffSpec{Archive: "a", Other: "b", Paths: []string{"etc"}}},
 		"restore": {
-			strings.Fields("archive restore main a --target /t --strip-components 2 --numeric-ids --keep-existing --dry-run --list --exclude *.log --host web1 /etc srv/"),
-			job.RestoreSpec{Archive: "a", Target: "/t", Paths: []string{"etc", "srv"}, KeepExisting: true, Exclude: []string{"*.log"}, StripComponents: 2, NumericIDs: true, DryRun: true, ListFiles: true},
+			strings.Fields("archive restore main a --target /t --strip-components 2 --numeric-ids --overwrite --dry-run --list --exclude *.log --host web1 /etc srv/"),
+			job.RestoreSpec{Archive: "a", Target: "/t", Paths: []string{"etc", "srv"}, Overwrite: true, Exclude: []string{"*.log"}, StripComponents: 2, NumericIDs: true, DryRun: true, ListFiles: true},
 		},
-		"check":  {strings.Fields("repo check main --verify-data --last 2"), job.CheckSpec{VerifyData: true, Last: 2}},
-		"repair": {strings.Fields("repo check main --repair --yes"), job.CheckSpec{Repair: true}},
+		"restore beside": {strings.Fields("archive restore main a --target /t --keep-existing"), job.RestoreSpec{Archive: "a", Target: "/t", KeepExisting: true}},
+		"check":          {strings.Fields("repo check main --verify-data --last 2"), job.CheckSpec{VerifyData: true, Last: 2}},
+		"repair":         {strings.Fields("repo check main --repair --yes"), job.CheckSpec{Repair: true}},
 		"prune": {
 			strings.Fields("repo prune main --keep-daily 7 --keep-within 2d --all --max-percent 70 --confirm"),
 			job.PruneSpec{KeepDaily: 7, KeepWithin: "2d", All: true, MaxPercent: 70, Confirmed: true},
