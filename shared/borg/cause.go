@@ -17,7 +17,7 @@ type cause struct {
 var causes = map[string]cause{
 	// The repository itself.
 	"DoesNotExist": {code: job.RepositoryMissing, message: "there is no repository at {location} ({repo})",
-		hint: "create it with an init job for {repo}; if it existed before, see whether its disk is mounted on {host} or on the repository's server"},
+		hint: "create it: borgfleet repo init {name} --host {host}; if it existed before, see whether its disk is mounted on {host} or on the repository's server; if it was moved: borgfleet repo move {name} --location NEW"},
 	"ParentPathDoesNotExist": {code: job.RepositoryMissing, message: "the directory that {repo} is to be created in does not exist: {location}",
 		hint: "create the parent directory, or mount its disk; borgfleet does not create it, since a backup on an unmounted disk's mount point fills the wrong disk"},
 	"AlreadyExists": {code: job.RepositoryExists, message: "there already is a repository at {location}",
@@ -33,7 +33,7 @@ var causes = map[string]cause{
 	"PathPermissionDenied": {code: job.PermissionDenied, message: "borg may not read or write {repo} at {location}",
 		hint: "give borg's user on {host}, or the ssh user on the server, the rights to that directory"},
 	"CheckNeeded": {code: job.IntegrityError, message: "{repo} is inconsistent: {said}",
-		hint: "stop prune and compact on {repo}, look at the server's disk, and run a check job"},
+		hint: "stop prune and compact on {repo}, look at the server's disk, and look what is left: borgfleet repo check {name} --host {host}"},
 	"ObjectNotFound": {code: job.IntegrityError, message: "{repo} lacks data that it should have: {said}", hint: hintDamage},
 	"InsufficientFreeSpaceError": {code: job.DiskFull, message: "there is not enough free space for {repo}: {said}",
 		hint: "free space on the disk of {location}: prune, then compact, or add room"},
@@ -43,13 +43,13 @@ var causes = map[string]cause{
 	"MandatoryFeatureUnsupported": {code: job.RepositoryInvalid, message: "{repo} needs a newer borg than {borg}: {said}",
 		hint: "upgrade borg on {host}"},
 	"NoManifestError": {code: job.IntegrityError, message: "{repo} has no manifest, so borg cannot find its archives",
-		hint: "stop all work on {repo} and run a check job; `borg check --repair` can rebuild the manifest"},
+		hint: "stop all work on {repo}, and keep a copy of it; borgfleet repo check {name} --host {host} --repair can rebuild the manifest"},
 	"UnsupportedManifestError": {code: job.RepositoryInvalid, message: "borg {borg} cannot read the manifest of {repo}",
 		hint: "upgrade borg on {host}"},
 	"Archive.AlreadyExists": {code: job.ArchiveExists, message: "{repo} already has an archive of this name: {said}",
 		hint: "choose another archive name, or leave it out so that borgfleet makes one from the time"},
 	"Archive.DoesNotExist": {code: job.ArchiveMissing, message: "{repo} has no such archive: {said}",
-		hint: "a list job shows the archives of {repo}; it may have been pruned"},
+		hint: "borgfleet archive list {name} --host {host} shows which there are; it may have been pruned"},
 	"IncompatibleFilesystemEncodingError": {code: job.Internal, message: "borg cannot write a file name in this locale: {said}",
 		hint: "see that the locale C.UTF-8 works on {host}"},
 	// Keys and passphrases.
@@ -100,8 +100,8 @@ var causes = map[string]cause{
 		hint: "see who else uses {repo}; if that process died, the lock may be broken: borgfleet repo break-lock {name} --host {host}"},
 	"LockError":  {code: job.RepositoryLocked, message: "the lock of {repo} could not be taken: {said}", hint: "see who else uses {repo}"},
 	"LockErrorT": {code: job.RepositoryLocked, message: "the lock of {repo} could not be taken: {said}", hint: "see who else uses {repo}"},
-	"NotLocked":  {code: job.RepositoryLocked, message: "somebody broke the lock of {repo} while borg worked", hint: "never break the lock of a running borg; run a check job"},
-	"NotMyLock":  {code: job.RepositoryLocked, message: "somebody broke the lock of {repo} while borg worked", hint: "never break the lock of a running borg; run a check job"},
+	"NotLocked":  {code: job.RepositoryLocked, message: "somebody broke the lock of {repo} while borg worked", hint: "never break the lock of a running borg; see what it did: borgfleet repo check {name} --host {host}"},
+	"NotMyLock":  {code: job.RepositoryLocked, message: "somebody broke the lock of {repo} while borg worked", hint: "never break the lock of a running borg; see what it did: borgfleet repo check {name} --host {host}"},
 	"LockFailed": {code: job.PermissionDenied, message: "borg may not write to {repo}, and so cannot lock it: {said}",
 		hint: "give borg's user on {host}, or the ssh user on the server, write access to {location}; even a listing needs it"},
 	// The connection.
@@ -117,7 +117,7 @@ var causes = map[string]cause{
 	"UnexpectedRPCDataFormatFromServer": {code: job.ConnectionLost, message: "the server of {repo} printed something that is not borg's: {said}", hint: "a login message or a shell's start file prints text on the server: it must be silent for ssh commands", final: true},
 	"IntegrityError":                    {code: job.IntegrityError, message: "borg found damaged data in {repo}: {said}", hint: hintDamage},
 	"DecompressionError":                {code: job.IntegrityError, message: "borg found damaged data in {repo}: {said}", hint: hintDamage},
-	"FileIntegrityError":                {code: job.IntegrityError, message: "a file of borg's is damaged: {said}", hint: "if it is in the cache on {host}: borgfleet host verify {host} --repo {name} --rebuild-cache, by which nothing is lost; if it is in the repository, run a check job"},
+	"FileIntegrityError":                {code: job.IntegrityError, message: "a file of borg's is damaged: {said}", hint: "if it is in the cache on {host}: borgfleet host verify {host} --repo {name} --rebuild-cache, by which nothing is lost; if it is in the repository: borgfleet repo check {name} --host {host}"},
 	"ArchiveTAMInvalid":                 {code: job.IntegrityError, message: "an archive in {repo} is not authentic: {said}", hint: hintAuthentic},
 	"ArchiveTAMRequiredError":           {code: job.IntegrityError, message: "an archive in {repo} is not authenticated: {said}", hint: hintAuthentic},
 	"TAMInvalid":                        {code: job.IntegrityError, message: "the manifest of {repo} is not authentic", hint: hintAuthentic},
@@ -132,9 +132,9 @@ var causes = map[string]cause{
 
 const (
 	hintConnection  = "see the network and the server; a backup goes on from its last checkpoint at the next try"
-	hintDamage      = "stop prune and compact on {repo}, look at the disk's and the memory's health on its server, and run a check job with verify_data"
+	hintDamage      = "stop prune and compact on {repo}, look at the disk's and the memory's health on its server, and see what is damaged: borgfleet repo check {name} --host {host} --verify-data"
 	hintAuthentic   = "find out whether somebody tampered with {repo}; if it comes from a borg before 1.0.9 or 1.2.5, see `borg upgrade` in borg's change log"
-	hintArguments   = "correct the job's spec; borg's own words are in the log"
+	hintArguments   = "correct what was asked for; borg's own words are in the log"
 	hintPlaceholder = "see `borg help placeholders`; write {{ and }} for braces in an archive's name"
 )
 
@@ -239,7 +239,7 @@ var restoreSigns = []sign{
 		hint:    "look at the kernel's log of {host}: a disk may be dying; restore to another one"}},
 	{[]string{"damaged (all-zero) chunks", "Size inconsistency detected"}, cause{code: job.IntegrityError,
 		message: "{repo} lacks data of what was restored: {said}",
-		hint:    "a file named in the warnings is not what was backed up; take it from another archive, and run a check job with verify_data"}},
+		hint:    "a file named in the warnings is not what was backed up; take it from another archive, and see what else is damaged: borgfleet repo check {name} --host {host} --verify-data"}},
 }
 
 var (
@@ -253,7 +253,7 @@ var (
 	unknownCause     = cause{code: job.Internal, message: "borg ended with exit code {exit}: {said}",
 		hint: "borg's own words are in the log"}
 	damaged = cause{code: job.IntegrityError, message: "the check found damage in {repo}: {said}",
-		hint: "stop prune and compact on {repo}, look at the disk of its server, and keep a copy before a check job with repair; new backups from hosts that still have the data can heal it"}
+		hint: "stop prune and compact on {repo}, look at the disk of its server, and keep a copy of it; then borgfleet repo check {name} --host {host} --repair mends what can be mended; new backups from hosts that still have the data can heal it"}
 	pathsMissing = cause{code: job.PathMissing, message: "nothing was backed up: none of the paths exists on {host}: {said}",
 		hint: "correct the paths, or mount what they are on; borg left an empty archive {archive} in {repo}"}
 	pathsDenied = cause{code: job.PermissionDenied, message: "nothing was backed up: borg may not read any of the paths: {said}",
@@ -261,11 +261,11 @@ var (
 	notInArchive = cause{code: job.PathMissing, message: "nothing was restored: archive {archive} has none of the paths: {said}",
 		hint: "give paths as the archive has them, for example etc/hosts, or leave them out to restore everything; exclude patterns may leave nothing of them"}
 	notDownloaded = cause{code: job.PathMissing, message: "archive {archive} has no {said}",
-		hint: "give the path as the archive has it, for example etc/hosts: a list job for the archive shows its files"}
+		hint: "give the path as the archive has it, for example etc/hosts: borgfleet archive files {name} {archive} --host {host} shows what there is"}
 	notCompared = cause{code: job.PathMissing, message: "neither of the archives has any of the paths: {said}",
 		hint: "give paths as the archives have them, for example etc/hosts, or leave them out to compare everything"}
 	noSuchArchives = cause{code: job.ArchiveMissing, message: "nothing was deleted in {repo}: {said}",
-		hint: "a list job shows the archives of {repo}; they may have been deleted or pruned before"}
+		hint: "borgfleet archive list {name} --host {host} shows which there are; they may have been deleted or pruned before"}
 	hookFailed = cause{code: job.HookFailed, message: "the script {hook} on {host} failed, so nothing was backed up: {said}",
 		hint: "see its words in the log, and run it by hand on {host} as the agent's user; it must end with exit code 0"}
 	noReader = cause{code: job.ConnectionLost, message: "whoever read from archive {archive} went away before the end",
@@ -281,7 +281,7 @@ var (
 	noBorg = cause{code: job.BorgMissing, message: "borg could not be run on {host}: {said}",
 		hint: "install it there (Debian: apt install borgbackup), or set borg.binary in the agent's configuration"}
 	unreadable = cause{code: job.Internal, message: "borg ended well, but the result that it printed could not be read: {said}",
-		hint: "a list job shows whether {repo} has what was asked for"}
+		hint: "see whether {repo} has what was asked for: borgfleet archive list {name} --host {host}"}
 	cancelled = cause{code: job.CodeCancelled, message: "the {kind} job was cancelled while borg ran on {host}"}
 	timedOut  = cause{code: job.Timeout, message: "the {kind} job was ended because borg had run on {host} for longer than its time limit of {said}",
 		hint: "see in its log what took so long; give the job a longer timeout, or raise limits.timeout"}

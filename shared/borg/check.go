@@ -75,7 +75,8 @@ func (p *Parser) checked(result *job.Result, class class, exit Exit) job.Outcome
 	case spec.Repair && (d.errors > 0 || d.count() > 0):
 		return warned(result, "the repository was repaired, but what was lost is lost: see what is damaged, and back up again what still exists")
 	case d.count() > 0:
-		return warned(result, fmt.Sprintf("the repository is consistent, but %d files in it hold zeros where an earlier repair found no data; a backup of the same data heals them, and a repair then says so", d.count()))
+		return warned(result, fmt.Sprintf("the repository is consistent, but %d files in it hold zeros where an earlier repair found no data; a backup of the same data heals them, and a repair then says so: borgfleet repo check %s --host %s --repair",
+			d.count(), p.task.Repository.Name, p.task.Host))
 	default:
 		return job.Outcome{State: job.Succeeded, Result: result}
 	}

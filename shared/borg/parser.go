@@ -1,6 +1,7 @@
 package borg
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -145,11 +146,35 @@ func (p *Parser) said(said message) {
 			return
 		}
 		p.facts.logged(said)
-		p.log(levelOf(said.LevelName), said.Message)
+		p.log(p.levelOf(said), said.Message)
 	default:
 		p.facts.question(said)
-		p.log(job.LevelWarning, said.Message)
+		level := job.LevelWarning
+		if said.MsgID == askedRepair && p.task.Kind == job.Check {
+			level = job.LevelInfo // it is answered before it is put: whoever asked for the repair was told
+		}
+		p.log(level, said.Message)
 	}
+}
+
+// askedRepair is borg's question whether a repair is meant.
+const askedRepair = "BORG_CHECK_I_KNOW_WHAT_I_AM_DOING"
+
+// standing begins the advice that borg gives after each init, as warnings. That
+// the key has to be kept safe is said elsewhere, until it is exported.
+var standing = []string{"By default repositories initialized with this version", "IMPORTANT: you will need both KEY AND PASSPHRASE"}
+
+// levelOf returns how much a log message matters.
+func (p *Parser) levelOf(said message) job.Level {
+	level := levelOf(said.LevelName)
+	if level != job.LevelWarning || p.task.Kind != job.Init {
+		return level
+	}
+	text := strings.TrimSpace(said.Message)
+	if slices.ContainsFunc(standing, func(start string) bool { return strings.HasPrefix(text, start) }) {
+		return job.LevelInfo
+	}
+	return level
 }
 
 // vain reports whether borg warns that a single file was not found, as it does

@@ -98,13 +98,13 @@ func TestHintsMendDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCourse(t, made, damage)
-			c.step(t, c.restore("web1-b", "first"), job.Failed, "check job with verify_data")
-			check := c.step(t, job.CheckSpec{VerifyData: true}, job.Failed, "a check job with repair", "new backups")
+			c.step(t, c.restore("web1-b", "first"), job.Failed, "borgfleet repo check web1-main --host web1 --verify-data")
+			check := c.step(t, job.CheckSpec{VerifyData: true}, job.Failed, "borgfleet repo check web1-main --host web1 --repair", "new backups")
 			if len(check.Damaged) == 0 {
 				t.Errorf("the check names nothing: %+v", check)
 			}
 			c.step(t, job.CheckSpec{Repair: true, VerifyData: true}, job.Warning, "back up again what still exists")
-			again := c.step(t, job.CheckSpec{}, job.Warning, "a backup of the same data heals them", "repair")
+			again := c.step(t, job.CheckSpec{}, job.Warning, "a backup of the same data heals them", "borgfleet repo check web1-main --host web1 --repair")
 			if !strings.Contains(strings.Join(again.Damaged, "\n"), "random.bin: ") {
 				t.Errorf("a later check names %q", again.Damaged)
 			}
@@ -125,8 +125,8 @@ func TestHintsSaveWhatIsLeft(t *testing.T) {
 	made.must(baseTask(made.root, job.InitSpec{}))
 	withArchives(made) // so small that a file shares its segment with its archive
 	c := newCourse(t, made, func(l *lab) { l.remove(largestSegment(l)) })
-	c.step(t, c.restore("web1-b", "first"), job.Failed, "check job with verify_data")
-	c.step(t, job.CheckSpec{VerifyData: true}, job.Failed, "a check job with repair")
+	c.step(t, c.restore("web1-b", "first"), job.Failed, "borgfleet repo check web1-main --host web1 --verify-data")
+	c.step(t, job.CheckSpec{VerifyData: true}, job.Failed, "borgfleet repo check web1-main --host web1 --repair")
 	repair := c.step(t, job.CheckSpec{Repair: true, VerifyData: true}, job.Warning, "what was lost is lost")
 	if said := strings.Join(repair.Damaged, "\n"); !strings.Contains(said, "Archive metadata block") || !strings.Contains(said, "item metadata chunk missing") {
 		t.Errorf("the repair names %q", repair.Damaged)

@@ -78,7 +78,7 @@ func targetFailure(host, target string, err error) *job.Failure {
 	switch {
 	case errors.Is(err, syscall.ENOTEMPTY):
 		return job.Fail(job.TargetNotEmpty, "there is something in %s on %s already", target, host).
-			WithHint("restore to a new directory; or say overwrite: files of the same name are then replaced, all others stay; or say keep_existing: they stay, too")
+			WithHint("restore to a new directory; or with overwrite (--overwrite): files of the same name are then replaced, all others stay; or with keep_existing (--keep-existing): they stay, too")
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
 		return job.Fail(job.InvalidSpec, "%s on %s is not a directory: a part of it is a file, or has just become a symbolic link", target, host).
 			WithHint("restore to another directory")
