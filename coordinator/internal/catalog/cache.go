@@ -5,20 +5,21 @@ import (
 	"sync"
 )
 
-// indexBlocks bounds the cached indexes, in blocks: about 100 bytes each.
-const indexBlocks = 64 << 10
+// indexBytes bounds the cached indexes. Names are mostly short, but need not be.
+const indexBytes = 8 << 20
 
 // indexCache keeps the indexes of the listings that were read last.
 type indexCache struct {
 	mu     sync.Mutex
 	newest *list.List // of cachedIndex
 	known  map[*listing]*list.Element
-	blocks int
+	bytes  int
 }
 
 type cachedIndex struct {
 	of     *listing
 	blocks []block
+	bytes  int
 }
 
 func newIndexCache() *indexCache {
@@ -41,10 +42,14 @@ func (c *indexCache) get(l *listing, read func() ([]block, error)) ([]block, err
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known[l] == nil {
-		c.known[l] = c.newest.PushFront(cachedIndex{l, blocks})
-		c.blocks += len(blocks)
+		size := 0
+		for i := range blocks {
+			size += blocks[i].bytes()
+		}
+		c.known[l] = c.newest.PushFront(cachedIndex{l, blocks, size})
+		c.bytes += size
 	}
-	for c.blocks > indexBlocks {
+	for c.bytes > indexBytes {
 		c.drop(c.newest.Back())
 	}
 	return blocks, nil
@@ -62,5 +67,5 @@ func (c *indexCache) forget(l *listing) {
 func (c *indexCache) drop(element *list.Element) {
 	cached := c.newest.Remove(element).(cachedIndex)
 	delete(c.known, cached.of)
-	c.blocks -= len(cached.blocks)
+	c.bytes -= cached.bytes
 }

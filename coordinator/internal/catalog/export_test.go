@@ -1,5 +1,13 @@
 package catalog
 
+import (
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+)
+
 // SetArena makes sorts spill after so many bytes.
 func (c *Catalog) SetArena(bytes int) { c.arena = bytes }
 
@@ -69,3 +77,45 @@ func DecodeAll(names, dirs, rest, index []byte, entries int) {
 	_, _ = decodeRest(rest, entries)
 	_, _ = decodeIndex(index, 1<<20)
 }
+
+// WriteBlocks writes a listing whose blocks begin with long names.
+func WriteBlocks(path, name string, blocks int) error {
+	_, err := writeListing(path, &repeated{name: name, left: blocks * 33}, summary{}, func() error { return nil })
+	return err
+}
+
+// repeated are records of one long directory each.
+type repeated struct {
+	name string
+	left int
+}
+
+func (r *repeated) next() (record, error) {
+	if r.left--; r.left < 0 {
+		return record{}, io.EOF
+	}
+	file := fleet.File{Type: fleet.RegularFile, Mode: "-rw-r--r--"}
+	dir := strconv.AppendInt([]byte(r.name), int64(1<<30-r.left), 10)
+	return record{dir: dir, name: []byte("x"), rest: encodeRest(nil, file, false)}, nil
+}
+
+// CacheIndexes returns how many bytes of names are cached of some listings.
+func CacheIndexes(listings, blocks, length int) (kept int) {
+	cache := newIndexCache()
+	for range listings {
+		index := make([]block, blocks)
+		for i := range index {
+			index[i].dir = strings.Repeat("d", length)
+		}
+		_, _ = cache.get(&listing{}, func() ([]block, error) { return index, nil })
+	}
+	for _, element := range cache.known {
+		for _, b := range element.Value.(cachedIndex).blocks {
+			kept += len(b.dir)
+		}
+	}
+	return kept
+}
+
+// NewCareful returns a writer that looks for space.
+var NewCareful = newCareful

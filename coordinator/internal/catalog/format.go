@@ -28,7 +28,7 @@ const (
 	headerBytes   = len(magic) + 4
 	trailerBytes  = 8 + 5*4 + len(magic)
 	maxSummary    = 64 << 10
-	maxIndex      = 256 << 20 // packed or not: a hundred million entries have 3 MB
+	maxIndex      = 64 << 20 // packed or not: a hundred million entries have 3 MB
 )
 
 var checksums = crc32.MakeTable(crc32.Castagnoli)
@@ -112,6 +112,9 @@ type block struct {
 	entries   int
 	sections  [sections]section
 }
+
+// bytes is about how much memory it takes, and no less than its part of the index.
+func (b *block) bytes() int { return len(b.dir) + len(b.name) + 100 }
 
 // section is a compressed part of a block.
 type section struct {

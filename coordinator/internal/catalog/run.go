@@ -29,14 +29,14 @@ func (h *held) next() (record, error) {
 
 // writeRun writes a file of records. The directory of a record is left out when
 // it is the one of the record before. Nothing is synced: after a crash the sort
-// begins anew.
-func writeRun(path string, from source) (err error) {
+// begins anew. Now and then it looks whether there is space.
+func writeRun(path string, from source, space func() error) (err error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	to := bufio.NewWriterSize(file, runBuffer)
+	to := bufio.NewWriterSize(newCareful(file, space), runBuffer)
 	var dir, encoded []byte
 	for first := true; ; first = false {
 		r, err := from.next()

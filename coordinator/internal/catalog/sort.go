@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,6 +107,30 @@ func (s *sorter) checkSpace() error {
 	return nil
 }
 
+// carefulBytes is how much is written between two looks for space: a merge may
+// write as much as the disk has.
+const carefulBytes = 16 << 20
+
+// careful is a writer that looks for space.
+type careful struct {
+	to    io.Writer
+	space func() error
+	since int // bytes since the last look
+}
+
+func newCareful(to io.Writer, space func() error) *careful { return &careful{to: to, space: space} }
+
+// Write implements io.Writer.
+func (c *careful) Write(p []byte) (int, error) {
+	if c.since += len(p); c.since >= carefulBytes {
+		c.since = 0
+		if err := c.space(); err != nil {
+			return 0, err
+		}
+	}
+	return c.to.Write(p)
+}
+
 // crowded reports whether there are too many runs of a level.
 func (s *sorter) crowded(level int) bool { return len(s.ofLevel(level)) >= maxRuns }
 
@@ -143,7 +168,7 @@ func (s *sorter) compact(level int) error {
 func (s *sorter) write(from source, level int) error {
 	s.made++
 	path := filepath.Join(s.dir, "run-"+strconv.Itoa(s.made))
-	if err := writeRun(path, from); err != nil {
+	if err := writeRun(path, from, s.checkSpace); err != nil {
 		return fmt.Errorf("spill %s: %w", path, err)
 	}
 	s.runs = append(s.runs, run{path, level})

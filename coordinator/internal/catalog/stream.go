@@ -22,6 +22,11 @@ const (
 	maxEntries = 50 << 20 // of an archive
 	maxLine    = 256 << 10
 	loggedBad  = 3 // lines that could not be read, of each stream
+
+	// Names of directories that are made up may take this many bytes, and this many
+	// times what was read: one line has room for thousands of them.
+	madeUpBytes = 64 << 20
+	madeUpTimes = 32
 )
 
 // stream is one attempt of a job that lists an archive, from its start until its
@@ -42,6 +47,8 @@ var (
 	errDeleted   = errors.New("the archive was deleted meanwhile")
 	errShortText = errors.New("the output ends within a line")
 	errTooMany   = errors.New("too many entries")
+	errTooDeep   = errors.New("too many directories that are not listed themselves")
+	errTooLong   = errors.New("too many long names")
 )
 
 // follow makes the listing of one attempt.
@@ -124,17 +131,22 @@ func (c *Catalog) receive(ctx context.Context, s *stream, path string, about sum
 		return about, err
 	}
 	defer closeAll()
-	return writeListing(path, sorted, about)
+	return writeListing(path, sorted, about, sorter.checkSpace)
 }
 
 // readLines puts all that borg prints into the sort. The error wraps what the
 // stream says.
 func (c *Catalog) readLines(from *bufio.Reader, to *sorter, about *summary) error {
 	var tree branch
-	entries := 0
+	entries, made := 0, int64(0)
 	add := func(file fleet.File, madeUp bool) error {
 		if entries++; entries > maxEntries {
 			return errTooMany
+		}
+		if madeUp {
+			if made += int64(len(file.Path)); made > madeUpBytes+madeUpTimes*about.Raw {
+				return errTooDeep
+			}
 		}
 		return to.add(file, madeUp)
 	}

@@ -18,12 +18,13 @@ type writer struct {
 	at      int64 // bytes so far
 	maker   blockMaker
 	blocks  []block
+	index   int // bytes of these
 	packed  []byte
 }
 
 // writeListing makes a file of sorted records, on the disk for good, and returns
-// what it is of, with its count.
-func writeListing(path string, from source, about summary) (_ summary, err error) {
+// what it is of, with its count. Now and then it looks whether there is space.
+func writeListing(path string, from source, about summary, space func() error) (_ summary, err error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return about, fmt.Errorf("make listing: %w", err)
@@ -37,7 +38,7 @@ func writeListing(path string, from source, about summary) (_ summary, err error
 	if err != nil {
 		return about, fmt.Errorf("make encoder of listings: %w", err)
 	}
-	w := &writer{to: bufio.NewWriterSize(file, 256<<10), encoder: encoder}
+	w := &writer{to: bufio.NewWriterSize(newCareful(file, space), 256<<10), encoder: encoder}
 	if about.Entries, err = w.writeAll(from); err == nil {
 		err = w.writeEnd(about)
 	}
@@ -93,6 +94,9 @@ func (w *writer) endBlock() error {
 		}
 	}
 	w.blocks = append(w.blocks, made)
+	if w.index += made.bytes(); w.index > maxIndex {
+		return errTooLong
+	}
 	return nil
 }
 
