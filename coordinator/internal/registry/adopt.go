@@ -28,6 +28,9 @@ func (r *Registry) Adopt(_ context.Context, by fleet.Actor, location string, enc
 	}
 	for _, other := range others { // another call may have been faster
 		if job.SameLocation(other.Location, location) {
+			if other.Pending {
+				r.adopters[other.Name]++
+			}
 			return r.viewRepository(other)
 		}
 	}
@@ -42,6 +45,7 @@ func (r *Registry) Adopt(_ context.Context, by fleet.Actor, location string, enc
 	if err != nil {
 		return fleet.RepositoryView{}, failure(err, job.UnknownRepository, "repository "+repository.Name)
 	}
+	r.adopters[repository.Name] = 1
 	r.changed(repository.Name, "repository adopted", by)
 	return r.viewRepository(repository)
 }
@@ -83,13 +87,14 @@ func (r *Registry) Keep(_ context.Context, by fleet.Actor, name string, passphra
 	if err := r.apply(append(changes, store.PutRepository(repository))...); err != nil {
 		return fmt.Errorf("keep repository %s: %w", name, err)
 	}
+	delete(r.adopters, name)
 	r.changed(name, "repository kept", by)
 	return nil
 }
 
 // Abandon removes the record of a repository that is pending, unless something
-// else uses it: a job that is not over, or one that has reached it. Whoever has
-// submitted that keeps or abandons it in turn.
+// else uses it: a job that is not over, one that has reached it, or another call
+// that has adopted it. That call keeps or abandons it in turn.
 func (r *Registry) Abandon(_ context.Context, by fleet.Actor, name string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
@@ -97,8 +102,15 @@ func (r *Registry) Abandon(_ context.Context, by fleet.Actor, name string) error
 	if err != nil {
 		return err
 	}
+	if !repository.Pending {
+		return nil
+	}
+	if r.adopters[name]--; r.adopters[name] > 0 {
+		return nil
+	}
+	delete(r.adopters, name)
 	reached, err := r.reached(repository)
-	if err != nil || reached || !repository.Pending {
+	if err != nil || reached {
 		return err
 	}
 	err = r.apply(store.RequireNoOpenJobs("", name), store.DeleteRepository(name), r.options.Keyring.delete(name),

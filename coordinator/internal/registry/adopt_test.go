@@ -180,6 +180,28 @@ func TestAbandonLeavesWhatAnotherCallHasReached(t *testing.T) {
 	}
 }
 
+// TestAbandonLeavesWhatAnotherCallHasAdopted: that call's job is not there yet.
+func TestAbandonLeavesWhatAnotherCallHasAdopted(t *testing.T) {
+	h := newHouse(t)
+	name := h.mustAdopt(t, location).Name
+	h.mustAdopt(t, location)
+	if err := h.Abandon(t.Context(), alice, name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Repository(t.Context(), name); err != nil {
+		t.Fatalf("the other call has lost it: %v", err)
+	}
+	if err := h.Abandon(t.Context(), alice, name); err != nil {
+		t.Fatal(err)
+	}
+	h.wantNone(t, name)
+	h.mustAdopt(t, location) // as if it had never been there
+	if err := h.Abandon(t.Context(), alice, name); err != nil {
+		t.Fatal(err)
+	}
+	h.wantNone(t, name)
+}
+
 func TestFinishAdoptions(t *testing.T) {
 	h := newHouse(t)
 	h.mustAdd(t, newRepository())

@@ -52,6 +52,9 @@ type Registry struct {
 	roster   *roster
 	flushed  atomic.Int64 // when facts were stored last; Unix nanoseconds
 	changing sync.Mutex   // held while something is added or removed
+	// adopters is how many calls have adopted a pending repository and neither kept
+	// nor abandoned it; guarded by changing.
+	adopters map[string]int
 }
 
 // New returns a registry of what the store holds.
@@ -59,7 +62,7 @@ func New(options Options) (*Registry, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	r := &Registry{options: options, store: options.Store, logger: options.Logger.Named("registry"), roster: &roster{}}
+	r := &Registry{options: options, store: options.Store, logger: options.Logger.Named("registry"), roster: &roster{}, adopters: map[string]int{}}
 	r.flushed.Store(options.Now().UnixNano())
 	if err := r.roster.load(r.store); err != nil {
 		return nil, err
