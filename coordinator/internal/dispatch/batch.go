@@ -121,7 +121,7 @@ func (b *batch) commit() error {
 	b.previewed()
 	for _, id := range b.order {
 		if e := b.entries[id]; e.job.State.Terminal() {
-			if err := b.consequences(e.job); err != nil {
+			if err := errors.Join(b.consequences(e.job), b.takeStock(e)); err != nil {
 				return err
 			}
 		}
