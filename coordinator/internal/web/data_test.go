@@ -233,6 +233,30 @@ func hostile() *world {
 	w.status.Summary = evil
 	w.status.KeysNotExported = []string{evil}
 	w.status.Attention = append(w.status.Attention, fleet.Attention{Kind: evil, Host: evil, Repository: evil, Message: evil, Hint: evil})
+	w.spoilJobs(evil)
+	for i := range w.hosts {
+		w.hosts[i].Labels = map[string]string{evil: evil}
+		w.hosts[i].PublicKey, w.hosts[i].SealKey, w.hosts[i].SSHKey = evil, evil, evil
+		facts := *w.hosts[i].Facts
+		facts.OS, facts.BorgVersion, facts.AgentVersion, facts.BorgFailure = evil, evil, evil, job.Fail(evil, evil)
+		w.hosts[i].Facts = &facts
+		w.hosts[i].LastBackup.Archive, w.hosts[i].LastBackup.Repository = evil, evil
+	}
+	for i := range w.repositories {
+		w.repositories[i].Location, w.repositories[i].Busy = evil, evil
+		w.repositories[i].Custody, w.repositories[i].SealedFor = fleet.CustodyHosts, []string{evil}
+	}
+	w.people.spoil(evil)
+	w.shelf.spoil(evil)
+	log := w.logs[runningBackup]
+	for i := range log.Lines {
+		log.Lines[i].Text = evil
+	}
+	return w
+}
+
+// spoilJobs makes all that is known of jobs hostile.
+func (w *world) spoilJobs(evil string) {
 	for i := range w.jobs {
 		j := &w.jobs[i]
 		j.SubmittedBy, j.Reason, j.Plan = evil, evil, evil
@@ -240,7 +264,7 @@ func hostile() *world {
 			j.Progress.Path = evil
 		}
 		if j.Failure != nil {
-			j.Failure = &job.Failure{Code: evil, Message: evil, Hint: evil}
+			j.Failure = &job.Failure{Code: job.Code(evil), Message: evil, Hint: evil}
 		}
 		if j.Result != nil {
 			r := *j.Result
@@ -264,25 +288,6 @@ func hostile() *world {
 			j.Spec = job.BackupSpec{Paths: []string{evil}, Exclude: []string{evil}, Comment: evil, Archive: evil, Compression: evil}
 		}
 	}
-	for i := range w.hosts {
-		w.hosts[i].Labels = map[string]string{evil: evil}
-		w.hosts[i].PublicKey, w.hosts[i].SealKey, w.hosts[i].SSHKey = evil, evil, evil
-		facts := *w.hosts[i].Facts
-		facts.OS, facts.BorgVersion, facts.AgentVersion, facts.BorgFailure = evil, evil, evil, job.Fail(evil, evil)
-		w.hosts[i].Facts = &facts
-		w.hosts[i].LastBackup.Archive, w.hosts[i].LastBackup.Repository = evil, evil
-	}
-	for i := range w.repositories {
-		w.repositories[i].Location, w.repositories[i].Busy = evil, evil
-		w.repositories[i].Custody, w.repositories[i].SealedFor = fleet.CustodyHosts, []string{evil}
-	}
-	w.people.spoil(evil)
-	w.shelf.spoil(evil)
-	log := w.logs[runningBackup]
-	for i := range log.Lines {
-		log.Lines[i].Text = evil
-	}
-	return w
 }
 
 // spoil makes all that is known of people hostile.
