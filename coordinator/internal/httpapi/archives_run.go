@@ -69,25 +69,15 @@ func (a *API) diffArchives(ctx context.Context, in *diffInput) (*waitedOutput, e
 	if err := in.refusal(); err != nil {
 		return nil, a.problem(ctx, err)
 	}
-	host, err := a.readerOf(ctx, in.Repository, in.Archive, in.Host)
+	maker := ""
+	if known, err := a.options.Archives.Archive(ctx, in.Repository, in.Archive); err == nil { // else: borg may know it
+		maker = known.Host
+	}
+	host, err := a.chooseHost(ctx, in.Host, maker)
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
 	return a.runWaited(ctx, job.Request{Host: host, Repository: in.Repository}, job.DiffSpec{Archive: in.Archive, Other: in.Other, Paths: in.Path}, in.Preference)
-}
-
-// readerOf returns the host that is asked for; else the one that made an
-// archive, if it is there; else the only one that there is.
-func (a *API) readerOf(ctx context.Context, repository, archive, asked string) (string, error) {
-	if asked != "" {
-		return asked, nil
-	}
-	if known, err := a.options.Archives.Archive(ctx, repository, archive); err == nil && known.Host != "" { // borg may know it, if we do not
-		if host, err := a.options.Hosts.Host(ctx, known.Host); err == nil && host.Online {
-			return host.Name, nil
-		}
-	}
-	return a.borgHost(ctx, "")
 }
 
 func (a *API) registerVerify() {

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -72,7 +71,7 @@ func (a *API) prepare(ctx context.Context, asked borgRequest) (borgCall, error) 
 	if err := checkPassphrase(asked.passphrase); err != nil {
 		return call, err
 	}
-	if call.host, err = a.borgHost(ctx, asked.host); err != nil {
+	if call.host, err = a.chooseHost(ctx, asked.host, ""); err != nil {
 		return call, err
 	}
 	known, err := findRepository(repositories, asked.repository)
@@ -197,33 +196,18 @@ func checkPassphrase(passphrase secret.Value) error {
 	return nil
 }
 
-// maxNamedHosts bounds the list of hosts to choose from.
-const maxNamedHosts = 100
-
-// borgHost is the host that was asked for, or else the only one there is.
-func (a *API) borgHost(ctx context.Context, asked string) (string, error) {
+// chooseHost is the host that was asked for, or else the one that made an archive,
+// or the only one there is.
+func (a *API) chooseHost(ctx context.Context, asked, maker string) (string, error) {
 	if asked != "" {
 		_, err := a.options.Hosts.Host(ctx, asked)
 		return asked, err
 	}
 	hosts, err := a.options.Hosts.Hosts(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case len(hosts) == 0:
-		return "", job.Invalid("host", "there is none yet").WithHint("borgfleet host token lets one in")
-	case len(hosts) == 1:
-		return hosts[0].Name, nil
 	}
-	page, more := pageOf(hosts, func(h fleet.HostView) string { return h.Name }, maxNamedHosts, "")
-	names := make([]string, len(page))
-	for i, host := range page {
-		names[i] = host.Name
-	}
-	if more != "" {
-		names = append(names, fmt.Sprintf("and %d more", len(hosts)-len(page)))
-	}
-	return "", job.Invalid("host", "left out, and there are %d hosts", len(hosts)).WithHint("one of %s", strings.Join(names, ", "))
+	return fleet.ChooseHost(hosts, maker)
 }
 
 // findRepository finds a known repository by its name or its location; nil when

@@ -69,7 +69,7 @@ func (a *API) borgMount(ctx context.Context, in *struct {
 // borgUmount needs no repository: the mount point is enough.
 func (a *API) borgUmount(ctx context.Context, in *borgUmountInput) (*waitedOutput, error) {
 	call := borgCall{by: fleet.ActorOf(ctx), spec: job.UmountSpec{MountPoint: in.MountPoint}, prefer: in.Preference}
-	host, err := a.borgHost(ctx, in.Host)
+	host, err := a.chooseHost(ctx, in.Host, "")
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -144,23 +143,7 @@ func (s *Service) chooseHost(ctx context.Context, r fleet.DownloadRequest) (stri
 	if err != nil && job.AsFailure(err).Code != job.ArchiveMissing { // borg may know it
 		return "", err
 	}
-	if slices.ContainsFunc(hosts, func(h fleet.HostView) bool { return h.Name == archive.Host && h.Online }) {
-		return archive.Host, nil
-	}
-	if len(hosts) == 1 {
-		return hosts[0].Name, nil
-	}
-	var there []string
-	for _, h := range hosts {
-		if h.Online {
-			there = append(there, h.Name)
-		}
-	}
-	fault := job.Invalid("host", "is missing: it is not known which host is to read the archive")
-	if len(there) == 0 {
-		return "", fault.WithHint("no host is connected now; name one that can reach the repository")
-	}
-	return "", fault.WithHint("name one that can reach the repository; connected are %s", strings.Join(there, ", "))
+	return fleet.ChooseHost(hosts, archive.Host)
 }
 
 // request is the job of a download.

@@ -156,8 +156,8 @@ func TestRefusals(t *testing.T) {
 		code job.Code
 		says string
 	}{
-		"which host":              {fleet.DownloadRequest{Path: "etc"}, job.InvalidRequest, "db1, web2"},
-		"a host that is away":     {fleet.DownloadRequest{Archive: "ofWeb1", Path: "etc"}, job.InvalidRequest, "db1, web2"},
+		"which host":              {fleet.DownloadRequest{Path: "etc"}, job.InvalidRequest, "db1, web1, web2"},
+		"a host that is away":     {fleet.DownloadRequest{Archive: "ofWeb1", Path: "etc"}, job.InvalidRequest, "db1, web1, web2"},
 		"unknown repository":      {fleet.DownloadRequest{Repository: "other"}, job.UnknownRepository, "other"},
 		"no such path":            {fleet.DownloadRequest{Path: "srv"}, job.PathMissing, "srv"},
 		"a directory as a file":   {fleet.DownloadRequest{Path: "etc", Format: job.DownloadFile}, job.InvalidRequest, "no regular file"},
