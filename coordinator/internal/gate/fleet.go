@@ -11,7 +11,6 @@ import (
 // Jobs starts, ends and reads jobs. Safe for concurrent use.
 type Jobs interface {
 	Submit(ctx context.Context, by fleet.Actor, request job.Request) (job.Job, error)
-	SubmitWith(ctx context.Context, by fleet.Actor, request job.Request, passphrase secret.Value) (job.Job, error)
 	Cancel(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
 	Retry(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error)
 	Job(ctx context.Context, id job.ID) (job.Job, error)
@@ -31,13 +30,6 @@ func (j jobs) Submit(ctx context.Context, by fleet.Actor, request job.Request) (
 		return job.Job{}, err
 	}
 	return j.inner.Submit(ctx, by, request)
-}
-
-func (j jobs) SubmitWith(ctx context.Context, by fleet.Actor, request job.Request, passphrase secret.Value) (job.Job, error) {
-	if err := j.gate.passRequest(by, request); err != nil {
-		return job.Job{}, err
-	}
-	return j.inner.SubmitWith(ctx, by, request, passphrase)
 }
 
 func (j jobs) Cancel(ctx context.Context, by fleet.Actor, id job.ID) (job.Job, error) {

@@ -147,7 +147,7 @@ const anybody bus.Role = ""
 
 // needed is the role that each method needs, as people are told.
 var needed = map[string]bus.Role{
-	"Jobs.Submit": bus.Operator, "Jobs.SubmitWith": bus.Operator, "Jobs.Cancel": bus.Operator, "Jobs.Retry": bus.Operator, "Jobs.Job": anybody, "Jobs.Jobs": anybody,
+	"Jobs.Submit": bus.Operator, "Jobs.Cancel": bus.Operator, "Jobs.Retry": bus.Operator, "Jobs.Job": anybody, "Jobs.Jobs": anybody,
 	"Hosts.AddHost": bus.Admin, "Hosts.RemoveHost": bus.Admin, "Hosts.Host": anybody, "Hosts.Hosts": anybody,
 	"Enrolment.EnrolmentToken": bus.Admin, "Enrolment.EnrolmentTokens": bus.Admin, "Enrolment.RemoveEnrolmentToken": bus.Admin,
 	"Repositories.AddRepository": bus.Admin, "Repositories.SealPassphrase": bus.Admin, "Repositories.MoveRepository": bus.Admin, "Repositories.RemoveRepository": bus.Admin,
@@ -291,6 +291,8 @@ func TestSpecs(t *testing.T) {
 		"a repair":              {job.CheckSpec{Repair: true}, "an operator may not start jobs that repair a repository"},
 		"a backup":              {job.BackupSpec{Paths: []string{"/etc"}}, ""},
 		"a backup with options": {job.BackupSpec{Paths: []string{"/etc"}, ExtraOptions: []string{"--noatime"}}, "an operator may not start jobs with extra options for borg"},
+		"a verification":        {job.VerifySpec{}, ""},
+		"a repository accepted": {job.VerifySpec{AcceptMoved: true}, "an operator may not start jobs that accept a repository which was moved or rolled back"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, err := json.Marshal(test.spec)
@@ -301,16 +303,14 @@ func TestSpecs(t *testing.T) {
 			jobs := gate.New(&recorder{}).Jobs(inside{kind: kind, spec: test.spec})
 			request := job.Request{Kind: kind, Host: "web1", Repository: "main", Spec: data}
 			_, submit := jobs.Submit(t.Context(), operator, request)
-			_, with := jobs.SubmitWith(t.Context(), operator, request, secret.FromString("x"))
 			_, retry := jobs.Retry(t.Context(), operator, "01J")
 			if test.words == "" {
-				if !errors.Is(submit, errInside) || !errors.Is(with, errInside) || !errors.Is(retry, errInside) {
-					t.Errorf("Submit: %v; SubmitWith: %v; Retry: %v", submit, with, retry)
+				if !errors.Is(submit, errInside) || !errors.Is(retry, errInside) {
+					t.Errorf("Submit: %v; Retry: %v", submit, retry)
 				}
 				return
 			}
 			wantRefused(t, submit, bus.Admin)
-			wantRefused(t, with, bus.Admin)
 			wantRefused(t, retry, bus.Admin)
 			if !strings.HasPrefix(submit.Error(), test.words) {
 				t.Errorf("refused with %q, want %q", submit, test.words)

@@ -11,8 +11,13 @@ import (
 // Operations is what the Borg operations API works with. Safe for concurrent
 // use.
 type Operations interface {
-	SubmitWith(ctx context.Context, by fleet.Actor, request job.Request, passphrase secret.Value) (job.Job, error)
+	Submitter
 	Adoption
+}
+
+// Submitter starts jobs with a passphrase of their own. Safe for concurrent use.
+type Submitter interface {
+	SubmitWith(ctx context.Context, by fleet.Actor, request job.Request, passphrase secret.Value) (job.Job, error)
 }
 
 // Adoption finds repositories, and takes in those that a call has named by
@@ -22,11 +27,6 @@ type Adoption interface {
 	Adopt(ctx context.Context, by fleet.Actor, location string, encryption job.Encryption) (fleet.RepositoryView, error)
 	Keep(ctx context.Context, by fleet.Actor, name string, passphrase secret.Value) error
 	Abandon(ctx context.Context, by fleet.Actor, name string) error
-}
-
-// Submitter starts jobs with a passphrase of their own. Safe for concurrent use.
-type Submitter interface {
-	SubmitWith(ctx context.Context, by fleet.Actor, request job.Request, passphrase secret.Value) (job.Job, error)
 }
 
 // Operations returns jobs and repositories behind the gate, for admins only:

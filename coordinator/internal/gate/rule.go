@@ -69,6 +69,8 @@ func starting(action string, kind job.Kind, spec job.Spec) rule {
 		return rule{role, r.words + " of the kind " + string(kind)}
 	case kind == job.Check:
 		return rule{role, r.words + " that repair a repository"}
+	case kind == job.Verify:
+		return rule{role, r.words + " that accept a repository which was moved or rolled back"}
 	default:
 		return rule{role, r.words + " with extra options for borg"}
 	}
