@@ -43,7 +43,7 @@ var causes = map[string]cause{
 	"MandatoryFeatureUnsupported": {code: job.RepositoryInvalid, message: "{repo} needs a newer borg than {borg}: {said}",
 		hint: "upgrade borg on {host}"},
 	"NoManifestError": {code: job.IntegrityError, message: "{repo} has no manifest, so borg cannot find its archives",
-		hint: "stop all work on {repo}, and keep a copy of it; borgfleet repo check {name} --host {host} --repair can rebuild the manifest"},
+		hint: "stop all work on {repo}, and keep a copy of it; then make the manifest anew: borgfleet repo check {name} --host {host} --repair"},
 	"UnsupportedManifestError": {code: job.RepositoryInvalid, message: "borg {borg} cannot read the manifest of {repo}",
 		hint: "upgrade borg on {host}"},
 	"Archive.AlreadyExists": {code: job.ArchiveExists, message: "{repo} already has an archive of this name: {said}",
@@ -253,7 +253,7 @@ var (
 	unknownCause     = cause{code: job.Internal, message: "borg ended with exit code {exit}: {said}",
 		hint: "borg's own words are in the log"}
 	damaged = cause{code: job.IntegrityError, message: "the check found damage in {repo}: {said}",
-		hint: "stop prune and compact on {repo}, look at the disk of its server, and keep a copy of it; then borgfleet repo check {name} --host {host} --repair mends what can be mended; new backups from hosts that still have the data can heal it"}
+		hint: "stop prune and compact on {repo}, look at the disk of its server, and keep a copy of it; then mend what can be mended: borgfleet repo check {name} --host {host} --repair; new backups from hosts that still have the data can heal it"}
 	pathsMissing = cause{code: job.PathMissing, message: "nothing was backed up: none of the paths exists on {host}: {said}",
 		hint: "correct the paths, or mount what they are on; borg left an empty archive {archive} in {repo}"}
 	pathsDenied = cause{code: job.PermissionDenied, message: "nothing was backed up: borg may not read any of the paths: {said}",
