@@ -117,16 +117,52 @@ func (s *Service) makers(repository string) ([]store.ArchiveMaker, error) {
 // considers reports whether a prune looks at an archive of this name. Without a
 // prefix, borg is given the names that archiveName makes for the host.
 func considers(spec job.PruneSpec, host, name string) bool {
-	const day = "-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T"
 	switch {
 	case spec.All:
 		return true
 	case spec.Prefix != "":
 		return strings.HasPrefix(name, spec.Prefix)
 	}
-	rest, own := strings.CutPrefix(name, host)
-	at := strings.IndexByte(rest, 'T')
-	return own && at >= 0 && job.MatchesGlob(day, rest[:at+1])
+	return defaultHost(name) == host
+}
+
+// defaultHost returns the host that a name was made for by archiveName; empty: it
+// was not. Hosts have no capitals in their names.
+func defaultHost(name string) string {
+	const day, length = "-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T", len("-2006-01-02T")
+	end := strings.IndexByte(name, 'T') + 1
+	if end <= length || !job.MatchesGlob(day, name[end-length:end]) {
+		return ""
+	}
+	return name[:end-length]
+}
+
+// guardSeen refuses to prune archives that the dry run has found and that go by
+// another host's name, unless the prune's own has made them: in a repository that
+// was never listed, the dry run is the first to name any.
+func (s *Service) guardSeen(j job.Job, seen job.Result) error {
+	makers, err := s.makers(j.Repository)
+	if err != nil {
+		return fmt.Errorf("read the archives of %s: %w", j.Repository, err)
+	}
+	own := map[string]bool{}
+	for _, m := range makers {
+		own[m.Name] = m.Host == j.Host
+	}
+	for _, name := range slices.Concat(seen.Pruned, seen.Kept) {
+		other := defaultHost(name)
+		if other == "" || other == j.Host || own[name] {
+			continue
+		}
+		switch _, found, err := s.options.Store.Host(other); {
+		case err != nil:
+			return fmt.Errorf("look for host %s: %w", other, err)
+		case found:
+			return job.Fail(job.Conflict, "this would also prune archives that %s has not made: %s of %s, by its name; nothing was deleted", j.Host, name, other).
+				WithHint("give a --prefix that only archives of %s have; borgfleet archive list %s --host %s shows who made which", j.Host, j.Repository, j.Host)
+		}
+	}
+	return nil
 }
 
 // owners says which host a machine is, as archives of both show.
@@ -242,7 +278,11 @@ func (b *batch) previewed() {
 		if e.held() || e.job.State.Terminal() {
 			continue
 		}
-		if why := objection(e.job, dry.job); why != nil {
+		why := objection(e.job, dry.job)
+		if why == nil {
+			why = job.AsFailure(b.s.guardSeen(e.job, *dry.job.Result))
+		}
+		if why != nil {
 			state := job.Failed
 			if dry.job.State == job.Cancelled {
 				state = job.Cancelled

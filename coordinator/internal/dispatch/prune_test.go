@@ -264,6 +264,37 @@ func TestPruneOfARepositoryWithTwoRecords(t *testing.T) {
 	}
 }
 
+// TestDryRunShowsOthersArchives: of a repository that was never listed, the dry run
+// is the first that names any.
+func TestDryRunShowsOthersArchives(t *testing.T) {
+	for name, test := range map[string]struct {
+		archive string
+		known   [][3]string
+		refused bool
+	}{
+		"another's name":             {"web2-2026-11-22T02:00:00", nil, true},
+		"its own name":               {"web1-2026-11-22T02:00:00", nil, false},
+		"of a host that is none":     {"db7-2026-11-22T02:00:00", nil, false},
+		"a name of a person":         {"before-the-Transfer", nil, false},
+		"another's name, made by it": {"web2-2026-11-22T02:00:00", [][3]string{{"web2-2026-11-22T02:00:00", "web1", ""}}, false},
+	} {
+		for where, result := range map[string]job.Result{"kept": {Kept: []string{"x", test.archive}}, "pruned": {Pruned: []string{test.archive}, Kept: []string{"x"}}} {
+			t.Run(name+", "+where, func(t *testing.T) {
+				scenario(t, func(t *testing.T, w *world) {
+					w.knows(test.known...)
+					prune := w.submit(request(job.Prune, `{"keep_daily":7,"all":true}`))
+					w.ends(w.dryRun(prune), ended(job.Succeeded, result))
+					if test.refused {
+						w.over(prune.ID, job.Failed, job.Conflict, test.archive, "web2")
+						return
+					}
+					w.expect(prune.ID, job.Running, 1, "")
+				})
+			})
+		}
+	}
+}
+
 // TestPruneIsLookedAtAgain finds another's archives when the prune could go.
 func TestPruneIsLookedAtAgain(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
