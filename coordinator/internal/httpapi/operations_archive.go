@@ -202,6 +202,7 @@ func (a *API) registerBorgArchives() {
 		id: "borg-list", method: http.MethodGet, path: "/archives", summary: "List a repository's archives, oldest first",
 		answer: []BorgArchive{{Name: "web1_20261122_020000", Archive: "web1_20261122_020000", Time: exampleTime(), Hostname: "web1", Username: "root", ID: exampleRepositoryID}},
 	})
+	a.refuseHead(list)
 	huma.Register(a.huma, list, a.borgArchives)
 	extract := a.borg(operation{
 		id: "borg-extract", method: http.MethodPost, path: "/extract/{archive_name}", summary: "Restore files from an archive",

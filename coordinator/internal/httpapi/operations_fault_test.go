@@ -260,3 +260,36 @@ func TestBorgPassphrases(t *testing.T) {
 		})
 	}
 }
+
+// TestBorgOfAnotherSite: a link on any page sends a person's cookie along with a
+// GET, which starts a job here, and takes in a location.
+func TestBorgOfAnotherSite(t *testing.T) {
+	s := borgServed(t, told)
+	for _, path := range []string{"/info", "/archives"} {
+		for what, test := range map[string]struct {
+			method, site string
+			status       int
+		}{
+			"another site":         {"GET", "cross-site", 403},
+			"a sister's page":      {"GET", "same-site", 403},
+			"our own page":         {"GET", "same-origin", 200},
+			"typed by the person":  {"GET", "none", 200},
+			"no browser":           {"GET", "", 200},
+			"only a look, no job":  {"HEAD", "", 405},
+			"a look from anywhere": {"HEAD", "cross-site", 405},
+		} {
+			t.Run(path+" "+what, func(t *testing.T) {
+				s.afresh(told)
+				r := request(test.method, borgPath+path+"?repository_path=/srv/borg/new&passphrase=x", "")
+				if test.site != "" {
+					r.Header.Set("Sec-Fetch-Site", test.site)
+				}
+				answer := s.do(r)
+				_, known, _ := s.keeps("new")
+				if good := test.status == 200; answer.Code != test.status || known != good || len(s.jobs) > 0 != good {
+					t.Errorf("status %d: %s; %d jobs, taken in: %v", answer.Code, answer.Body, len(s.jobs), known)
+				}
+			})
+		}
+	}
+}

@@ -153,6 +153,7 @@ func (a *API) borgPrune(ctx context.Context, in *struct {
 	if err := a.survey(ctx, call); err != nil {
 		return nil, err
 	}
+	call.repository.Pending = false // it is kept by now, if it was not before
 	return a.run(ctx, call, waiting{body: func(j job.Job) (any, error) {
 		result := resultOf(j)
 		kept, pruned := len(result.Kept)+result.KeptOmitted, len(result.Pruned)+result.PrunedOmitted
@@ -247,5 +248,6 @@ func (a *API) registerBorgRepository() {
 			UniqueChunks: 2104, TotalChunks: 50212, TotalSize: 10737418240, UniqueSize: 268435456, DeduplicationRatio: 0.025,
 		},
 	})
+	a.refuseHead(info)
 	huma.Register(a.huma, info, a.borgInfo)
 }

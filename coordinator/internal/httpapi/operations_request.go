@@ -25,6 +25,7 @@ func (b BorgBody) request(prefer Preference, spec job.Spec) borgRequest {
 // BorgQuery is what the calls without a body have in common.
 type BorgQuery struct {
 	Preference
+	OwnPage
 	Host             string `query:"host" maxLength:"200" doc:"which host runs borg; left out: the only one there is"`
 	RepositoryPath   string `query:"repository_path" required:"true" minLength:"1" maxLength:"4096" doc:"a known repository's name, or a location: an absolute path on the host, or ssh://user@host:port/path"`
 	Passphrase       string `query:"passphrase" maxLength:"4096" doc:"the repository's; left out: the one that is known here. It is never logged here, but proxies log addresses: better give it in the header X-Borg-Passphrase"`
@@ -41,6 +42,9 @@ func (a *API) operateQuery(ctx context.Context, in *BorgQuery, spec job.Spec, bo
 }
 
 func (q *BorgQuery) request(spec job.Spec) (borgRequest, error) {
+	if err := q.refusal(); err != nil {
+		return borgRequest{}, err
+	}
 	passphrase := q.HeaderPassphrase
 	switch {
 	case passphrase == "":
