@@ -101,6 +101,11 @@ type Progress struct {
 // PhaseMounted is where a mount job is once its mount point can be used.
 const PhaseMounted = "mounted"
 
+// Mounted reports whether what a mount job mounts can be used.
+func (j Job) Mounted() bool {
+	return j.State == Running && j.Progress != nil && j.Progress.Phase == PhaseMounted
+}
+
 // Baseline is what the previous good backup of the same data looked like; the
 // percentage and the ETA are estimated from it.
 type Baseline struct {

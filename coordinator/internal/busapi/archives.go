@@ -33,21 +33,18 @@ type HistoryRequest struct {
 	Path       string `json:"path"` // as archives have it
 }
 
-// defaultFiles is how many entries a page has if its request does not say.
-const defaultFiles = 200
-
 // archiveEndpoints is what is served of archives.
 func (s *Service) archiveEndpoints() []endpoint {
 	return []endpoint{
 		serve("archives-list", bus.ArchivesList, "the known archives of a repository, newest first", s.listArchives),
 		serve("archives-files", bus.ArchivesFiles, "a directory of a listed archive", func(ctx context.Context, q fleet.FilesQuery) (fleet.FilePage, error) {
-			return fitting(s.maxReply(), cmp.Or(q.Limit, defaultFiles), func(limit int) (fleet.FilePage, error) {
+			return fitting(s.maxReply(), cmp.Or(q.Limit, fleet.DefaultFiles), func(limit int) (fleet.FilePage, error) {
 				q.Limit = limit
 				return s.Catalog.Files(ctx, q)
 			})
 		}),
 		serve("archives-find", bus.ArchivesFind, "files by name in listed archives", func(ctx context.Context, q fleet.FindQuery) (fleet.MatchPage, error) {
-			return fitting(s.maxReply(), cmp.Or(q.Limit, defaultFiles), func(limit int) (fleet.MatchPage, error) {
+			return fitting(s.maxReply(), cmp.Or(q.Limit, fleet.DefaultFiles), func(limit int) (fleet.MatchPage, error) {
 				q.Limit = limit
 				return s.Catalog.Find(ctx, q)
 			})

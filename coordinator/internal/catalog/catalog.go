@@ -67,8 +67,7 @@ const (
 	fileMode      = 0o600
 	dirMode       = 0o700
 	findPatience  = 2 * time.Second
-	maxFaults     = 1000 // that are remembered
-	defaultFiles  = 200
+	maxFaults     = 1000        // that are remembered
 	watchPatience = time.Minute // see Catalog.begin
 )
 

@@ -99,7 +99,7 @@ func pageLimit(asked int) (int, error) {
 	case asked < 0 || asked > fleet.MaxFiles:
 		return 0, job.Invalid("limit", "%d is not between 1 and %d", asked, fleet.MaxFiles)
 	case asked == 0:
-		return defaultFiles, nil
+		return fleet.DefaultFiles, nil
 	default:
 		return asked, nil
 	}

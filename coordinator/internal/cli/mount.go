@@ -48,7 +48,7 @@ func (c archiveMount) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	mounted, err := s.awaitThat(api, submitted.ID, isMounted)
+	mounted, err := s.awaitThat(api, submitted.ID, job.Job.Mounted)
 	if err != nil {
 		return err
 	}
@@ -60,10 +60,6 @@ func (c archiveMount) Run(s *session) error {
 		return s.watch(api, submitted.ID)
 	}
 	return s.show(mounted, func() { s.printMounted(mounted) })
-}
-
-func isMounted(j job.Job) bool {
-	return j.State == job.Running && j.Progress != nil && j.Progress.Phase == job.PhaseMounted
 }
 
 func (s *session) printMounted(j job.Job) {

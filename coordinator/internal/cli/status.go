@@ -72,7 +72,7 @@ func (s *session) printJobs(jobs []job.Job, now time.Time) {
 
 // remark is the one thing worth saying of a job in a list.
 func remark(j job.Job) string {
-	if spec, ok := j.Spec.(job.MountSpec); ok && isMounted(j) {
+	if spec, ok := j.Spec.(job.MountSpec); ok && j.Mounted() {
 		return "mounted at " + spec.MountPoint
 	}
 	if j.State == job.Running && j.Progress != nil {

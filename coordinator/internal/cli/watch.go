@@ -63,7 +63,7 @@ func (s *session) awaitThat(api *client.Client, id job.ID, wanted func(job.Job) 
 // stopped says what a job goes on with that is not watched any more, and how to
 // end it.
 func stopped(id job.ID, last job.Job) error {
-	if isMounted(last) {
+	if last.Mounted() {
 		return fmt.Errorf("stopped watching; it stays mounted (to end it: %s)", umounting(last))
 	}
 	return fmt.Errorf("stopped watching; the job goes on (to end it: borgfleet job cancel %s)", id)

@@ -12,7 +12,7 @@ import (
 const breakLockPause = 10 * time.Minute
 
 // coordinator is who asks for what nobody asked for.
-var coordinator = fleet.Actor{Name: "coordinator"}
+var coordinator = fleet.Actor{Name: fleet.Itself}
 
 // breakLocks adds a job to the batch for each attempt that ends in it because
 // the repository was locked: the job looks whose lock that is, and removes it

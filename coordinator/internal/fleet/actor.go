@@ -17,6 +17,9 @@ type Actor struct {
 // Local is who has proved to own the coordinator's data directory.
 const Local = "operator:local"
 
+// Itself is the coordinator, in the audit and where it has submitted a job.
+const Itself = "coordinator"
+
 // actorKey finds the actor in a context.
 type actorKey struct{}
 

@@ -80,12 +80,15 @@ type FilesQuery struct {
 	Repository string `json:"repository"`
 	Archive    string `json:"archive"`
 	Path       string `json:"path,omitempty"`   // empty: the top
-	Limit      int    `json:"limit,omitempty"`  // 1 to MaxFiles; 0 means 200
+	Limit      int    `json:"limit,omitempty"`  // 1 to MaxFiles; 0 means DefaultFiles
 	Cursor     string `json:"cursor,omitempty"` // from the page before
 }
 
-// MaxFiles bounds pages of entries.
-const MaxFiles = 1000
+// Bounds of pages of entries.
+const (
+	MaxFiles     = 1000
+	DefaultFiles = 200 // if the request does not say
+)
 
 // FilePage is one page of the entries of a directory, by name.
 type FilePage struct {
@@ -105,7 +108,7 @@ type FindQuery struct {
 	// Name is part of a file's name, in small or capital letters; with * or ? it is
 	// a glob over the whole name; with a slash it is looked for in the path.
 	Name   string `json:"name"`
-	Limit  int    `json:"limit,omitempty"`  // 1 to MaxFiles; 0 means 200
+	Limit  int    `json:"limit,omitempty"`  // 1 to MaxFiles; 0 means DefaultFiles
 	Cursor string `json:"cursor,omitempty"` // from the page before
 }
 

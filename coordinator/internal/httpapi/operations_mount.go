@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -31,7 +32,7 @@ type BorgMounted struct {
 
 type borgUmountInput struct {
 	Preference
-	Host       string `query:"host" maxLength:"200" doc:"where it is mounted; left out: the only host there is"`
+	Host       string `query:"host" maxLength:"200" doc:"where it is mounted; left out: where a job has mounted it, or the only host there is"`
 	MountPoint string `query:"mount_point" required:"true" minLength:"1" maxLength:"4096" doc:"what to unmount"`
 }
 
@@ -42,17 +43,15 @@ type BorgUnmounted struct {
 	Message    string `json:"message" doc:"what was done, in a sentence"`
 }
 
-// isMounted reports whether a mount can be used, or will never be.
-func isMounted(j job.Job) bool {
-	return j.State.Terminal() || j.State == job.Running && j.Progress != nil && j.Progress.Phase == job.PhaseMounted
-}
+// isDecided reports whether a mount can be used, or will never be.
+func isDecided(j job.Job) bool { return j.State.Terminal() || j.Mounted() }
 
 func (a *API) borgMount(ctx context.Context, in *struct {
 	Preference
 	Body NewBorgMount
 }) (*waitedOutput, error) {
 	asked := in.Body.request(in.Preference, job.MountSpec{Archive: in.Body.ArchiveName, MountPoint: in.Body.MountPoint})
-	return a.operate(ctx, asked, waiting{until: isMounted, body: func(j job.Job) (any, error) {
+	return a.operate(ctx, asked, waiting{until: isDecided, body: func(j job.Job) (any, error) {
 		if j.State.Terminal() {
 			return nil, job.Fail(job.NotMounted, "it was mounted, and is unmounted already").WithHint("mount it again")
 		}
@@ -69,16 +68,48 @@ func (a *API) borgMount(ctx context.Context, in *struct {
 // borgUmount needs no repository: the mount point is enough.
 func (a *API) borgUmount(ctx context.Context, in *borgUmountInput) (*waitedOutput, error) {
 	call := borgCall{by: fleet.ActorOf(ctx), spec: job.UmountSpec{MountPoint: in.MountPoint}, prefer: in.Preference}
-	host, err := a.chooseHost(ctx, in.Host, "")
+	mounted, err := a.mountedOn(ctx, in.MountPoint)
+	if err == nil {
+		call.host, err = a.chooseHost(ctx, in.Host, mounted)
+	}
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
-	call.host = host
 	return a.run(ctx, call, waiting{body: func(j job.Job) (any, error) {
 		message := remark(j, fmt.Sprintf("unmounted %s on host %s", cmp.Or(resultOf(j).MountPoint, in.MountPoint), j.Host))
 		return BorgUnmounted{Success: true, MountPoint: in.MountPoint, Message: message}, nil
 	}})
 }
+
+// mountedOn returns the one host where a job has something mounted there; empty
+// when there is none, or more than one.
+func (a *API) mountedOn(ctx context.Context, mountPoint string) (string, error) {
+	host := ""
+	filter := job.Filter{Kind: job.Mount, State: job.Running, Limit: mountsAtOnce}
+	for {
+		page, err := a.options.Jobs.Jobs(ctx, filter)
+		if err != nil {
+			return "", err
+		}
+		for _, j := range page.Jobs {
+			spec, ok := j.Spec.(job.MountSpec)
+			switch {
+			case !ok || path.Clean(spec.MountPoint) != path.Clean(mountPoint) || j.Host == host:
+			case host != "":
+				return "", nil
+			default:
+				host = j.Host
+			}
+		}
+		if page.Cursor == "" {
+			return host, nil
+		}
+		filter.Cursor = page.Cursor
+	}
+}
+
+// mountsAtOnce is how many mounts are read at a time.
+const mountsAtOnce = 100
 
 func (a *API) registerBorgMounts() {
 	mount := a.borg(operation{

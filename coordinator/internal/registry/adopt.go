@@ -142,9 +142,9 @@ func (r *Registry) FinishAdoptions(ctx context.Context) error {
 		case err != nil:
 			return err
 		case reached:
-			err = r.Keep(ctx, fleet.Actor{Name: self}, repository.Name, secret.Value{})
+			err = r.Keep(ctx, fleet.Actor{Name: fleet.Itself}, repository.Name, secret.Value{})
 		default:
-			err = r.Abandon(ctx, fleet.Actor{Name: self}, repository.Name)
+			err = r.Abandon(ctx, fleet.Actor{Name: fleet.Itself}, repository.Name)
 		}
 		if err != nil {
 			return err
@@ -152,9 +152,6 @@ func (r *Registry) FinishAdoptions(ctx context.Context) error {
 	}
 	return nil
 }
-
-// self is the coordinator in the audit.
-const self = "coordinator"
 
 // reached reports whether a job has ended well on a repository since its record
 // was made; jobs of an earlier one of its name do not count.
