@@ -33,6 +33,9 @@ func (r *recorder) Record(ctx context.Context, e job.Event, at process.Offsets) 
 			}
 		}
 		e = r.judge(e)
+		if r.stream != nil && e.State == job.Cancelled {
+			r.stream.abandon() // nobody wants the rest
+		}
 		if r.kind == job.Mount {
 			r.worker.sweep(ctx) // before anybody learns that the mount point is free
 		}

@@ -289,6 +289,11 @@ func TestCancelledWhileItStreams(t *testing.T) {
 	eventually(t, "it runs", func() bool { return len(s.engine.ids()) == 1 })
 	s.cancel(s.key)
 	s.awaitEnd(s.key, "accepted", "started", "cancelled")
+	eventually(t, "nobody reads any more", func() bool {
+		_, err := s.print.Write([]byte("x"))
+		return err != nil
+	})
+	s.expect(0, bus.PieceGone, 0)
 }
 
 func TestNothingToRead(t *testing.T) {
