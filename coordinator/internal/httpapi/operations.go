@@ -87,8 +87,12 @@ func (a *API) prepare(ctx context.Context, asked borgRequest) (borgCall, error) 
 		}
 	}
 	call.spec = asked.spec
-	if known == nil {
-		adopted, err := a.options.Operations.Adopt(ctx, call.by, location(asked.repository), asked.guess())
+	if known == nil || known.Pending { // then another call is under way, which must not abandon it alone
+		at := asked.repository
+		if known != nil {
+			at = known.Location
+		}
+		adopted, err := a.options.Operations.Adopt(ctx, call.by, location(at), asked.guess())
 		if err != nil {
 			return call, err
 		}
