@@ -222,6 +222,12 @@ var exceptionSigns = []sign{
 		hint:    "run it where the repository is kept, without append-only"}},
 }
 
+// badPattern is how Python ends over a pattern, while borg still reads its
+// arguments.
+var badPattern = sign{[]string{"re.error: ", "PatternError: ", "pattern style"}, cause{code: job.InvalidSpec,
+	message: "borg does not understand a pattern: {said}",
+	hint:    "correct what is excluded; after re: comes a regular expression as Python has them, and fm: or sh: takes a shell's"}}
+
 // restoreSigns classify a warning after which a restore is not what was asked
 // for: borg tells each file that it could not write, and goes on.
 var restoreSigns = []sign{

@@ -96,6 +96,9 @@ func (p *Parser) exception(exit Exit) *job.Failure {
 		if strings.HasPrefix(said, "ModuleNotFoundError") || strings.HasPrefix(said, "ImportError") {
 			return p.explain(brokenBorg, said, exit)
 		}
+		if badPattern.in(said) {
+			return p.explain(badPattern.cause, said, exit)
+		}
 		return p.explain(unknownCause, said, exit)
 	}
 	switch {

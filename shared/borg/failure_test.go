@@ -269,6 +269,9 @@ func TestPythonGivesUp(t *testing.T) {
 			}
 		})
 	}
+	for _, said := range []string{"re.error: missing ), unterminated subpattern at position 0", "argparse.ArgumentTypeError: Invalid pattern style: zz", "ValueError: Unknown pattern style: zz"} {
+		checkFailure(t, outcomeOf(baseTask(neutralRoot, backupOf("/data")), trace+said+"\n", borg.Exit{Code: 1}), job.InvalidSpec)
+	}
 	for name, said := range map[string]string{
 		"ignored by Python":  "Exception ignored in: <function Repository.__del__ at 0x7f>\n" + missing,
 		"after borg's words": logLine("WARNING", "borg.archiver", "", "a file changed") + missing,

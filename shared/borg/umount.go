@@ -23,7 +23,7 @@ var failedUmounts = map[string]cause{
 	"other": {code: job.NotMounted, message: "what is mounted at {point} on {host} is not borg's, and stays",
 		hint: "`borgfleet job list --kind mount --state running` shows what borg has mounted, and where"},
 	umountBusy: {code: job.MountPointBusy, message: "{point} on {host} is in use by {said}",
-		hint: "let them leave the directory and close its files, then try again; or unmount it by force, after which they get errors"},
+		hint: "let them leave the directory and close its files, then try again; or unmount it by force (--force), after which they get errors"},
 	"denied": {code: job.PermissionDenied, message: "{point} on {host} cannot be unmounted: {said}",
 		hint: "whoever mounted it can unmount it, or root: fusermount3 -u {point}"},
 }

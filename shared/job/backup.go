@@ -15,7 +15,7 @@ var hookName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 // Validate implements [Spec].
 func (s BackupSpec) Validate() error {
 	faults := append(s.checkSource(),
-		checkList("exclude", s.Exclude), checkList("exclude_if_present", s.ExcludeIfPresent), s.checkPatterns(),
+		checkExclude(s.Exclude), checkList("exclude_if_present", s.ExcludeIfPresent), s.checkPatterns(),
 		checkArchive("archive", s.Archive), checkText("comment", s.Comment),
 		notNegative("upload_limit", s.UploadLimit), notNegative("checkpoint_interval", s.CheckpointInterval),
 		checkFiles("patterns_from", s.PatternsFrom), checkFiles("exclude_from", s.ExcludeFrom), s.checkExtra(),
@@ -83,10 +83,37 @@ func (s BackupSpec) checkPatterns() error {
 			faults = append(faults, badSpec(at, "%q is not a pattern", p).WithHint(`"+ PATH" includes, "- PATH" excludes, "! PATH" excludes and does not look inside`))
 		case strings.ContainsAny(p, "\r\n"):
 			faults = append(faults, badSpec(at, "contains a line end"))
+		case !strings.ContainsRune("Pp", rune(p[0])):
+			faults = append(faults, checkStyle(at, strings.TrimLeft(p[1:], " ")))
 		}
 	}
 	return errors.Join(faults...)
 }
+
+// styles are borg's kinds of patterns, each two letters in front of a colon.
+var styles = []string{"fm", "sh", "re", "pp", "pf"}
+
+// checkExclude checks exclude patterns. What a regular expression is only borg
+// can say.
+func checkExclude(patterns []string) error {
+	faults := []error{checkList("exclude", patterns)}
+	for i, p := range patterns {
+		faults = append(faults, checkStyle(fmt.Sprintf("exclude[%d]", i), p))
+	}
+	return errors.Join(faults...)
+}
+
+// checkStyle refuses a pattern of a style that borg does not know.
+func checkStyle(field, pattern string) error {
+	match := style.FindStringSubmatch(pattern)
+	if match == nil || slices.Contains(styles, match[1]) {
+		return nil
+	}
+	return badSpec(field, "%q has no style of borg's in front: %s", pattern, match[1]).
+		WithHint("one of fm: (shell glob over all), sh: (glob by directory), re: (regular expression), pp: (path prefix), pf: (full path); fm:%s takes it as it stands", pattern)
+}
+
+var style = regexp.MustCompile(`^([a-zA-Z0-9]{2}):`)
 
 // checkFiles checks files on the host that borg reads patterns from.
 func checkFiles(field string, files []string) error {

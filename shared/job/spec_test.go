@@ -127,6 +127,10 @@ func TestParseSpecsWithMore(t *testing.T) {
 
 		"backup with patterns":       {job.Backup, `{"paths":["/a"],"patterns":["+ a/b","- a","! c"],"patterns_from":["/etc/p"],"exclude_if_present":[".nobackup"]}`, ""},
 		"backup with no pattern":     {job.Backup, `{"paths":["/a"],"patterns":["a/b"]}`, "patterns[0]"},
+		"backup with an odd style":   {job.Backup, `{"paths":["/a"],"patterns":["+ pp:a","P sh","- zz:b"]}`, "patterns[2]"},
+		"backup without a style":     {job.Backup, `{"paths":["/a"],"exclude":["re:[","*:x","a:b","sh:**"],"patterns":["- abc:d"]}`, ""},
+		"backup with an odd exclude": {job.Backup, `{"paths":["/a"],"exclude":["*.log","zz:b"]}`, "exclude[1]"},
+		"restore with an odd style":  {job.Restore, `{"archive":"a","target":"/r","exclude":["zz:b"]}`, "exclude[0]"},
 		"backup with a root":         {job.Backup, `{"paths":["/a"],"patterns":["R /b"]}`, "patterns[0]"},
 		"backup with two patterns":   {job.Backup, `{"paths":["/a"],"patterns":["- a\n+ b"]}`, "line end"},
 		"backup by a relative file":  {job.Backup, `{"paths":["/a"],"exclude_from":["p"]}`, "exclude_from[0]"},

@@ -102,7 +102,7 @@ func (s CheckSpec) Validate() error {
 func (s RestoreSpec) Validate() error {
 	faults := []error{
 		checkExisting("archive", s.Archive), checkDirectory("target", s.Target, "/var/restore/borgfleet/web1"),
-		checkStoredList("paths", s.Paths), checkList("exclude", s.Exclude), notNegative("strip_components", s.StripComponents),
+		checkStoredList("paths", s.Paths), checkExclude(s.Exclude), notNegative("strip_components", s.StripComponents),
 	}
 	if s.Overwrite && s.KeepExisting {
 		faults = append(faults, badSpec("keep_existing", "cannot be combined with overwrite").WithHint("say which one"))
