@@ -215,7 +215,8 @@ func (s *Service) madeBy(m store.ArchiveMaker, o owners) (string, error) {
 
 // holdBack keeps a job from being ordered that could go now: a prune that others'
 // archives were found for since it was submitted fails, and one whose dry run has
-// not been made yet waits for that. It reports whether it does.
+// not been made yet waits for that. One that is confirmed has none, unless nobody
+// knows what there is in the repository. It reports whether it does.
 func (s *Service) holdBack(b *batch, e *entry) (bool, error) {
 	spec, ok := e.job.Spec.(job.PruneSpec)
 	if !ok {
@@ -229,8 +230,14 @@ func (s *Service) holdBack(b *batch, e *entry) (bool, error) {
 		s.endInPlace(b, e, job.Failed, f)
 		return true, nil
 	}
-	if spec.DryRun || spec.Confirmed || e.job.Attempt > 0 || e.preview != "" {
+	if spec.DryRun || e.job.Attempt > 0 || e.preview != "" {
 		return false, nil
+	}
+	if spec.Confirmed {
+		record, err := s.options.Store.RepositoryRecord(e.job.Repository)
+		if err != nil || record.ArchivesAsOf != nil || !spec.All && spec.Prefix == "" {
+			return false, err
+		}
 	}
 	return true, s.preview(b, e, spec)
 }
@@ -312,7 +319,7 @@ func objection(prune, dry job.Job) *job.Failure {
 	total := gone + len(r.Kept) + r.KeptOmitted
 	spec, _ := prune.Spec.(job.PruneSpec)
 	most := cmp.Or(spec.MaxPercent, job.DefaultMaxPercent)
-	if total < minPruned || gone*100 <= most*total {
+	if spec.Confirmed || total < minPruned || gone*100 <= most*total {
 		return nil
 	}
 	return job.Fail(job.NeedsConfirmation, "%d of %d archives would be deleted, more than %d %%; nothing was", gone, total, most).

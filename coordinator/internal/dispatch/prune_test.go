@@ -282,7 +282,8 @@ func TestDryRunShowsOthersArchives(t *testing.T) {
 			t.Run(name+", "+where, func(t *testing.T) {
 				scenario(t, func(t *testing.T, w *world) {
 					w.knows(test.known...)
-					prune := w.submit(request(job.Prune, `{"keep_daily":7,"all":true}`))
+					// Confirmed is how many, not whose: nobody has listed the repository.
+					prune := w.submit(request(job.Prune, `{"keep_daily":7,"all":true,"confirmed":true}`))
 					w.ends(w.dryRun(prune), ended(job.Succeeded, result))
 					if test.refused {
 						w.over(prune.ID, job.Failed, job.Conflict, test.archive, "web2")
