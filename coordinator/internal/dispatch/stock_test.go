@@ -19,7 +19,7 @@ func (w *world) lists() []job.Job {
 }
 
 func TestTakesStockWhenNobodyKnowsWhatWasRemoved(t *testing.T) {
-	const archives, rules = `{"archives":["a"]}`, `{"keep_last":1,"confirmed":true,"prefix":"a"}`
+	const archives, rules = `{"archives":["a"]}`, `{"keep_last":1,"confirmed":true}`
 	for name, test := range map[string]struct {
 		request job.Request
 		end     job.Event
@@ -57,7 +57,7 @@ func TestTakesStockWhenNobodyKnowsWhatWasRemoved(t *testing.T) {
 // What an attempt has done that could not say so, the next one does not find.
 func TestTakesStockAfterAnotherAttempt(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
-		j := w.does(request(job.Prune, `{"keep_last":1,"confirmed":true,"prefix":"a"}`), failed(job.Interrupted))
+		j := w.does(request(job.Prune, `{"keep_last":1,"confirmed":true}`), failed(job.Interrupted))
 		if len(w.lists()) != 0 {
 			t.Error("it is looked before the retry")
 		}
