@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Limits on what a submission may carry.
@@ -292,6 +293,9 @@ func decodeSpec[S Spec](data []byte) (Spec, error) {
 // anything after the value, and returns faults as an invalid_request failure
 // that says where.
 func DecodeStrict(data []byte, target any) error {
+	if !utf8.Valid(data) { // what is not would be replaced, and stand for something else then
+		return Fail(InvalidRequest, "the JSON is not UTF-8").WithHint("it holds only text: to back up a file whose name is none, name the directory that it is in")
+	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(target)

@@ -131,6 +131,7 @@ func TestParseSpecsWithMore(t *testing.T) {
 		"backup without a style":     {job.Backup, `{"paths":["/a"],"exclude":["re:[","*:x","a:b","sh:**"],"patterns":["- abc:d"]}`, ""},
 		"backup with an odd exclude": {job.Backup, `{"paths":["/a"],"exclude":["*.log","zz:b"]}`, "exclude[1]"},
 		"restore with an odd style":  {job.Restore, `{"archive":"a","target":"/r","exclude":["zz:b"]}`, "exclude[0]"},
+		"backup of no text":          {job.Backup, "{\"paths\":[\"/\xff\"]}", "not UTF-8"},
 		"backup with a root":         {job.Backup, `{"paths":["/a"],"patterns":["R /b"]}`, "patterns[0]"},
 		"backup with two patterns":   {job.Backup, `{"paths":["/a"],"patterns":["- a\n+ b"]}`, "line end"},
 		"backup by a relative file":  {job.Backup, `{"paths":["/a"],"exclude_from":["p"]}`, "exclude_from[0]"},

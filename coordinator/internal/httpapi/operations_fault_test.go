@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -175,6 +176,26 @@ func TestBorgHosts(t *testing.T) {
 	clear(s.hosts)
 	if status, problem := info(""); status != 400 || !strings.Contains(problem.Hint, "borgfleet host token") {
 		t.Errorf("no host: %d %+v", status, problem)
+	}
+}
+
+// TestBorgUmountFindsTheHost that a job has mounted something on, unless there
+// are two.
+func TestBorgUmountFindsTheHost(t *testing.T) {
+	s := borgServed(t, told)
+	s.put("db1", "main")
+	mounted := func(host string) {
+		s.jobs = append(s.jobs, job.Job{ID: job.NewID(time.Now()), Host: host, Repository: "main", State: job.Running,
+			Kind: job.Mount, Spec: job.MountSpec{Archive: "a", MountPoint: "/restore/mnt"}})
+	}
+	mounted("db1")
+	if answer := s.do(request("POST", borgPath+"/umount?mount_point=/restore/mnt/", "")); answer.Code != 200 || !strings.Contains(answer.Body.String(), "on host db1") {
+		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
+	mounted("web1")
+	answer := s.do(request("POST", borgPath+"/umount?mount_point=/restore/mnt", ""))
+	if problem := decode[httpapi.Problem](t, answer.Body.Bytes()); answer.Code != 400 || !strings.Contains(problem.Hint, "db1") {
+		t.Errorf("on two hosts: %d %+v", answer.Code, problem)
 	}
 }
 

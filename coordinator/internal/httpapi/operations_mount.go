@@ -70,7 +70,7 @@ func (a *API) borgUmount(ctx context.Context, in *borgUmountInput) (*waitedOutpu
 	call := borgCall{by: fleet.ActorOf(ctx), spec: job.UmountSpec{MountPoint: in.MountPoint}, prefer: in.Preference}
 	mounted, err := a.mountedOn(ctx, in.MountPoint)
 	if err == nil {
-		call.host, err = a.chooseHost(ctx, in.Host, mounted)
+		call.host, err = a.chooseHost(ctx, cmp.Or(in.Host, mounted), "")
 	}
 	if err != nil {
 		return nil, a.problem(ctx, err)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -171,6 +172,9 @@ func encodeJSON(w io.Writer, value any) error {
 }
 
 func decodeJSON(data []byte, target any) error {
+	if !utf8.Valid(data) { // what is not would be replaced, and stand for something else then
+		return errors.New("the JSON is not UTF-8")
+	}
 	err := json.Unmarshal(data, target)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("malformed JSON at byte %d: %w", syntax.Offset, err)
