@@ -207,7 +207,7 @@ func checkDirectory(field, dir, example string) error {
 	case path.Clean(dir) == "/":
 		return badSpec(field, "%q is the whole system", dir).WithHint("give a directory of its own, for example %s, and move from there what you need", example)
 	case strings.ContainsAny(dir, "\r\n"):
-		return badSpec(field, "contains a line end")
+		return badSpec(field, "contains a line end").WithHint("give a directory whose name is one line, for example %s", example)
 	case slices.Contains(strings.Split(dir, "/"), ".."):
 		return badSpec(field, "%q has .. in it", dir).WithHint("give the directory itself")
 	}

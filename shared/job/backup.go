@@ -43,7 +43,7 @@ func (s BackupSpec) checkSource() []error {
 			faults = append(faults, badSpec("paths", "cannot be combined with %s", field).WithHint("the script says what is backed up"))
 		}
 		if s.ContentFrom != "" && s.PathsFrom != "" {
-			faults = append(faults, badSpec("paths_from", "cannot be combined with content_from"))
+			faults = append(faults, badSpec("paths_from", "cannot be combined with content_from").WithHint("give one of them"))
 		}
 		return append(faults, s.checkStdinName())
 	}
@@ -55,7 +55,7 @@ func (s BackupSpec) checkStdinName() error {
 	case s.StdinName == "":
 		return nil
 	case s.ContentFrom == "":
-		return badSpec("stdin_name", "is only for content_from")
+		return badSpec("stdin_name", "is only for content_from").WithHint("leave it out: files keep their own names")
 	case path.IsAbs(s.StdinName) || path.Clean(s.StdinName) != s.StdinName || strings.HasPrefix(s.StdinName, ".") || strings.ContainsAny(s.StdinName, "\r\n"):
 		return badSpec("stdin_name", "%q is not a file's name in an archive", s.StdinName).WithHint("for example postgres.sql")
 	}
@@ -82,7 +82,7 @@ func (s BackupSpec) checkPatterns() error {
 		case !pattern.MatchString(p) || strings.HasPrefix(p, "R"): // roots are the paths
 			faults = append(faults, badSpec(at, "%q is not a pattern", p).WithHint(`"+ PATH" includes, "- PATH" excludes, "! PATH" excludes and does not look inside`))
 		case strings.ContainsAny(p, "\r\n"):
-			faults = append(faults, badSpec(at, "contains a line end"))
+			faults = append(faults, badSpec(at, "contains a line end").WithHint("give each pattern as an entry of its own"))
 		case !strings.ContainsRune("Pp", rune(p[0])):
 			faults = append(faults, checkStyle(at, strings.TrimLeft(p[1:], " ")))
 		}

@@ -31,7 +31,7 @@ func (s ListSpec) Validate() error {
 	case s.Prefix != "" && s.Glob != "":
 		faults = append(faults, badSpec("glob", "cannot be combined with prefix").WithHint("give one of them"))
 	case !s.After.IsZero() && !s.Before.IsZero() && !s.After.Before(s.Before):
-		faults = append(faults, badSpec("before", "is not later than after"))
+		faults = append(faults, badSpec("before", "is not later than after").WithHint("nothing lies between them: exchange them, or leave one out"))
 	}
 	return errors.Join(faults...)
 }
@@ -75,7 +75,7 @@ func (s PruneSpec) Validate() error {
 // Validate implements [Spec].
 func (s CompactSpec) Validate() error {
 	if s.Threshold < 0 || s.Threshold > 99 {
-		return badSpec("threshold", "%d is not a percentage from 0 to 99", s.Threshold)
+		return badSpec("threshold", "%d is not a percentage from 0 to 99", s.Threshold).WithHint("leave it out for borg's own, 10")
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func badSpec(field, format string, args ...any) *Failure {
 
 func notNegative(field string, n int) error {
 	if n < 0 {
-		return badSpec(field, "must not be negative")
+		return badSpec(field, "must not be negative").WithHint("leave it out, or give a number above 0")
 	}
 	return nil
 }
@@ -179,7 +179,7 @@ func checkList(field string, items []string) error {
 	for i, item := range items {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		if item == "" {
-			faults = append(faults, badSpec(at, "is empty"))
+			faults = append(faults, badSpec(at, "is empty").WithHint("leave the entry out"))
 		}
 		faults = append(faults, checkText(at, item))
 	}
@@ -191,7 +191,7 @@ func checkText(field, text string) error {
 		return badSpec(field, "%d bytes, more than the %d that are allowed", len(text), maxItemBytes)
 	}
 	if strings.ContainsRune(text, 0) {
-		return badSpec(field, "contains a NUL byte")
+		return badSpec(field, "contains a NUL byte").WithHint("neither borg nor a file system takes that")
 	}
 	return nil
 }
@@ -202,7 +202,7 @@ func checkArchive(field, name string) error {
 		return badSpec(field, "%q is not an archive name", name).WithHint("no spaces, slashes, or double colons, and no dash at the start")
 	}
 	if len(name) > 200 {
-		return badSpec(field, "longer than 200 bytes")
+		return badSpec(field, "longer than 200 bytes").WithHint("choose a shorter one")
 	}
 	return checkText(field, name)
 }
