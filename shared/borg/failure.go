@@ -107,6 +107,13 @@ func (p *Parser) exception(exit Exit) *job.Failure {
 	case strings.Contains(f.trace, "in _execute_child") && strings.Contains(f.trace, "borg/remote.py"):
 		return p.explain(noClient, last, exit)
 	}
+	if p.task.Kind == job.Restore && strings.Contains(f.trace, "in extract_item") { // not its lock, nor its cache
+		for _, sign := range restoreSigns {
+			if sign.in(last) {
+				return p.explain(sign.cause, last, exit)
+			}
+		}
+	}
 	evidence := append([]string{last}, f.errors.texts...)
 	if f.diskFull {
 		evidence = append(evidence, "No space left on device")
