@@ -114,7 +114,14 @@ func (s *session) printKnown(page fleet.ArchivePage, now time.Time) {
 	s.printf("Borg was last asked for all of them %s: --refresh asks again\n", human.Ago(*page.AsOf, now))
 }
 
-func localTime(at time.Time) string { return at.Local().Format(time.DateTime) }
+// localTime is a moment by this machine's clock. What has none is not shown as
+// long ago.
+func localTime(at time.Time) string {
+	if at.IsZero() {
+		return human.None
+	}
+	return at.Local().Format(time.DateTime)
+}
 
 type archiveShow struct{ onArchive }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -75,7 +76,11 @@ func (s *session) printFiles(page fleet.FilePage) {
 	}
 	t := newFacts(s.Out)
 	for _, f := range files {
-		t.row(f.Mode, ownerOf(f.User, f.UID), ownerOf(f.Group, f.GID), fmt.Sprintf("%*s", width, human.Bytes(f.Size)), localTime(f.MTime), nameOf(f))
+		owner, group, size := ownerOf(f.User, f.UID), ownerOf(f.Group, f.GID), human.Bytes(f.Size)
+		if f.MTime.IsZero() && f.Type == fleet.Directory { // borg did not list it: it only leads to what was backed up
+			owner, group, size = human.None, human.None, human.None
+		}
+		t.row(f.Mode, owner, group, strings.Repeat(" ", width-utf8.RuneCountInString(size))+size, localTime(f.MTime), nameOf(f))
 	}
 	t.end()
 	if page.Cursor != "" {
