@@ -111,8 +111,10 @@ func (p *Parser) fill(result *job.Result) error {
 			return errNoReport
 		}
 		fillArchive(result, *said.Archive)
+		result.Encryption = said.encryption()
 	case job.ListSpec:
 		fillList(result, said, spec)
+		result.Encryption = said.encryption()
 	default:
 		result.Repository = said.repository()
 		if len(said.Archives) > 0 {
@@ -190,11 +192,13 @@ func fillList(result *job.Result, said report, spec job.ListSpec) {
 	}
 }
 
+func (r report) encryption() job.Encryption { return job.Encryption(clean(r.Encryption.Mode)) }
+
 func (r report) repository() *job.RepositoryInfo {
 	info := &job.RepositoryInfo{
 		ID:           clean(r.Repository.ID),
 		Location:     clean(r.Repository.Location),
-		Encryption:   job.Encryption(clean(r.Encryption.Mode)),
+		Encryption:   r.encryption(),
 		UniqueChunks: r.Cache.Stats.UniqueChunks,
 		TotalChunks:  r.Cache.Stats.TotalChunks,
 		TotalSize:    r.Cache.Stats.TotalSize,

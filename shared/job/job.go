@@ -128,6 +128,7 @@ type Result struct {
 	Warnings           []string `json:"warnings"` // the first MaxWarnings of them
 	WarningsOmitted    int      `json:"warnings_omitted,omitempty"`
 
+	Encryption      Encryption        `json:"encryption,omitempty"`       // backup, list: the repository's, as borg says
 	Archives        []Archive         `json:"archives,omitempty"`         // list; newest last
 	ArchivesOmitted int               `json:"archives_omitted,omitempty"` // older ones left out of a long list
 	Repository      *RepositoryInfo   `json:"repository,omitempty"`       // info, init

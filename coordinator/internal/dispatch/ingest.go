@@ -184,11 +184,29 @@ func (b *batch) note(j job.Job) error {
 			return err
 		}
 	}
+	said := j.Result.Encryption
+	if j.Result.Repository != nil {
+		said = j.Result.Repository.Encryption
+	}
+	changed := said.Known() && said != record.Encryption
+	if changed {
+		record.Encryption = said
+	}
+	if !noted(&record, j) && !changed {
+		return nil
+	}
+	b.records[j.Repository] = record
+	return nil
+}
+
+// noted adds to a record what a job of its kind tells, and reports whether that
+// is anything.
+func noted(record *store.RepositoryRecord, j job.Job) bool {
 	at := *j.FinishedAt
 	switch j.Kind {
 	case job.Init, job.Info:
 		if j.Result.Repository == nil {
-			return nil
+			return false
 		}
 		record.Info, record.InfoAt = j.Result.Repository, &at
 		if j.Kind == job.Init {
@@ -196,14 +214,14 @@ func (b *batch) note(j job.Job) error {
 		}
 	case job.List:
 		if !allListed(j) {
-			return nil
+			return false
 		}
 		record.ArchivesAsOf = &at
 	case job.Check:
 		record.LastCheck = &at
 	case job.Prune:
 		if spec, ok := j.Spec.(job.PruneSpec); ok && spec.DryRun {
-			return nil
+			return false
 		}
 		record.LastPrune = &at
 	case job.Compact:
@@ -211,10 +229,9 @@ func (b *batch) note(j job.Job) error {
 	case job.KeyExport:
 		record.KeyExportedAt = &at
 	default:
-		return nil
+		return false
 	}
-	b.records[j.Repository] = record
-	return nil
+	return true
 }
 
 // HandleProgress takes in live progress of a host. What does not belong to a

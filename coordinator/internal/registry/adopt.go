@@ -69,7 +69,9 @@ func (r *Registry) Keep(_ context.Context, by fleet.Actor, name string, passphra
 		return fmt.Errorf("read record of repository %s: %w", name, err)
 	}
 	switch {
-	case record.Info != nil && record.Info.Encryption.Known():
+	case record.Encryption.Known():
+		repository.Encryption = record.Encryption
+	case record.Info != nil && record.Info.Encryption.Known(): // stored before the record had its own
 		repository.Encryption = record.Info.Encryption
 	case repository.Pending && !repository.Encryption.NeedsPassphrase() && !passphrase.Empty():
 		repository.Encryption = job.RepokeyBlake2 // whoever adopted it had none, and could not know better

@@ -107,6 +107,19 @@ func TestKeep(t *testing.T) {
 	h.wantPassphrase(t, name, secret.FromString("correct horse"))
 }
 
+// A list and a backup tell the encryption, too.
+func TestKeepBelievesWhatBorgSaidLast(t *testing.T) {
+	h := newHouse(t)
+	name := h.mustAdopt(t, location).Name
+	h.apply(t, store.PutRepositoryRecord(name, store.RepositoryRecord{Encryption: job.KeyfileBlake2}))
+	if err := h.Keep(t.Context(), alice, name, secret.FromString("correct horse")); err != nil {
+		t.Fatal(err)
+	}
+	if view, err := h.Repository(t.Context(), name); err != nil || view.Encryption != job.KeyfileBlake2 {
+		t.Errorf("kept as %+v, %v", view.Repository, err)
+	}
+}
+
 func TestKeepWithoutAPassphrase(t *testing.T) {
 	h := newHouse(t)
 	name := h.mustAdopt(t, location).Name

@@ -27,7 +27,8 @@ type RepositoryRecord struct {
 	LastPrune     *time.Time          `json:"last_prune"`
 	LastCompact   *time.Time          `json:"last_compact"`
 	KeyExportedAt *time.Time          `json:"key_exported_at"`
-	ArchivesAsOf  *time.Time          `json:"archives_as_of"` // when borg last listed all archives
+	ArchivesAsOf  *time.Time          `json:"archives_as_of"`       // when borg last listed all archives
+	Encryption    job.Encryption      `json:"encryption,omitempty"` // as borg last said; empty: it has not yet
 }
 
 // JobCount is how many jobs of one kind are in one state.
