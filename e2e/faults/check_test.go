@@ -82,9 +82,14 @@ func (w *world) check() finding {
 	})
 	f.settled = time.Since(repaired)
 	w.awaitEnd()
+	if w.discover(); len(w.asked) > 0 {
+		w.awaitEnd()
+	}
 	f.jobs = w.jobs()
 	w.checkLocks(&f)
 	w.checkArchives(&f) // runs a job on each repository: their leases are free
+	w.checkLeft(&f)
+	w.checkPassphrases(&f)
 	w.checkSpools(&f)
 	w.checkStarts(&f) // after that: what came late was taken before the job that was run
 	w.checkAudit(&f)
@@ -262,41 +267,13 @@ func (w *world) checkStarts(f *finding) {
 		}
 	}
 	for _, j := range f.jobs {
-		good := j.State == job.Succeeded || j.State == job.Warning
+		good := (j.State == job.Succeeded || j.State == job.Warning) && j.Kind != job.Umount // takes no borg
 		if good && begun[j.ID.AttemptID(j.Attempt)] == 0 {
 			f.breach(lost, "job %s is %s, and borg was never started for its attempt %d", j.ID, j.State, j.Attempt)
 		}
 		for _, a := range j.Attempts {
 			if !a.State.Terminal() {
 				f.breach(lost, "attempt %d of job %s is %s although the job is over", a.Number, j.ID, a.State)
-			}
-		}
-	}
-}
-
-// checkArchives compares what each repository holds with what results name.
-func (w *world) checkArchives(f *finding) {
-	for _, r := range w.repos {
-		asked := len(w.asked)
-		list := w.c.Await(w.askOf(w.hosts[0], r, job.List, job.ListSpec{}), job.Succeeded)
-		w.asked = w.asked[:asked]
-		var there, named []string
-		for _, a := range list.Result.Archives {
-			there = append(there, a.Name)
-		}
-		for _, j := range f.jobs {
-			if j.Kind == job.Backup && j.Repository == r.name && j.Result != nil && (j.State == job.Succeeded || j.State == job.Warning) {
-				named = append(named, j.Result.Archive)
-			}
-		}
-		for _, name := range there {
-			if !slices.Contains(named, name) {
-				f.breach(twice, "archive %s is in repository %s, and no result names it", name, r.name)
-			}
-		}
-		for _, name := range named {
-			if !slices.Contains(there, name) {
-				f.breach(lost, "a result names archive %s, which is not in repository %s", name, r.name)
 			}
 		}
 	}

@@ -25,6 +25,8 @@ type scenario struct {
 	states  []job.State // in which the jobs may end; empty: succeeded
 	// attempts is how many a job may have needed; 0: one.
 	attempts int
+	// of says how jobs of a kind may end, in the place of states.
+	of map[job.Kind][]job.State
 }
 
 // scene is a scenario that is played.
@@ -34,6 +36,10 @@ type scene struct {
 	repo *repository
 	disk *lab.Disk // the small one that the case breaks
 	job  job.ID    // the job that the fault hits
+
+	download *download // what the fault hits, if that is one
+	at       string    // the mount point
+	url      string    // of the API; empty: the coordinator's
 }
 
 // phase is a moment in a job's life at which a fault can be placed.
@@ -177,6 +183,8 @@ type breakage struct {
 const (
 	stopTime = 30 * time.Second
 	cutTime  = 12 * time.Second
+	// shortStop is for those where a longer one is not different.
+	shortStop = 8 * time.Second
 )
 
 // Faults of the agent and of its link.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type world struct {
 	asked  []job.ID        // all that was submitted
 	rest   map[string]rest // what programs hold when nothing is to be done
 	store  *lab.Machine    // where the server is, if it has a machine of its own
+	shelf  shelf           // what the repositories hold from the beginning; empty: nothing
 }
 
 // host is a machine with an agent.
@@ -36,6 +38,7 @@ type host struct {
 	machine *lab.Machine
 	points  *lab.Points // of agent and supervisors
 	starts  string      // file in which every start of a borg by the agent is noted
+	restore string      // the directory in which it may mount
 	orphans int         // job directories that a lost journal has left, for people to look at
 	t       testing.TB
 }
@@ -43,7 +46,8 @@ type host struct {
 // repository is a borg repository on the server.
 type repository struct {
 	name, location, passphrase string
-	dir                        string // where its files are
+	dir                        string   // where its files are
+	shelved                    []string // archives that it holds from the beginning
 }
 
 // options are what cases choose about their world.
@@ -60,13 +64,15 @@ type options struct {
 	agentConfig string        // further lines of agent.yaml
 	lab         *lab.Lab      // made by the case, for its disks
 	config      string        // coordinator.yaml
+	shelf       bool          // the first repository holds archives
 }
 
 // made is an empty repository that is copied for each case: to make one takes
 // a second. TestMain removes it.
 var made struct {
 	sync.Mutex
-	dir string
+	dir   string
+	shelf shelf
 }
 
 // template returns the directory of the repository to copy.
@@ -109,6 +115,9 @@ func newWorld(t testing.TB, o options) *world {
 		w.addHost(fmt.Sprintf("web%d", i+1), o)
 	}
 	w.addRepository("main", o)
+	if o.shelf {
+		w.stock()
+	}
 	w.noteRest()
 	return w
 }
@@ -153,7 +162,12 @@ exec borg "$@"
 
 func (w *world) addHost(name string, o options) *host {
 	w.t.Helper()
-	h := &host{machine: w.lab.Machine(name), points: w.lab.Points(name), t: w.t}
+	h := &host{machine: w.lab.Machine(name), points: w.lab.Points(name), restore: w.t.TempDir(), t: w.t}
+	w.t.Cleanup(func() { // after the host's processes were ended
+		for _, point := range h.mounts() {
+			_ = syscall.Unmount(point, syscall.MNT_DETACH)
+		}
+	})
 	dir := w.t.TempDir()
 	h.starts = filepath.Join(dir, "starts")
 	program := filepath.Join(dir, "borg")
@@ -164,7 +178,7 @@ func (w *world) addHost(name string, o options) *host {
 	if w.server != nil {
 		config += fmt.Sprintf(", rsh: %q", w.server.RSH()+" -o ServerAliveInterval=5 -o ServerAliveCountMax=3")
 	}
-	config += "}\n" + o.agentConfig
+	config += fmt.Sprintf("}\npolicy: {restore: [%q]}\n", h.restore) + o.agentConfig
 	address := strings.TrimPrefix(w.c.Bus, "tls://")
 	reached := h.machine.Link.Reach(address)
 	if o.delay > 0 {
@@ -190,9 +204,14 @@ func (w *world) addRepository(name string, o options) *repository {
 		parent = o.storeDisk.Path
 	}
 	r := &repository{name: name, passphrase: passphrase, dir: filepath.Join(parent, name)}
+	from := template(w.t)
+	if o.shelf {
+		w.shelf = fullShelf(w.t)
+		from, r.shelved = w.shelf.repository, w.shelf.archives
+	}
 	if len(w.repos) > 0 {
 		initRepository(w.t, r.dir) // borg does not take two copies of one for different ones
-	} else if err := os.CopyFS(r.dir, os.DirFS(template(w.t))); err != nil {
+	} else if err := os.CopyFS(r.dir, os.DirFS(from)); err != nil {
 		w.t.Fatal(err)
 	}
 	r.location = r.dir
