@@ -46,17 +46,13 @@ func listingCases() []scenario {
 	return allShelved([]scenario{
 		again(broken("agent", listing, killAgent)),
 		again(broken("agent", listed, killAgent)),
-		again(broken("agent", listing, restartAgent)),
 		broken("agent", listing, shortly(stopAgent, shortStop)),
 		broken("agent", listing, cutAgent),
 		again(broken("supervisor", listing, killSupervisor)),
 		again(broken("borg", listing, killBorg)),
-		broken("borg", listing, shortly(stopBorg, shortStop)),
 		broken("coordinator", listing, killCoordinator),
 		again(broken("coordinator", listed, killCoordinator)),
-		broken("coordinator", listing, shortly(stopCoordinator, shortStop)),
 		broken("external bus", listing, killBus),
-		broken("external bus", listing, cutBus),
 	})
 }
 
@@ -75,7 +71,6 @@ func downloadCases() []scenario {
 		breaks("borg", killBorg),
 		lasts("borg", shortly(stopBorg, shortStop)),
 		breaks("coordinator", killCoordinator),
-		breaks("coordinator", restartCoordinator),
 		lasts("external bus", killBus),
 		may(walksAway(), job.Download, job.Cancelled, job.Failed),
 	})
@@ -118,11 +113,9 @@ func mountCases() []scenario {
 
 func pruneCases() []scenario {
 	return allShelved([]scenario{
-		broken("agent", previewing, killAgent),
 		broken("agent", previewed, killAgent),
 		broken("agent", previewed, cutAgent),
 		quick(broken("coordinator", previewed, killCoordinator)),
-		broken("coordinator", previewing, killCoordinator),
 		broken("external bus", previewed, killBus),
 		again(broken("supervisor", pruningAt(fault.ExitUntold), killSupervisor)),
 		may(scenario{name: "cancel / dry run done, untold", play: func(s *scene) {
@@ -148,7 +141,6 @@ func deleteCases() []scenario {
 	return allShelved([]scenario{
 		broken("agent", started, killAgent),
 		broken("agent", ended, killAgent),
-		broken("agent", started, shortly(stopAgent, shortStop)),
 		broken("agent", ended, cutAgent),
 		may(broken("supervisor", deletingAt("deleted, exit-untold", fault.ExitUntold), killSupervisor), job.Delete, job.Failed, job.Warning),
 		may(scenario{name: "borg / kill / deleting", play: func(s *scene) {
