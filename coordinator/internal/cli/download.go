@@ -97,6 +97,8 @@ func (c *archiveDownload) settle(s *session, api *client.Client) (size int64) {
 		switch {
 		case regular:
 			c.Format, size = job.DownloadFile, page.Entry.Size
+		case err == nil && page.Entry != nil && page.Entry.Type == fleet.HardLink: // its size is that of the first name
+			c.Format = job.DownloadFile
 		case c.Format == "":
 			c.Format = job.DownloadTar
 		}
