@@ -57,17 +57,16 @@ type Piece struct {
 
 const pieceHeader = 9 // state, number
 
-// Encode returns the piece as it travels; never empty.
-func (p Piece) Encode() []byte {
-	encoded := make([]byte, pieceHeader, pieceHeader+len(p.Data))
-	encoded[0] = byte(p.State)
-	binary.BigEndian.PutUint64(encoded[1:], uint64(p.Piece))
-	return append(encoded, p.Data...)
+// Append appends the piece to buffer as it travels; it is never empty.
+func (p Piece) Append(buffer []byte) []byte {
+	buffer = append(buffer, byte(p.State))
+	buffer = binary.BigEndian.AppendUint64(buffer, uint64(p.Piece))
+	return append(buffer, p.Data...)
 }
 
 var errPiece = errors.New("malformed piece")
 
-// DecodePiece is the reverse of [Piece.Encode]. Data is a part of encoded.
+// DecodePiece is the reverse of [Piece.Append]. Data is a part of encoded.
 func DecodePiece(encoded []byte) (Piece, error) {
 	if len(encoded) < pieceHeader || len(encoded) > pieceHeader+PieceBytes {
 		return Piece{}, fmt.Errorf("%w: %d bytes", errPiece, len(encoded))

@@ -22,7 +22,7 @@ const readerPatience = time.Minute
 
 // pipeBytes is how far a program may be ahead of its reader, where the system
 // allows it.
-const pipeBytes = 256 << 10
+const pipeBytes = 1 << 20
 
 // How often either side of a pipe looks for the other one.
 const (

@@ -45,7 +45,14 @@ func (u *Uplink) serveReads(ctx context.Context, reads <-chan *nats.Msg) {
 
 // hand answers with a piece. A lost one is asked for again.
 func (u *Uplink) hand(msg *nats.Msg, piece bus.Piece) {
-	if err := msg.Respond(piece.Encode()); err != nil {
+	room, _ := u.rooms.Get().(*[]byte)
+	if room == nil {
+		room = new([]byte)
+	}
+	*room = piece.Append((*room)[:0])
+	err := msg.Respond(*room) // it is copied
+	u.rooms.Put(room)
+	if err != nil {
 		u.logger.Debug("answer with a piece", "err", err)
 	}
 }

@@ -108,6 +108,7 @@ type Uplink struct {
 	life      atomic.Pointer[life]      // of the connection
 	conn      atomic.Pointer[nats.Conn] // nil before Run
 	status    atomic.Pointer[Status]
+	rooms     sync.Pool // *[]byte, for pieces on their way out: a download has thousands
 }
 
 // Status is how the session stands.

@@ -94,7 +94,7 @@ func (s *source) serve(t testing.TB, connection *nats.Conn) {
 			p := s.piece(read.Piece)
 			answer = &p
 		}
-		_ = m.Respond(answer.Encode()) // a connection that is cut is part of the tests
+		_ = m.Respond(answer.Append(nil)) // a connection that is cut is part of the tests
 	})
 	if err := errors.Join(err, connection.FlushTimeout(patience)); err != nil {
 		t.Fatal(err)
