@@ -18,8 +18,8 @@ const maxPath = 16 << 10
 type line struct {
 	Type    string `json:"type"`
 	Mode    string `json:"mode"`
-	User    string `json:"user"`
-	Group   string `json:"group"`
+	User    owner  `json:"user"`
+	Group   owner  `json:"group"`
 	UID     int    `json:"uid"`
 	GID     int    `json:"gid"`
 	Path    string `json:"path"`
@@ -28,6 +28,20 @@ type line struct {
 	Source  string `json:"source"`
 	Size    int64  `json:"size"`
 	MTime   string `json:"mtime"` // in UTC, as borg is told
+}
+
+// owner is a name. Borg gives the number in its place when there is none, as in
+// an archive that was made with --numeric-ids.
+type owner string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *owner) UnmarshalJSON(text []byte) error {
+	var number json.Number
+	if json.Unmarshal(text, &number) == nil && text[0] != '"' {
+		*o = ""
+		return nil
+	}
+	return json.Unmarshal(text, (*string)(o))
 }
 
 var errLine = errors.New("not a line of a listing")
@@ -44,7 +58,7 @@ func parseLine(text []byte) (fleet.File, error) {
 	}
 	file := fleet.File{
 		Path: l.Path, Name: nameOf(l.Path), Type: fleet.FileType(l.Type), Mode: l.Mode, UID: l.UID, GID: l.GID,
-		User: l.User, Group: l.Group, Size: l.Size, MTime: parseTime(l.MTime), Damaged: l.Healthy != nil && !*l.Healthy,
+		User: string(l.User), Group: string(l.Group), Size: l.Size, MTime: parseTime(l.MTime), Damaged: l.Healthy != nil && !*l.Healthy,
 	}
 	// Borg 1.2 says "-" for a hard link, and shows it in the mode only, which ls
 	// does not.

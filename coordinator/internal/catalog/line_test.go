@@ -41,6 +41,10 @@ func TestParseLine(t *testing.T) {
 			`{"type": "-", "mode": "-rw-r--r--", "user": null, "uid": null, "path": "f", "mtime": "yesterday", "bpath": "f"}`,
 			fleet.File{Path: "f", Name: "f", Type: fleet.RegularFile, Mode: "-rw-r--r--"},
 		},
+		"owners without names": {
+			`{"type": "-", "mode": "-rw-r--r--", "user": 1000, "group": 0, "uid": 1000, "gid": 0, "path": "f", "healthy": true, "source": "", "linktarget": "", "flags": 0, "size": 0, "mtime": "2026-11-22T14:54:43.428236"}`,
+			fleet.File{Path: "f", Name: "f", Type: fleet.RegularFile, Mode: "-rw-r--r--", UID: 1000, MTime: at},
+		},
 		"type of borg 1.4": {
 			`{"type": "h", "mode": "hrw-r--r--", "path": "f", "source": "g", "mtime": "2026-11-22T14:54:43.428236"}`,
 			fleet.File{Path: "f", Name: "f", Type: fleet.HardLink, Mode: "-rw-r--r--", Target: "g", MTime: at},

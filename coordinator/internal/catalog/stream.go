@@ -43,12 +43,13 @@ type stream struct {
 }
 
 var (
-	errNotKept   = errors.New("the job did not end well")
-	errDeleted   = errors.New("the archive was deleted meanwhile")
-	errShortText = errors.New("the output ends within a line")
-	errTooMany   = errors.New("too many entries")
-	errTooDeep   = errors.New("too many directories that are not listed themselves")
-	errTooLong   = errors.New("too many long names")
+	errNotKept    = errors.New("the job did not end well")
+	errDeleted    = errors.New("the archive was deleted meanwhile")
+	errShortText  = errors.New("the output ends within a line")
+	errTooMany    = errors.New("too many entries")
+	errTooDeep    = errors.New("too many directories that are not listed themselves")
+	errUnreadable = errors.New("no line of it is one of a listing")
+	errTooLong    = errors.New("too many long names")
 )
 
 // follow makes the listing of one attempt.
@@ -154,6 +155,9 @@ func (c *Catalog) readLines(from *bufio.Reader, to *sorter, about *summary) erro
 		text, err := readLine(from)
 		about.Raw += int64(len(text))
 		if errors.Is(err, io.EOF) && len(text) == 0 {
+			if about.BadLines > 0 && entries == 0 {
+				return errUnreadable
+			}
 			return nil
 		}
 		if err != nil {

@@ -49,6 +49,7 @@ func TestOnlyWhatEndedWellIsKept(t *testing.T) {
 		"cancelled":             {strings.NewReader(items("a")), job.Cancelled, false},
 		"tried again":           {strings.NewReader(items("a")), job.Queued, false},
 		"ends within a line":    {strings.NewReader(items("a") + `{"type": "-"`), job.Succeeded, false},
+		"has no line of one":    {strings.NewReader("[]\n[]\n"), job.Succeeded, false},
 		"lost at once":          {broken{}, job.Succeeded, false},
 		"lost in the middle":    {io.MultiReader(strings.NewReader(items("a", "b")), broken{}), job.Succeeded, false},
 		"byte by byte":          {iotest.OneByteReader(strings.NewReader(items("a", "b"))), job.Succeeded, true},
