@@ -286,25 +286,28 @@ func TestHealthyTellsThatTheBusIsGone(t *testing.T) {
 
 // read takes the events after a place from the stream, in order, without
 // acknowledging any.
-func read(t testing.TB, b *broker.Broker, after uint64, count int) []jetstream.Msg {
+func read(t testing.TB, b *broker.Broker, after uint64, count int) (messages []jetstream.Msg) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	consumer, err := b.Consumer(ctx, after)
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch, err := consumer.Fetch(count, jetstream.FetchMaxWait(patience))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var messages []jetstream.Msg
-	for message := range batch.Messages() {
-		messages = append(messages, message)
-	}
-	if len(messages) != count {
-		t.Fatalf("read %d events, not %d (%v)", len(messages), count, batch.Error())
-	}
+	eventually(t, func() error { // a consumer is not there at once after a full disk
+		consumer, err := b.Consumer(ctx, after)
+		if err != nil {
+			return err
+		}
+		batch, err := consumer.Fetch(count, jetstream.FetchMaxWait(10*time.Second))
+		if err != nil {
+			return err
+		}
+		messages = nil
+		for message := range batch.Messages() {
+			messages = append(messages, message)
+		}
+		if len(messages) != count {
+			return fmt.Errorf("read %d events, not %d (%v)", len(messages), count, batch.Error())
+		}
+		return nil
+	})
 	return messages
 }
 

@@ -140,7 +140,7 @@ func TestAReaderGoesOnWhenAFullDiskHasEnded(t *testing.T) {
 }
 
 // eventually waits until there is no error any more.
-func eventually(t *testing.T, condition func() error) {
+func eventually(t testing.TB, condition func() error) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for err := condition(); err != nil; err = condition() {

@@ -4,4 +4,4 @@ package catalog_test
 
 // manyFiles is how many files a large listing has. The race detector makes
 // everything ten times slower; make bench lists a million.
-const manyFiles = 150_000
+const manyFiles = 50_000

@@ -5,7 +5,6 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
-	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 // The examples of the document are values of the real types, so that they
@@ -70,13 +69,6 @@ func exampleRepository() fleet.RepositoryView {
 		},
 		Busy: "backup of web1", BusyJob: exampleID, LastBackup: exampleBackup(), HasKey: true, SealedFor: []string{},
 	}
-}
-
-func exampleSealed() map[string]fleet.SealedPassphrase {
-	return map[string]fleet.SealedPassphrase{"web1": {
-		Sealed:  secret.Sealed{Sender: "XBHQ4TDNM2Z7ELVWYC5KGJSRPOAF3I6U4QXN2M7BWLKTRZDYHE5CVGJ", Ciphertext: []byte("sealed to web1")},
-		SealKey: exampleHost().SealKey,
-	}}
 }
 
 func exampleStatus() fleet.Status {
