@@ -35,13 +35,7 @@ func (b *batch) breakLocks() error {
 		if looked {
 			continue
 		}
-		now := b.s.now()
-		b.enqueue(coordinator, &entry{encrypted: e.encrypted, job: job.Job{
-			ID: job.NewID(now), Kind: job.BreakLock, Host: e.job.Host, Repository: e.job.Repository, State: job.Queued,
-			MaxAttempts: job.BreakLock.DefaultAttempts(), Priority: maxPriority,
-			ExpiresAt: b.s.expiry(now, 0), Timeout: b.s.timeout(job.BreakLock),
-			SubmittedBy: coordinator.Name, SubmittedAt: now, Spec: job.BreakLockSpec{}, Attempts: []job.Attempt{},
-		}})
+		b.enqueue(coordinator, b.s.onBehalf(e, job.BreakLockSpec{}))
 		b.s.logger.Info("repository is locked; looking whether its holder is dead", "repo", e.job.Repository, "host", e.job.Host, "job", id)
 	}
 	return nil

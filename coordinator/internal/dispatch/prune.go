@@ -249,13 +249,10 @@ func (s *Service) preview(b *batch, e *entry, spec job.PruneSpec) error {
 	if err != nil {
 		return fmt.Errorf("read what is kept beside job %s: %w", e.job.ID, err)
 	}
-	now := s.now()
 	spec.DryRun = true
-	dry := &entry{encrypted: e.encrypted, given: e.given, job: job.Job{
-		ID: job.NewID(now), Kind: job.Prune, Host: e.job.Host, Repository: e.job.Repository, State: job.Queued,
-		MaxAttempts: e.job.MaxAttempts, Priority: maxPriority, ExpiresAt: e.job.ExpiresAt, Timeout: e.job.Timeout,
-		SubmittedBy: coordinator.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
-	}}
+	dry := s.onBehalf(e, spec)
+	dry.given = e.given
+	dry.job.MaxAttempts, dry.job.ExpiresAt, dry.job.Timeout = e.job.MaxAttempts, e.job.ExpiresAt, e.job.Timeout
 	b.enqueue(coordinator, dry)
 	if aside.Given {
 		b.also(store.PutAside(dry.job.ID, store.Aside{Passphrase: aside.Passphrase, Given: true}))

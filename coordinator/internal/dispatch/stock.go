@@ -21,13 +21,7 @@ func (b *batch) takeStock(e *entry) error {
 	if listed {
 		return nil
 	}
-	now := b.s.now()
-	b.enqueue(coordinator, &entry{encrypted: e.encrypted, job: job.Job{
-		ID: job.NewID(now), Kind: job.List, Host: e.job.Host, Repository: e.job.Repository, State: job.Queued,
-		MaxAttempts: job.List.DefaultAttempts(), Priority: maxPriority,
-		ExpiresAt: b.s.expiry(now, 0), Timeout: b.s.timeout(job.List),
-		SubmittedBy: coordinator.Name, SubmittedAt: now, Spec: job.ListSpec{}, Attempts: []job.Attempt{},
-	}})
+	b.enqueue(coordinator, b.s.onBehalf(e, job.ListSpec{}))
 	b.s.logger.Info("looking which archives are left", "repo", e.job.Repository, "host", e.job.Host, "job", e.job.ID)
 	return nil
 }

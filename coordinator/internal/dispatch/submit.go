@@ -116,6 +116,17 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	}}, nil
 }
 
+// onBehalf returns a job of the coordinator's own, for the host and the repository
+// of another one. It goes before all that people asked for.
+func (s *Service) onBehalf(e *entry, spec job.Spec) *entry {
+	now, kind := s.now(), spec.Kind()
+	return &entry{encrypted: e.encrypted, job: job.Job{
+		ID: job.NewID(now), Kind: kind, Host: e.job.Host, Repository: e.job.Repository, State: job.Queued,
+		MaxAttempts: kind.DefaultAttempts(), Priority: maxPriority, ExpiresAt: s.expiry(now, 0), Timeout: s.timeout(kind),
+		SubmittedBy: coordinator.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
+	}}
+}
+
 func checkKind(kind job.Kind) error {
 	if kind == "" {
 		return job.Invalid("kind", "is missing").WithHint("for example backup")
