@@ -25,11 +25,6 @@ func (c clock) mount(j job.Job, who reader) mountRow {
 	return mountRow{c.job(j), who, spec}
 }
 
-// Mounted reports whether the directory can be used.
-func (r mountRow) Mounted() bool {
-	return r.Progress != nil && r.Progress.Phase == job.PhaseMounted
-}
-
 // MountChip is how far it is.
 func (r mountRow) MountChip() chip {
 	switch {
