@@ -212,23 +212,67 @@ func parent(pid int) int {
 	return ppid
 }
 
-// checkLocks looks whether a borg that knows nothing of us could work at once.
+// lockPatience is how long a server may take to notice that the other end of a
+// connection is gone: its goodbye is on its way again after a cut, at intervals
+// that the kernel has doubled meanwhile.
+const lockPatience = 90 * time.Second
+
+// checkLocks looks whether a borg that knows nothing of us could work: no lock
+// may be left whose holder is gone, and what a living server still holds for a
+// connection that is over must go by itself.
 func (w *world) checkLocks(f *finding) {
 	for _, r := range w.repos {
-		locks, _ := filepath.Glob(filepath.Join(r.dir, "lock.exclusive", "*"))
-		roster, err := os.ReadFile(filepath.Join(r.dir, "lock.roster"))
-		var holders map[string][]any
-		if err == nil && json.Unmarshal(roster, &holders) == nil {
-			for _, shared := range holders {
-				for _, holder := range shared {
-					locks = append(locks, fmt.Sprint(holder))
-				}
+		var locks []lock
+		for until := time.Now().Add(lockPatience); ; time.Sleep(100 * time.Millisecond) {
+			locks = r.locks()
+			if !slices.ContainsFunc(locks, lock.held) || time.Now().After(until) {
+				break
 			}
 		}
 		if len(locks) > 0 {
 			f.breach(stale, "repository %s is locked by %v", r.name, locks)
 		}
 	}
+}
+
+// lock is one entry of borg's, with the process that holds it.
+type lock struct {
+	name string
+	pid  int
+}
+
+func (l lock) held() bool { return alive(l.pid) }
+
+var lockName = regexp.MustCompile(`\.([0-9]+)-[0-9]+$`)
+
+// locks are those of a repository: exclusive ones are files, shared ones are
+// listed in the roster.
+func (r *repository) locks() (found []lock) {
+	files, _ := filepath.Glob(filepath.Join(r.dir, "lock.exclusive", "*"))
+	for _, file := range files {
+		l := lock{name: filepath.Base(file)}
+		if match := lockName.FindStringSubmatch(l.name); match != nil {
+			l.pid, _ = strconv.Atoi(match[1])
+		}
+		found = append(found, l)
+	}
+	var roster map[string][][]any // by kind: host, process, thread
+	text, err := os.ReadFile(filepath.Join(r.dir, "lock.roster"))
+	if err != nil || json.Unmarshal(text, &roster) != nil {
+		return found
+	}
+	for _, holders := range roster {
+		for _, holder := range holders {
+			l := lock{name: fmt.Sprint(holder)}
+			if len(holder) > 1 {
+				if pid, ok := holder[1].(float64); ok {
+					l.pid = int(pid)
+				}
+			}
+			found = append(found, l)
+		}
+	}
+	return found
 }
 
 var attemptDir = regexp.MustCompile(`/jobs/([0-9A-Z]{26}\.[0-9]+)/stderr$`)

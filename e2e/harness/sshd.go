@@ -94,6 +94,9 @@ UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
+# As the README advises: what a lost connection holds is let go.
+ClientAliveInterval 5
+ClientAliveCountMax 3
 # Borg takes the first network card's address for its host's name; here cards come and go with other tests.
 SetEnv BORG_HOST_ID=server@test
 `, s.Port, s.Address, s.dir))
