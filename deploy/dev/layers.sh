@@ -14,7 +14,9 @@ function layer(p) {
   if (p ~ /^shared\/engine$/)                                 return 3
   if (p ~ /^shared\/disk\//)                                 return 4   # for tests
   if (p ~ /^shared\/engine\//)                                return 4   # conformance suite, for tests
-  if (p ~ /^(coordinator\/internal\/fleet|agent\/internal\/attempt)$/) return 4
+  if (p ~ /^shared\/attempt$/)                                return 3
+  if (p ~ /^shared\/(journal|policy|probe|mount|worker)$/)    return 4
+  if (p ~ /^coordinator\/internal\/fleet$/)                   return 4
   if (p ~ /^coordinator\/internal\/(feed|store|client|human|redirect)$/) return 5
   if (p ~ /^(coordinator|agent)\/internal\/daemon$/)          return 8
   if (p ~ /^(coordinator|agent)\/internal\/cli$/)             return 9

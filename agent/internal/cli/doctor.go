@@ -11,10 +11,10 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/daemon"
-	"github.com/borgfleet/borgfleet/agent/internal/mount"
-	"github.com/borgfleet/borgfleet/agent/internal/probe"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/mount"
+	"github.com/borgfleet/borgfleet/shared/probe"
 )
 
 const (

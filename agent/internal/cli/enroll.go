@@ -11,11 +11,11 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
-	"github.com/borgfleet/borgfleet/agent/internal/probe"
 	"github.com/borgfleet/borgfleet/shared/build"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/probe"
 )
 
 type enrollCommand struct {

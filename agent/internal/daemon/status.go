@@ -5,13 +5,13 @@ import (
 	"os"
 	"time"
 
-	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/agent/internal/control"
-	"github.com/borgfleet/borgfleet/agent/internal/mount"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
+	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/build"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/mount"
 )
 
 // Status is what a running agent says of itself.

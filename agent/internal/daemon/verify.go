@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/borgfleet/borgfleet/agent/internal/mount"
-	"github.com/borgfleet/borgfleet/agent/internal/probe"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/mount"
+	"github.com/borgfleet/borgfleet/shared/probe"
 )
 
 // Below so much borg's cache may not fit.

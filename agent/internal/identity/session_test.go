@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
-	"github.com/borgfleet/borgfleet/agent/internal/journal"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/journal"
 )
 
 // nobody asks the agent for anything in here.

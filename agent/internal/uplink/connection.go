@@ -7,7 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/borgfleet/borgfleet/agent/internal/attempt"
+	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 )
 

@@ -16,12 +16,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
-	"github.com/borgfleet/borgfleet/agent/internal/journal"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
+	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/journal"
 )
 
 const (

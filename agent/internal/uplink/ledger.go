@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/borgfleet/borgfleet/agent/internal/attempt"
+	"github.com/borgfleet/borgfleet/shared/attempt"
 )
 
 // ledger remembers which events the stream has acknowledged in this session,

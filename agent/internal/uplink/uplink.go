@@ -19,7 +19,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
 
-	"github.com/borgfleet/borgfleet/agent/internal/attempt"
+	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )

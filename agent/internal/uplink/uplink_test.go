@@ -14,9 +14,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/borgfleet/borgfleet/agent/internal/attempt"
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
+	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
