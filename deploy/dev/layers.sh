@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fails when a package imports against the direction that ARCHITECTURE.md gives:
-#   main -> daemon -> siblings -> foundation -> shared/engine -> shared/{bus,borg,process} -> shared/{job,secret,build}
+#   main -> daemon -> siblings -> foundation -> shared/worker -> shared/engine -> shared/{bus,borg,process} -> shared/{job,secret,build}
 # A package may import only packages of a lower layer. Tests may import anything but other modules' internals,
 # which the compiler itself refuses.
 set -euo pipefail

@@ -15,6 +15,7 @@ type Task struct {
 	Spec       job.Spec
 	Repository job.Repository
 	Host       string        // borgfleet's name of the host
+	For        string        // prune: the host whose archives it is about; "" means Host
 	Archive    string        // backup: the archive's name, chosen by the coordinator
 	Encrypted  bool          // a passphrase is handed over
 	Hook       string        // backup from a script: the path of it on the host, resolved by the agent

@@ -1,6 +1,7 @@
 package borg
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -29,7 +30,7 @@ func optionsOf(task Task) ([]string, error) {
 	case job.DiffSpec:
 		return []string{"--json-lines"}, needNames(spec.Archive, spec.Other)
 	case job.PruneSpec:
-		return pruneOptions(spec, task.Host)
+		return pruneOptions(spec, cmp.Or(task.For, task.Host))
 	case job.CompactSpec:
 		return appendCount([]string{"--progress", "--verbose"}, "--threshold", spec.Threshold), nil
 	case job.CheckSpec:
@@ -203,6 +204,7 @@ func checkOptions(spec job.CheckSpec) []string {
 	if spec.RepositoryOnly || spec.MaxDuration > 0 {
 		options = append(options, "--repository-only")
 	}
+	options = appendFlag(options, "--archives-only", spec.ArchivesOnly)
 	if spec.Repair {
 		options = append(options, "--repair")
 	}

@@ -43,6 +43,27 @@ type Order struct {
 	Baseline   *job.Baseline   `json:"baseline,omitempty"`   // null: no percentage
 	Passphrase *secret.Sealed  `json:"passphrase,omitempty"` // null: the repository has none
 	Timeout    int             `json:"timeout,omitempty"`    // seconds that borg may run; 0: no limit
+	// For is the host whose archives the job is about; empty: Host.
+	For string `json:"for,omitempty"`
+	// Depot says how the coordinator's depot is reached; nil: the repository is
+	// not there, or it is a directory of the host itself.
+	Depot *Depot `json:"depot,omitempty"`
+}
+
+// Depot is how borg reaches a repository in the coordinator's depot. The URL in
+// the order names no machine ([DepotHost]): that is said here, so that a
+// repository stays the same for borg's cache, whichever way it is reached.
+type Depot struct {
+	Address string `json:"address"`  // host:port of the endpoint; empty: a tunnel, which whoever runs the host knows
+	HostKey string `json:"host_key"` // the endpoint's public key, in authorized_keys form
+}
+
+// DepotHost stands for the depot's endpoint in URLs, and in files of known hosts.
+const DepotHost = "borgfleet-depot"
+
+// DepotURL is the location of a repository in the depot, for hosts.
+func DepotURL(repository string) string {
+	return "ssh://" + repository + "@" + DepotHost + "/./" + repository
 }
 
 // OrderReply is a host's answer, given after the order, or its refusal, is in

@@ -53,6 +53,9 @@ type Attempt struct {
 	// Checks are what was found out about the host beforehand. They go in front of
 	// those in the result, and a bad one makes a success a warning.
 	Checks []job.Finding
+	// RSH is how borg reaches this repository's server; empty: as the engine's
+	// environment says.
+	RSH string
 	// Timeout is how long borg may run, from its start, whoever follows it
 	// meanwhile. 0: no limit.
 	Timeout time.Duration

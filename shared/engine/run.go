@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -38,7 +39,9 @@ type run struct {
 
 // toTheEnd is the attempt, step by step.
 func (r *run) toTheEnd(ctx context.Context) error {
-	argv, environ, err := borg.Command(r.attempt.Task, r.options.Environment)
+	environment := r.options.Environment
+	environment.RSH = cmp.Or(r.attempt.RSH, environment.RSH)
+	argv, environ, err := borg.Command(r.attempt.Task, environment)
 	if err != nil && !r.from.StartedTold {
 		return r.finish(ctx, failed(job.AsFailure(err)), time.Time{})
 	}

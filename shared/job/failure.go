@@ -40,6 +40,7 @@ const (
 	NotMounted        Code = "not_mounted"        // umount: nothing is
 	FuseMissing       Code = "fuse_missing"       // mount: the host cannot
 	NeedsConfirmation Code = "needs_confirmation" // prune: more would go than may go at once
+	RepositoryFrozen  Code = "repository_frozen"  // depot: its archives are not those that were recorded
 	Internal          Code = "internal"
 )
 
@@ -85,6 +86,7 @@ var httpStatus = map[Code]int{
 	TargetNotEmpty:    http.StatusConflict,
 	MountPointBusy:    http.StatusConflict,
 	NeedsConfirmation: http.StatusConflict,
+	RepositoryFrozen:  http.StatusConflict,
 	CodeCancelled:     http.StatusConflict,
 	RepositoryInvalid: http.StatusUnprocessableEntity,
 	IntegrityError:    http.StatusUnprocessableEntity,

@@ -7,10 +7,13 @@ import (
 
 // Job is one piece of work for one host and one repository.
 type Job struct {
-	ID          ID         `json:"id"`
-	Kind        Kind       `json:"kind"`
-	Host        string     `json:"host"`
-	Repository  string     `json:"repository"`
+	ID         ID     `json:"id"`
+	Kind       Kind   `json:"kind"`
+	Host       string `json:"host"`
+	Repository string `json:"repository"`
+	// For is the host whose archives the job is about, when it runs on the
+	// coordinator itself: care of a repository in the depot. Empty: Host's.
+	For         string     `json:"for,omitempty"`
 	Plan        string     `json:"plan"`
 	State       State      `json:"state"`
 	Reason      string     `json:"reason"`  // why it waits, for a person; empty when it does not

@@ -45,9 +45,16 @@ func badEncryption(field string, e Encryption) *Failure {
 // travels apart from it, sealed.
 type Repository struct {
 	Name       string     `json:"name"`
-	Location   string     `json:"location"` // absolute path, or ssh://user@host:port/path
+	Location   string     `json:"location"` // absolute path, ssh://user@host:port/path, or depot
 	Encryption Encryption `json:"encryption"`
 }
+
+// DepotLocation is the location of a repository that the coordinator keeps
+// itself. Where borg finds it depends on who asks, and is said in each order.
+const DepotLocation = "depot"
+
+// InDepot reports whether the coordinator keeps the repository.
+func (r Repository) InDepot() bool { return r.Location == DepotLocation }
 
 var (
 	hostName       = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -104,6 +111,9 @@ func (r Repository) CheckKind(k Kind) error {
 // else than a part of it.
 func checkLocation(location string) error {
 	const field = "location"
+	if location == DepotLocation {
+		return nil
+	}
 	local := strings.HasPrefix(location, "/") && !strings.ContainsAny(location, "\x00\n\r")
 	switch {
 	case sshPassword.MatchString(location):
@@ -111,7 +121,7 @@ func checkLocation(location string) error {
 			WithHint("give ssh://user@host/path, and let the host's ssh key open the server: a location is shown to everybody")
 	case !local && !sshLocation.MatchString(location):
 		return Invalid(field, "%q is not a repository location", location).
-			WithHint("an absolute path on the host, or ssh://user@host:port/path")
+			WithHint("an absolute path on the host, ssh://user@host:port/path, or %q for one that the coordinator keeps", DepotLocation)
 	case strings.ContainsAny(location, "{}"):
 		return Invalid(field, "%q has braces in it, which borg takes for placeholders", location).
 			WithHint("give a location without { and }")

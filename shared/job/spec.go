@@ -145,6 +145,7 @@ type CompactSpec struct {
 type CheckSpec struct {
 	VerifyData     bool `json:"verify_data,omitempty"`     // read and verify every chunk
 	RepositoryOnly bool `json:"repository_only,omitempty"` // skip the archives' metadata
+	ArchivesOnly   bool `json:"archives_only,omitempty"`   // skip the repository's segments; excludes repository_only and max_duration
 	MaxDuration    int  `json:"max_duration,omitempty"`    // seconds; implies repository_only
 	// Repair mends what can be mended; what is lost is lost. Needs the role admin.
 	Repair bool   `json:"repair,omitempty"`

@@ -88,6 +88,9 @@ func (s CheckSpec) Validate() error {
 		faults = append(faults, badSpec("verify_data", "cannot be combined with repository_only or max_duration").
 			WithHint("borg verifies data in the archives part of a full check"))
 	}
+	if s.ArchivesOnly && repositoryOnly {
+		faults = append(faults, badSpec("archives_only", "cannot be combined with repository_only or max_duration").WithHint("leave both out for a full check"))
+	}
 	if s.Repair && s.MaxDuration > 0 {
 		faults = append(faults, badSpec("repair", "cannot be combined with max_duration").WithHint("a repair is whole or not at all"))
 	}

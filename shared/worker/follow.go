@@ -98,6 +98,12 @@ func (w *Worker) attempt(ctx context.Context, record attempt.Record, rec *record
 	if failure == nil || begun || record.Order.Kind == job.Umount {
 		a, failure = w.build(*record.Order, version)
 	}
+	if failure == nil && !begun && w.options.RSH != nil { // a borg that runs has its way already
+		a.RSH, failure = w.options.RSH(ctx, *record.Order)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if failure != nil && !begun {
 		return rec.Record(ctx, w.unstarted(failure, checks), process.Offsets{})
 	}

@@ -26,6 +26,11 @@ func (w *Worker) Order(ctx context.Context, envelope bus.Envelope) (bus.OrderRep
 	if err != nil {
 		return w.turnAway(err)
 	}
+	return w.Take(ctx, order)
+}
+
+// Take takes in an order that is known to be the coordinator's, as Order does.
+func (w *Worker) Take(ctx context.Context, order bus.Order) (bus.OrderReply, error) {
 	if order.Instance != "" && order.Instance != w.options.Instance { // whom it is for answers; empty: a coordinator of 0.2
 		return bus.OrderReply{}, bus.ErrInstance
 	}
@@ -183,7 +188,7 @@ func (w *Worker) build(order bus.Order, version borg.Version) (engine.Attempt, *
 		Job: order.Job, Number: order.Attempt, Host: w.options.Host, Passphrase: passphrase,
 		Timeout: time.Duration(order.Timeout) * time.Second,
 		Task: borg.Task{
-			Kind: order.Kind, Spec: spec, Repository: order.Repository, Host: w.options.Host, Archive: order.Archive, Hook: hook,
+			Kind: order.Kind, Spec: spec, Repository: order.Repository, Host: w.options.Host, For: order.For, Archive: order.Archive, Hook: hook,
 			Encrypted: order.Passphrase != nil, Baseline: order.Baseline, Version: version,
 		},
 	}, failure

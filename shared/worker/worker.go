@@ -128,6 +128,9 @@ type Options struct {
 	Policy   Policy
 	Mounts   Mounts
 	Borg     Borg
+	// RSH returns how borg reaches the server of an order's repository, or why it
+	// cannot; empty: in its usual way. Nil: always so.
+	RSH func(ctx context.Context, order bus.Order) (string, *job.Failure)
 	// Checks finds out whether this host can do its work, for a verify job.
 	Checks func(ctx context.Context) []job.Finding
 	Logger hclog.Logger

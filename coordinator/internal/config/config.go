@@ -21,6 +21,7 @@ type Config struct {
 	Data    string  `yaml:"data"` // state directory; nothing is written outside it
 	HTTP    HTTP    `yaml:"http"`
 	Bus     Bus     `yaml:"bus"`
+	Depot   Depot   `yaml:"depot"`
 	TLS     TLS     `yaml:"tls"`
 	OIDC    OIDC    `yaml:"oidc"`
 	Limits  Limits  `yaml:"limits"`
@@ -53,6 +54,14 @@ type External struct {
 	SigningKeyFile        string              `yaml:"signing_key_file"`        // scoped signing key that mints agents
 	OperatorKeys          map[bus.Role]string `yaml:"operator_keys"`           // public scoped signing keys of operators, by role
 	CAFile                string              `yaml:"ca_file"`                 // PEM, who signed the cluster's certificates; empty: an authority that every system trusts
+}
+
+// Depot is the SSH endpoint for repositories that are kept here.
+type Depot struct {
+	Listen  string `yaml:"listen"`  // host:port; port 0 picks a free one
+	Path    string `yaml:"path"`    // directory of the repositories; empty: depot in the data directory
+	Address string `yaml:"address"` // host:port as hosts reach it; empty: from TLS.Names and Listen
+	Borg    string `yaml:"borg"`    // path of borg, or a name to look up
 }
 
 // TLS says under which names the coordinator is reached, and whose certificate
@@ -126,6 +135,7 @@ func Default() Config {
 		Data:    "/var/lib/borgfleet",
 		HTTP:    HTTP{Listen: "127.0.0.1:8440"},
 		Bus:     Bus{Listen: "127.0.0.1:4222"},
+		Depot:   Depot{Listen: "127.0.0.1:2222", Borg: "borg"},
 		TLS:     TLS{Names: []string{}},
 		OIDC:    OIDC{NameClaim: "preferred_username", RoleClaim: "groups", Roles: map[string]bus.Role{}},
 		Limits:  Limits{Running: 50, PerHost: 1, Expire: 24 * hour, Offline: 7 * 24 * hour},

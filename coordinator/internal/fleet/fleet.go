@@ -19,8 +19,16 @@ var ErrHostAway = errors.New("host is not connected")
 // Mode says how a host is reached.
 type Mode string
 
-// ModeAgent is a host whose agent connects out to the bus.
-const ModeAgent Mode = "agent"
+// Modes.
+const (
+	ModeAgent Mode = "agent" // its agent connects out to the bus
+	ModeSSH   Mode = "ssh"   // the coordinator connects in
+	ModeLocal Mode = "local" // the coordinator's own machine, for the care of its depot
+)
+
+// LocalHost is the name of the coordinator's own machine among the hosts. It is
+// there once there is a repository in the depot, and takes jobs for those only.
+const LocalHost = "coordinator"
 
 // Host is a machine with data, as it is stored.
 type Host struct {
@@ -34,6 +42,11 @@ type Host struct {
 	Facts      *Facts            `json:"facts"`       // from its newest hello; null before the first
 	SealKey    string            `json:"seal_key"`    // secrets are sealed to it
 	Staged     *HostKeys         `json:"staged"`      // keys that its agent changes to; null: none
+	SSH        *SSHAccess        `json:"ssh"`         // how to reach it, with mode ssh; else null
+	Reach      Reach             `json:"reach"`       // its way to the depot
+	// Disabled says that nothing may be backed up from the host: there was no
+	// usable borg when it was last looked at.
+	Disabled bool `json:"disabled"`
 }
 
 // HostKeys are public keys of a host, whose private parts were made there.
@@ -61,6 +74,7 @@ type Facts struct {
 type HostView struct {
 	Host
 	Online     bool           `json:"online"`
+	Problem    *job.Failure   `json:"problem"`     // mode ssh: why it is not reached; null: it is
 	Since      time.Time      `json:"since"`       // online or offline since; zero: never seen
 	Running    int            `json:"running"`     // jobs sent or running
 	LastBackup *BackupSummary `json:"last_backup"` // newest good one
@@ -88,6 +102,8 @@ type Repository struct {
 	CreatedAt     time.Time `json:"created_at"`
 	HasPassphrase bool      `json:"has_passphrase"`
 	Custody       Custody   `json:"custody"` // who can read the passphrase
+	// Depot is set for what the coordinator keeps itself, and null for the others.
+	Depot *Depot `json:"depot"`
 	// Pending says that only a call which is not over has named it: it goes away
 	// again if that call fails.
 	Pending bool `json:"pending,omitempty"`
@@ -130,6 +146,7 @@ type NewRepository struct {
 	Passphrase secret.Value   `json:"passphrase"`
 	Generate   bool           `json:"generate_passphrase"` // make a strong one; not with custody "hosts"
 	Custody    Custody        `json:"custody"`             // empty means coordinator
+	Depot      *Depot         `json:"depot,omitempty"`     // with the location "depot"; null: its defaults
 	// Sealed is the passphrase for each host by name, with custody "hosts".
 	Sealed map[string]SealedPassphrase `json:"sealed,omitempty"`
 }
