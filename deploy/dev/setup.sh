@@ -7,6 +7,8 @@ declare -A provides=(
   [borg]=borgbackup [sshd]=openssh-server [ssh]=openssh-client [fusermount3]=fuse3
   [chromium]=chromium [ip]=iproute2 [git]=git [curl]=curl
   [gcc]=gcc # the race detector needs cgo
+  # login shells that hosts without an agent may have
+  [fish]=fish [busybox]=busybox [mksh]=mksh [zsh]=zsh [tcsh]=tcsh [sudo]=sudo
 )
 missing=()
 for command in "${!provides[@]}"; do
