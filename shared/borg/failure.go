@@ -19,7 +19,7 @@ func (p *Parser) failure(exit Exit) *job.Failure {
 		return p.explain(hookFailed, f.hook, exit)
 	}
 	for _, id := range f.causes {
-		if known, ok := lookup(id, p.firstError()); ok {
+		if known, ok := p.lookup(id, p.firstError()); ok {
 			if component(id) == "ConnectionClosedWithHint" {
 				return p.connection(known)
 			}
@@ -27,7 +27,7 @@ func (p *Parser) failure(exit Exit) *job.Failure {
 		}
 	}
 	if len(f.causes) == 0 {
-		if known, ok := lookup(modernCodes[exit.Code], ""); ok && p.task.Version.Modern() {
+		if known, ok := p.lookup(modernCodes[exit.Code], ""); ok && p.task.Version.Modern() {
 			return p.explain(known, p.words(), exit)
 		}
 	}
@@ -44,6 +44,23 @@ func (p *Parser) failure(exit Exit) *job.Failure {
 // component returns the last dotted component of a message id, the only part
 // that is the same for a local and a remote repository.
 func component(id string) string { return id[strings.LastIndexByte(id, '.')+1:] }
+
+// lookup is the function of that name, with what the depot means by it first.
+func (p *Parser) lookup(id, said string) (cause, bool) {
+	archive := strings.HasPrefix(id, "Archive.") || strings.HasPrefix(said, "Archive ")
+	if known, ok := depotCauses[component(id)]; ok && p.task.inDepot() && !archive {
+		return known, true
+	}
+	return lookup(id, said)
+}
+
+// signs returns general, in the depot after special.
+func (p *Parser) signs(special, general []sign) []sign {
+	if p.task.inDepot() {
+		return slices.Concat(special, general)
+	}
+	return general
+}
 
 // lookup finds the cause of a message id. An unqualified id that exists for
 // archives and for repositories is told apart by borg's words.
@@ -64,7 +81,7 @@ func lookup(id, said string) (cause, bool) {
 // connection refines "connection closed" by what ssh said before. Its last
 // words come last, but a changed host key is the headline of a long warning.
 func (p *Parser) connection(fallback cause) *job.Failure {
-	for _, sign := range remoteSigns {
+	for _, sign := range p.signs(depotSigns, remoteSigns) {
 		for _, said := range slices.Backward(p.facts.remote) {
 			if sign.in(said) {
 				return p.explain(sign.cause, said, Exit{})
@@ -122,7 +139,7 @@ func (p *Parser) exception(exit Exit) *job.Failure {
 		if lostSegment.MatchString(text) {
 			return p.explain(causes["ObjectNotFound"], text, exit)
 		}
-		for _, sign := range exceptionSigns {
+		for _, sign := range p.signs(depotExceptions, exceptionSigns) {
 			if sign.in(text) {
 				return p.explain(sign.cause, text, exit)
 			}
