@@ -147,6 +147,9 @@ type Hello struct {
 	JournalDepth int           `json:"journal_depth"` // events not known to be stored
 	Stamp        Stamp         `json:"stamp"`
 	Attempts     []HostAttempt `json:"attempts"` // open ones and tombstones
+	// Away says that the host cannot be reached now, and takes no orders: whoever
+	// runs its jobs from the coordinator says hello for it. No agent can say so.
+	Away bool `json:"-"`
 }
 
 // HostAttempt is one attempt that a host knows.

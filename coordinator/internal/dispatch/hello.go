@@ -79,7 +79,7 @@ func reconcile(e *entry, said *bus.HostAttempt, g greeting) settlement {
 		}
 	}
 	before := e.orderedBy(g.restored)
-	asked := e.outstanding && !g.another // another run ignores an order that was not for it
+	asked := g.Away || e.outstanding && !g.another // another run ignores an order that was not for it
 	now, known := g.Stamp, e.attempt.Stamp
 	switch {
 	case before && !g.ready:

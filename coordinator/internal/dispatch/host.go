@@ -35,10 +35,12 @@ func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloRe
 	if refused := s.admit(ctx, hello); refused != nil {
 		return bus.HelloReply{At: now, Refused: refused}, nil
 	}
-	if err := s.options.Registry.UpdateFacts(ctx, hello.Host, factsOf(hello, now), hello.SealKey); err != nil {
-		return bus.HelloReply{}, err
+	if !hello.Away {
+		if err := s.options.Registry.UpdateFacts(ctx, hello.Host, factsOf(hello, now), hello.SealKey); err != nil {
+			return bus.HelloReply{}, err
+		}
+		defer s.options.Feed.Publish(feed.Update{Type: feed.HostSeen, Host: hello.Host})
 	}
-	defer s.options.Feed.Publish(feed.Update{Type: feed.HostSeen, Host: hello.Host})
 	s.live.Lock()
 	s.live.hosts[hello.Host] = hostState{Slots: hello.Slots, SealKey: hello.SealKey}
 	s.live.Unlock()
@@ -46,9 +48,11 @@ func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloRe
 		s.presence.noteStamp(hello.Host, e.attempt.Stamp)
 	}
 	news := s.presence.work(hello)
-	if came, ready := s.presence.hello(hello.Host); came || ready {
-		s.logger.Info("host is ready", "host", hello.Host, "agent", hello.AgentVersion, "borg", hello.BorgVersion)
-		defer s.hostChanged(hello.Host)
+	if !hello.Away {
+		if came, ready := s.presence.hello(hello.Host); came || ready {
+			s.logger.Info("host is ready", "host", hello.Host, "agent", hello.AgentVersion, "borg", hello.BorgVersion)
+			defer s.hostChanged(hello.Host)
+		}
 	}
 	if len(hello.Attempts) > maxHelloAttempts {
 		hello.Attempts = hello.Attempts[:maxHelloAttempts]
