@@ -212,7 +212,10 @@ func (c hostDelete) apply(tx *transaction) error {
 			}
 		}
 	}
-	return errors.Join(tx.deleteTokens(c.name), tx.delete(bucketHosts, []byte(c.name)), tx.delete(bucketRuns, []byte(c.name)))
+	return errors.Join(
+		tx.deleteTokens(c.name), tx.dismiss(c.name),
+		tx.delete(bucketHosts, []byte(c.name)), tx.delete(bucketRuns, []byte(c.name)),
+	)
 }
 
 type repositoryDelete struct{ name string }

@@ -167,6 +167,11 @@ func (s *Store) Archive(repository, name string) (fleet.Archive, bool, error) {
 	return one[fleet.Archive](s, bucketArchives, pairKey(repository, name))
 }
 
+// AllArchives returns what is known of all archives of a repository, by name.
+func (s *Store) AllArchives(repository string) ([]fleet.Archive, error) {
+	return many[fleet.Archive](s, bucketArchives, pairKey(repository, ""))
+}
+
 // ArchiveMaker says who made an archive.
 type ArchiveMaker struct {
 	Name     string

@@ -12,6 +12,14 @@ type Aside struct {
 	Passphrase *fleet.SealedPassphrase `json:"passphrase,omitempty"`
 	Given      bool                    `json:"given,omitempty"`   // it had one
 	Preview    job.ID                  `json:"preview,omitempty"` // the dry run that goes before it
+	// Vet is the job that looks at its repository before attempt VetFor deletes
+	// anything: the last one, if it takes several.
+	Vet    job.ID `json:"vet,omitempty"`
+	VetFor int    `json:"vet_for,omitempty"`
+	// Follows is the list of newer archives that this one goes on from.
+	Follows job.ID `json:"follows,omitempty"`
+	Adopt   bool   `json:"adopt,omitempty"`   // what it lists is what there is to be, see [SetFrozen]
+	Settles bool   `json:"settles,omitempty"` // it lists what a job has left that could not say so
 }
 
 // PutAside stores what is kept beside a job. A passphrase in it is removed in the

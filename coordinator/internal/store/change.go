@@ -42,8 +42,9 @@ func SetHostFacts(name string, facts fleet.Facts, sealKey string) Change {
 }
 
 // DeleteHost removes a host with the outcomes of its last backups, the
-// passphrases that were sealed to it and its enrolment tokens; its jobs and its backups' summaries stay
-// with their repositories. [ErrMissing] if there is no such host.
+// passphrases that were sealed to it, its enrolment tokens and its place in the
+// depot's allow-lists; its jobs and its backups' summaries stay with their
+// repositories. [ErrMissing] if there is no such host.
 func DeleteHost(name string) Change { return hostDelete{name: name} }
 
 // CreateRepository stores a new repository; [ErrExists] if the name is taken.
@@ -51,9 +52,14 @@ func CreateRepository(r fleet.Repository) Change {
 	return recordPut{bucket: bucketRepositories, key: r.Name, value: r, create: true}
 }
 
-// PutRepository stores a repository, new or not.
-func PutRepository(r fleet.Repository) Change {
-	return recordPut{bucket: bucketRepositories, key: r.Name, value: r}
+// PutRepository stores a repository, new or not. That it is frozen, or not, is
+// left as it is: see [SetFrozen].
+func PutRepository(r fleet.Repository) Change { return repositoryPut{repository: r} }
+
+// SetFrozen freezes a repository in the depot, or with null lets it go. Any other
+// repository is left as it is.
+func SetFrozen(name string, frozen *fleet.Frozen) Change {
+	return frozenSet{name: name, frozen: frozen}
 }
 
 // DeleteRepository removes a repository with its record, its sealed passphrases,

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -39,6 +40,55 @@ func (c factsSet) apply(tx *transaction) error {
 	}
 	host.Facts, host.SealKey = &c.facts, c.sealKey
 	return tx.put(bucketHosts, c.name, host)
+}
+
+type repositoryPut struct{ repository fleet.Repository }
+
+func (c repositoryPut) apply(tx *transaction) error {
+	known, ok, err := get[fleet.Repository](tx.tx, bucketRepositories, c.repository.Name)
+	if err != nil {
+		return err
+	}
+	if ok && known.Depot != nil && c.repository.Depot != nil {
+		depot := *c.repository.Depot
+		depot.Frozen = known.Depot.Frozen
+		c.repository.Depot = &depot
+	}
+	return recordPut{bucket: bucketRepositories, key: c.repository.Name, value: c.repository}.apply(tx)
+}
+
+type frozenSet struct {
+	name   string
+	frozen *fleet.Frozen
+}
+
+func (c frozenSet) apply(tx *transaction) error {
+	repository, ok, err := get[fleet.Repository](tx.tx, bucketRepositories, c.name)
+	if err != nil || !ok || repository.Depot == nil {
+		return err
+	}
+	repository.Depot.Frozen = c.frozen
+	return tx.put(bucketRepositories, c.name, repository)
+}
+
+// dismiss takes a host out of the depot's allow-lists: another one of its name is
+// another host.
+func (t *transaction) dismiss(host string) error {
+	repositories, err := all[fleet.Repository](t.tx, bucketRepositories, "")
+	if err != nil {
+		return err
+	}
+	for _, repository := range repositories {
+		depot := repository.Depot
+		if depot == nil || !slices.Contains(depot.Hosts, host) {
+			continue
+		}
+		depot.Hosts = slices.DeleteFunc(depot.Hosts, func(name string) bool { return name == host })
+		if err := t.put(bucketRepositories, repository.Name, repository); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type backupPut struct{ summary fleet.BackupSummary }

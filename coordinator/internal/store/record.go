@@ -29,7 +29,21 @@ type RepositoryRecord struct {
 	KeyExportedAt *time.Time          `json:"key_exported_at"`
 	ArchivesAsOf  *time.Time          `json:"archives_as_of"`       // when borg last listed all archives
 	Encryption    job.Encryption      `json:"encryption,omitempty"` // as borg last said; empty: it has not yet
+	// Unsettled are the jobs that may have removed archives since these were last
+	// listed, and could not say which. Depot only.
+	Unsettled []job.ID `json:"unsettled,omitempty"`
+	Damage    Damage   `json:"damage,omitempty"`
 }
+
+// Damage is what is known of damage in a repository that is kept from deletions
+// when there is some.
+type Damage string
+
+// What is known of damage. Empty: there is none.
+const (
+	DamageFound    Damage = "found"    // the repository is frozen for it
+	DamageAccepted Damage = "accepted" // somebody has seen it, and let the repository go
+)
 
 // JobCount is how many jobs of one kind are in one state.
 type JobCount struct {
