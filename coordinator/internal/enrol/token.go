@@ -67,6 +67,9 @@ func (s *Service) check(ctx context.Context, asked fleet.NewEnrolmentToken) (tim
 	if err := job.CheckHostName("host", asked.Host); err != nil {
 		return 0, err
 	}
+	if asked.Host == fleet.LocalHost {
+		return 0, job.Invalid("host", "%q is the coordinator's own machine, and needs no agent", asked.Host).WithHint("choose another name")
+	}
 	lifetime := asked.Lifetime
 	if lifetime == 0 {
 		lifetime = DefaultLifetime
@@ -78,6 +81,10 @@ func (s *Service) check(ctx context.Context, asked fleet.NewEnrolmentToken) (tim
 	host, err := s.options.Registry.Host(ctx, asked.Host)
 	if failure, ok := errors.AsType[*job.Failure](err); ok && failure.Code == job.UnknownHost {
 		return lifetime, nil
+	}
+	if err == nil && host.Mode == fleet.ModeSSH && !asked.Replace {
+		return 0, job.Fail(job.Conflict, "host %s is reached over SSH, and has no agent", asked.Host).
+			WithHint("borgfleet host convert %s gives it one; or choose another name", asked.Host)
 	}
 	if err == nil && host.PublicKey != "" && !asked.Replace {
 		return 0, taken(asked.Host)

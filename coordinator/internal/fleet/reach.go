@@ -114,6 +114,14 @@ type Transaction struct {
 	At     time.Time `json:"at"`
 }
 
+// DepotView is the coordinator's depot as edges show it.
+type DepotView struct {
+	Address     string     `json:"address"`     // as hosts reach it: name:port
+	HostKey     string     `json:"host_key"`    // in authorized_keys form
+	Fingerprint string     `json:"fingerprint"` // of the host key: "SHA256:…"
+	Uses        []DepotUse `json:"uses"`        // by repository
+}
+
 // OnDepot reports whether jobs of a kind that concern a repository in the depot
 // run on the coordinator itself, whoever they are submitted for: what needs none
 // of a host's files, and much of what a host must not be able to do.

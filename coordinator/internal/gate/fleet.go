@@ -64,6 +64,9 @@ func (j jobs) Jobs(ctx context.Context, filter job.Filter) (job.Page, error) {
 // Hosts changes and reads hosts. Safe for concurrent use.
 type Hosts interface {
 	AddHost(ctx context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, error)
+	AddSSHHost(ctx context.Context, by fleet.Actor, asked fleet.NewSSHHost) (fleet.HostView, error)
+	ChangeHost(ctx context.Context, by fleet.Actor, name string, asked fleet.HostChange) (fleet.HostView, error)
+	SharedSSHKey(ctx context.Context) (publicKey string, err error)
 	RemoveHost(ctx context.Context, by fleet.Actor, name string) error
 	Host(ctx context.Context, name string) (fleet.HostView, error)
 	Hosts(ctx context.Context) ([]fleet.HostView, error)
@@ -82,6 +85,28 @@ func (h hosts) AddHost(ctx context.Context, by fleet.Actor, name string, labels 
 		return fleet.HostView{}, err
 	}
 	return h.inner.AddHost(ctx, by, name, labels)
+}
+
+func (h hosts) AddSSHHost(ctx context.Context, by fleet.Actor, asked fleet.NewSSHHost) (fleet.HostView, error) {
+	if err := h.gate.pass(by, "host.add", "host/"+asked.Name); err != nil {
+		return fleet.HostView{}, err
+	}
+	return h.inner.AddSSHHost(ctx, by, asked)
+}
+
+func (h hosts) ChangeHost(ctx context.Context, by fleet.Actor, name string, asked fleet.HostChange) (fleet.HostView, error) {
+	if err := h.gate.pass(by, "host.change", "host/"+name); err != nil {
+		return fleet.HostView{}, err
+	}
+	return h.inner.ChangeHost(ctx, by, name, asked)
+}
+
+// SharedSSHKey is for those who may add hosts: the first call makes the key.
+func (h hosts) SharedSSHKey(ctx context.Context) (string, error) {
+	if err := h.gate.passReader(ctx, "ssh.key", ""); err != nil {
+		return "", err
+	}
+	return h.inner.SharedSSHKey(ctx)
 }
 
 func (h hosts) RemoveHost(ctx context.Context, by fleet.Actor, name string) error {
@@ -139,6 +164,8 @@ type Repositories interface {
 	SealPassphrase(ctx context.Context, by fleet.Actor, repository string, sealed map[string]fleet.SealedPassphrase) (fleet.RepositoryView, error)
 	MoveRepository(ctx context.Context, by fleet.Actor, name, location string) (fleet.RepositoryView, error)
 	RemoveRepository(ctx context.Context, by fleet.Actor, name string) error
+	Allow(ctx context.Context, by fleet.Actor, name, host string) (fleet.RepositoryView, error)
+	Deny(ctx context.Context, by fleet.Actor, name, host string) (fleet.RepositoryView, error)
 	Repository(ctx context.Context, name string) (fleet.RepositoryView, error)
 	Repositories(ctx context.Context) ([]fleet.RepositoryView, error)
 }
@@ -177,6 +204,20 @@ func (r repositories) RemoveRepository(ctx context.Context, by fleet.Actor, name
 		return err
 	}
 	return r.inner.RemoveRepository(ctx, by, name)
+}
+
+func (r repositories) Allow(ctx context.Context, by fleet.Actor, name, host string) (fleet.RepositoryView, error) {
+	if err := r.gate.pass(by, "repository.allow", "repository/"+name); err != nil {
+		return fleet.RepositoryView{}, err
+	}
+	return r.inner.Allow(ctx, by, name, host)
+}
+
+func (r repositories) Deny(ctx context.Context, by fleet.Actor, name, host string) (fleet.RepositoryView, error) {
+	if err := r.gate.pass(by, "repository.deny", "repository/"+name); err != nil {
+		return fleet.RepositoryView{}, err
+	}
+	return r.inner.Deny(ctx, by, name, host)
 }
 
 func (r repositories) Repository(ctx context.Context, name string) (fleet.RepositoryView, error) {

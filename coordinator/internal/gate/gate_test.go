@@ -37,6 +37,7 @@ var (
 	_ gate.Recorder     = (*access.Service)(nil)
 	_ gate.Ledger       = (*store.Store)(nil)
 	_ gate.State        = (*state.Keeper)(nil)
+	_ gate.DepotKeeper  = (*registry.Caretaker)(nil)
 )
 
 // errInside says that a call went through the gate.
@@ -134,6 +135,33 @@ func (inside) BackupState(context.Context, fleet.Actor, fleet.StateBackup) (*fle
 	return nil, errInside
 }
 
+func (inside) AddSSHHost(context.Context, fleet.Actor, fleet.NewSSHHost) (fleet.HostView, error) {
+	return fleet.HostView{}, errInside
+}
+func (inside) ChangeHost(context.Context, fleet.Actor, string, fleet.HostChange) (fleet.HostView, error) {
+	return fleet.HostView{}, errInside
+}
+func (inside) SharedSSHKey(context.Context) (string, error) { return "", errInside }
+func (inside) Allow(context.Context, fleet.Actor, string, string) (fleet.RepositoryView, error) {
+	return fleet.RepositoryView{}, errInside
+}
+func (inside) Deny(context.Context, fleet.Actor, string, string) (fleet.RepositoryView, error) {
+	return fleet.RepositoryView{}, errInside
+}
+func (inside) ScanSSH(context.Context, fleet.Actor, string, []fleet.SSHHop) ([]fleet.ShownKey, error) {
+	return nil, errInside
+}
+func (inside) TryHost(context.Context, fleet.Actor, string) error { return errInside }
+func (inside) ConvertHost(context.Context, fleet.Actor, string) ([]fleet.ConvertStep, error) {
+	return nil, errInside
+}
+func (inside) Depot(context.Context) (fleet.DepotView, error) { return fleet.DepotView{}, errInside }
+func (inside) Transactions(context.Context, string) ([]fleet.Transaction, error) {
+	return nil, errInside
+}
+func (inside) Rollback(context.Context, fleet.Actor, string, int, string) error { return errInside }
+func (inside) Unfreeze(context.Context, fleet.Actor, string, string) error      { return errInside }
+
 // recorder keeps what was refused.
 type recorder struct{ refused []string }
 
@@ -149,6 +177,10 @@ const anybody bus.Role = ""
 var needed = map[string]bus.Role{
 	"Jobs.Submit": bus.Operator, "Jobs.Cancel": bus.Operator, "Jobs.Retry": bus.Operator, "Jobs.Job": anybody, "Jobs.Jobs": anybody,
 	"Hosts.AddHost": bus.Admin, "Hosts.RemoveHost": bus.Admin, "Hosts.Host": anybody, "Hosts.Hosts": anybody,
+	"Hosts.AddSSHHost": bus.Admin, "Hosts.ChangeHost": bus.Admin, "Hosts.SharedSSHKey": bus.Admin,
+	"Connections.ScanSSH": bus.Operator, "Connections.TryHost": bus.Operator, "Connections.ConvertHost": bus.Admin,
+	"Depot.Depot": anybody, "Depot.Transactions": anybody, "Depot.Rollback": bus.Admin, "Depot.Unfreeze": bus.Admin,
+	"Repositories.Allow": bus.Admin, "Repositories.Deny": bus.Admin,
 	"Enrolment.EnrolmentToken": bus.Admin, "Enrolment.EnrolmentTokens": bus.Admin, "Enrolment.RemoveEnrolmentToken": bus.Admin,
 	"Repositories.AddRepository": bus.Admin, "Repositories.SealPassphrase": bus.Admin, "Repositories.MoveRepository": bus.Admin, "Repositories.RemoveRepository": bus.Admin,
 	"Repositories.Repository": anybody, "Repositories.Repositories": anybody,
@@ -166,6 +198,7 @@ func services(g *gate.Gate) map[string]any {
 		"Jobs": g.Jobs(inside{}), "Hosts": g.Hosts(inside{}), "Enrolment": g.Enrolment(inside{}), "Repositories": g.Repositories(inside{}),
 		"People": g.People(inside{}), "Tokens": g.Tokens(inside{}), "Credentials": g.Credentials(inside{}), "Audit": g.Audit(inside{}),
 		"State": g.State(inside{}), "Operations": g.Operations(inside{}, inside{}),
+		"Connections": g.Connections(inside{}), "Depot": g.Depot(inside{}, inside{}),
 	}
 }
 

@@ -25,6 +25,11 @@ var rules = map[string]rule{
 
 	"host.add":          {bus.Admin, "add hosts"},
 	"host.remove":       {bus.Admin, "remove hosts"},
+	"host.change":       {bus.Admin, "change hosts"},
+	"host.convert":      {bus.Admin, "give hosts an agent"},
+	"host.verify":       {bus.Operator, "verify hosts"},
+	"ssh.scan":          {bus.Operator, "ask servers for their keys"},
+	"ssh.key":           {bus.Admin, "see the key for hosts over SSH"},
 	"host.token.add":    {bus.Admin, "enrol hosts"},
 	"host.token.list":   {bus.Admin, "see enrolment tokens"},
 	"host.token.remove": {bus.Admin, "remove enrolment tokens"},
@@ -33,6 +38,11 @@ var rules = map[string]rule{
 	"repository.seal":   {bus.Admin, "give passphrases to hosts"},
 	"repository.move":   {bus.Admin, "say where repositories are"},
 	"repository.remove": {bus.Admin, "remove repositories"},
+	"repository.allow":  {bus.Admin, "say who may use a repository"},
+	"repository.deny":   {bus.Admin, "say who may use a repository"},
+
+	"repository.unfreeze": {bus.Admin, "unfreeze repositories"},
+	"repository.rollback": {bus.Admin, "roll repositories back"},
 
 	"operation.run":      {bus.Admin, "use the Borg operations API"},
 	"repository.adopt":   {bus.Admin, "use repositories that are not known"},

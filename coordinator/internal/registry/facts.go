@@ -35,9 +35,23 @@ func (r *Registry) UpdateFacts(_ context.Context, name string, facts fleet.Facts
 			return err
 		}
 	}
+	if before.Disabled && before.Facts == nil && facts.BorgFailure == nil && before.Mode == fleet.ModeSSH {
+		if err := r.enable(name); err != nil { // there is borg at the first look
+			return err
+		}
+	}
 	if newKey || !looksSame(before.Facts, facts) {
 		r.options.Feed.Publish(feed.Update{Type: feed.HostChanged, Host: name})
 	}
+	return nil
+}
+
+// enable switches a host on, beside whatever else is changed of it.
+func (r *Registry) enable(name string) error {
+	if err := r.apply(store.EnableHost(name), r.audit(fleet.Actor{Name: fleet.Itself}, "host.change", "host/"+name, "switched on: it has borg")); err != nil {
+		return fmt.Errorf("switch on host %s: %w", name, err)
+	}
+	r.roster.change(name, func(h *fleet.Host) { h.Disabled = false })
 	return nil
 }
 

@@ -24,7 +24,7 @@ const (
 // AddHost declares a host: jobs can be submitted for it, and wait until its
 // agent has enrolled. Refusals are *job.Failure.
 func (r *Registry) AddHost(_ context.Context, by fleet.Actor, name string, labels map[string]string) (fleet.HostView, error) {
-	if err := job.CheckHostName("name", name); err != nil {
+	if err := checkNewName("name", name); err != nil {
 		return fleet.HostView{}, err
 	}
 	if err := checkLabels(labels); err != nil {
@@ -76,8 +76,12 @@ func (r *Registry) RemoveHost(_ context.Context, by fleet.Actor, name string) er
 	if !ok {
 		return fleet.UnknownHost(name)
 	}
+	left, err := r.leaveDepot(host)
+	if err != nil {
+		return err
+	}
 	ended := identities(host)
-	err := r.apply(append(r.revocations(ended), store.DeleteHost(name),
+	err = r.apply(append(append(r.revocations(ended), left...), store.DeleteHost(name), r.options.Keyring.forgetSSHKey(name),
 		r.audit(by, "host.remove", "host/"+name, "bus identity "+cmp.Or(host.PublicKey, "none")))...)
 	if err != nil {
 		return failure(err, job.UnknownHost, "host "+name)
@@ -127,6 +131,7 @@ func (r *Registry) Hosts(context.Context) ([]fleet.HostView, error) {
 func (r *Registry) viewHost(host fleet.Host) (fleet.HostView, error) {
 	view := fleet.HostView{Host: host}
 	view.Online, view.Since = r.options.Presence.Online(host.Name)
+	view.Problem = r.options.Problem(host.Name)
 	if view.Since.IsZero() && !view.Online && host.Facts != nil {
 		view.Since = host.Facts.SeenAt
 	}

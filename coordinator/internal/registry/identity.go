@@ -32,12 +32,15 @@ func (r *Registry) EnrolHost(_ context.Context, by fleet.Actor, enrolment fleet.
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	name, keys := enrolment.Host, fleet.HostKeys{PublicKey: enrolment.PublicKey, SealKey: enrolment.SealKey, SSHKey: enrolment.SSHKey}
-	if err := r.checkIdentity(name, keys.PublicKey); err != nil {
+	if err := r.checkKeyOwners(name, keys); err != nil {
 		return err
 	}
 	host, known := r.roster.get(name)
 	if !known {
 		host = r.newHost(name)
+	}
+	if err := checkMode(host, enrolment.Replace); err != nil {
+		return err
 	}
 	if host.PublicKey != "" && host.PublicKey != keys.PublicKey && !enrolment.Replace {
 		return job.Fail(job.Conflict, "host %s has an identity already", name).
@@ -70,7 +73,7 @@ func (r *Registry) EnrolHost(_ context.Context, by fleet.Actor, enrolment fleet.
 }
 
 func checkEnrolment(e fleet.Enrolment) error {
-	if err := job.CheckHostName("host", e.Host); err != nil {
+	if err := checkNewName("host", e.Host); err != nil {
 		return err
 	}
 	if e.SealKey == "" {
@@ -90,6 +93,14 @@ func checkKeys(keys fleet.HostKeys) error {
 		return job.Invalid("ssh_key", "is not one line in authorized_keys form")
 	}
 	return nil
+}
+
+// checkKeyOwners refuses keys of another host.
+func (r *Registry) checkKeyOwners(host string, keys fleet.HostKeys) error {
+	if err := r.checkIdentity(host, keys.PublicKey); err != nil {
+		return err
+	}
+	return r.checkDepotKey(host, keys.SSHKey)
 }
 
 // checkIdentity refuses the identity of another host.
@@ -116,7 +127,7 @@ func (r *Registry) StageKey(_ context.Context, name string, request bus.RenewReq
 	if err != nil || host.PublicKey == keys.PublicKey || host.Staged != nil && *host.Staged == keys {
 		return err
 	}
-	if err := r.checkIdentity(name, keys.PublicKey); err != nil {
+	if err := r.checkKeyOwners(name, keys); err != nil {
 		return err
 	}
 	var ended []string

@@ -31,16 +31,19 @@ type Presence interface {
 	Forget(host string)
 }
 
-// Options are what a registry works with. All but Now are required.
+// Options are what a registry works with. All but Now and Problem are required.
 type Options struct {
 	Store    *store.Store
 	Keyring  *Keyring
 	Revoker  Revoker
 	Presence Presence
 	Removed  func(host string) // told when a host was removed, before another one of its name can be added
-	Feed     *feed.Feed
-	Now      func() time.Time // default time.Now
-	Logger   hclog.Logger
+	// Problem says why a host is not reached over SSH; nil: it is, or is not to be.
+	// It is called often, and may be left out.
+	Problem func(host string) *job.Failure
+	Feed    *feed.Feed
+	Now     func() time.Time // default time.Now
+	Logger  hclog.Logger
 }
 
 // Registry adds, removes and shows hosts and repositories. It is safe for
@@ -55,6 +58,7 @@ type Registry struct {
 	// adopters is how many calls have adopted a pending repository and neither kept
 	// nor abandoned it; guarded by changing.
 	adopters map[string]int
+	making   sync.Mutex // held while the key for all hosts is read or made
 }
 
 // New returns a registry of what the store holds.
@@ -62,7 +66,13 @@ func New(options Options) (*Registry, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	r := &Registry{options: options, store: options.Store, logger: options.Logger.Named("registry"), roster: &roster{}, adopters: map[string]int{}}
+	if options.Problem == nil {
+		options.Problem = func(string) *job.Failure { return nil }
+	}
+	r := &Registry{
+		options: options, store: options.Store, logger: options.Logger.Named("registry"), roster: &roster{},
+		adopters: map[string]int{},
+	}
 	r.flushed.Store(options.Now().UnixNano())
 	if err := r.roster.load(r.store); err != nil {
 		return nil, err

@@ -31,6 +31,9 @@ func (r *Registry) AddRepository(_ context.Context, by fleet.Actor, asked fleet.
 	if err := checkCustody(repository, asked); err != nil {
 		return fleet.RepositoryView{}, secret.Value{}, err
 	}
+	if err := r.depotRepository(&repository, asked); err != nil {
+		return fleet.RepositoryView{}, secret.Value{}, err
+	}
 	passphrase, generated := asked.Passphrase, secret.Value{}
 	if asked.Generate {
 		generated = generate()
@@ -65,6 +68,11 @@ func (r *Registry) createRepository(by fleet.Actor, repository fleet.Repository,
 	if err := r.checkLocation(repository); err != nil {
 		return err
 	}
+	if repository.InDepot() {
+		if err := r.ensureLocalHost(); err != nil {
+			return err
+		}
+	}
 	changes = append(changes, store.CreateRepository(repository),
 		r.audit(by, "repository.add", "repository/"+repository.Name, repository.Location))
 	return failure(r.apply(changes...), job.UnknownRepository, "repository "+repository.Name)
@@ -77,7 +85,7 @@ func (r *Registry) checkLocation(repository fleet.Repository) error {
 		return fmt.Errorf("read repositories: %w", err)
 	}
 	for _, other := range others {
-		remote := !strings.HasPrefix(repository.Location, "/") // a path may be another one on another host
+		remote := !strings.HasPrefix(repository.Location, "/") && !repository.InDepot() // a path may be another one on another host
 		if remote && job.SameLocation(other.Location, repository.Location) && other.Name != repository.Name {
 			return job.Fail(job.Conflict, "the location %s belongs to repository %s", repository.Location, other.Name).
 				WithHint("use that one: any number of hosts may back up to one repository")
@@ -97,6 +105,10 @@ func (r *Registry) MoveRepository(_ context.Context, by fleet.Actor, name, locat
 		return fleet.RepositoryView{}, err
 	}
 	before := repository.Location
+	if repository.InDepot() || location == job.DepotLocation {
+		return fleet.RepositoryView{}, job.Invalid("location", "a repository is not moved into the depot, or out of it").
+			WithHint("remove %s here, and add it with its new location: its data is not touched", name)
+	}
 	repository.Location = location
 	if err := repository.Validate(); err != nil {
 		return fleet.RepositoryView{}, err
