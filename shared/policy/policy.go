@@ -20,7 +20,7 @@ type Rules struct {
 	Kinds        []job.Kind // kinds of job that may run
 	Read         []string   // directories below which paths may be backed up
 	Restore      []string   // directories below which files may be restored
-	Repositories []string   // globs; one must match the repository's name or location
+	Repositories []string   // globs; one must match the repository's name or location, or "depot" if it is there
 	Hooks        string     // directory of the scripts that plans may name
 	ExtraOptions bool       // options of borg create that borgfleet does not know
 }
@@ -32,7 +32,7 @@ func (r Rules) Check(order bus.Order) *job.Failure {
 		return refuse("kinds", "this host does not run jobs of kind %s", order.Kind)
 	}
 	if order.Repository != (job.Repository{}) || order.Kind.NeedsRepository() {
-		if failure := r.checkRepository(order.Repository); failure != nil {
+		if failure := r.checkRepository(order); failure != nil {
 			return failure
 		}
 	}
@@ -61,8 +61,9 @@ func read[S job.Spec](order bus.Order, check func(S) *job.Failure) *job.Failure 
 
 func second(_ string, failure *job.Failure) *job.Failure { return failure }
 
-func (r Rules) checkRepository(repository job.Repository) *job.Failure {
-	if !r.allowsRepository(repository) {
+func (r Rules) checkRepository(order bus.Order) *job.Failure {
+	repository := order.Repository
+	if !r.allowsRepository(repository) && !r.allowsDepot(order) {
 		return refuse("repositories", "this host may not use repository %s at %s", repository.Name, repository.Location)
 	}
 	return nil
@@ -121,6 +122,16 @@ func (r Rules) allowsRepository(repository job.Repository) bool {
 	return slices.ContainsFunc(r.Repositories, func(glob string) bool {
 		return matches(glob, repository.Name) || !climbs(repository.Location) && matches(glob, repository.Location)
 	})
+}
+
+// allowsDepot reports whether the order's repository is in the coordinator's
+// depot, and whatever is kept there may be used. That the order says so is not
+// enough: the location must be the one that follows from it.
+func (r Rules) allowsDepot(order bus.Order) bool {
+	if order.Depot == nil || order.Repository.Location != bus.DepotURL(order.Repository.Name) {
+		return false
+	}
+	return slices.ContainsFunc(r.Repositories, func(glob string) bool { return matches(glob, job.DepotLocation) })
 }
 
 // climbs reports whether a location has ".." in it. Such a one is not where it

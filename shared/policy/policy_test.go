@@ -246,3 +246,42 @@ func TestLocationThatClimbsMatchesNoPattern(t *testing.T) {
 		}
 	}
 }
+
+func TestDepot(t *testing.T) {
+	depot := func(name, location string) bus.Order {
+		return bus.Order{Kind: job.List, Spec: []byte("{}"), Depot: &bus.Depot{Address: "depot.example:2222"},
+			Repository: job.Repository{Name: name, Location: location}}
+	}
+	inDepot := depot("vault", bus.DepotURL("vault"))
+	noDepot := inDepot
+	noDepot.Depot = nil
+	tests := map[string]struct {
+		glob  string
+		order bus.Order
+		rule  string // empty: allowed
+	}{
+		"by depot":                  {"depot", inDepot, ""},
+		"by name":                   {"vault", inDepot, ""},
+		"by URL":                    {"ssh://*@borgfleet-depot/*", inDepot, ""},
+		"all":                       {"*", inDepot, ""},
+		"by something else":         {"main", inDepot, "repositories"},
+		"not said to be there":      {"depot", noDepot, "repositories"},
+		"another repository's URL":  {"depot", depot("vault", bus.DepotURL("other")), "repositories"},
+		"another server":            {"depot", depot("vault", "ssh://vault@store/./vault"), "repositories"},
+		"a directory of the host":   {"depot", depot("vault", "/srv/vault"), "repositories"},
+		"a repository of that name": {"depot", depot("depot", "/srv/depot"), ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			rules := everything()
+			rules.Repositories = []string{test.glob}
+			failure := rules.Check(test.order)
+			if test.rule == "" && failure != nil {
+				t.Errorf("refused: %v", failure)
+			}
+			if test.rule != "" && (failure == nil || failure.Code != job.RefusedByHost) {
+				t.Errorf("got %v, want a refusal", failure)
+			}
+		})
+	}
+}

@@ -50,7 +50,7 @@ type Policy struct {
 	Kinds        []job.Kind `yaml:"kinds"`        // kinds of job that may run
 	Read         []string   `yaml:"read"`         // directories below which paths may be backed up
 	Restore      []string   `yaml:"restore"`      // directories below which files may be restored, and archives mounted
-	Repositories []string   `yaml:"repositories"` // globs over a repository's name or location
+	Repositories []string   `yaml:"repositories"` // globs over a repository's name or location; "depot" is all that the coordinator keeps
 	Hooks        string     `yaml:"hooks"`        // directory of the scripts that plans may name
 	// ExtraOptions lets an admin give borg create options that borgfleet does
 	// not know. Those that run programs or write files are refused all the same.
