@@ -11,6 +11,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/daemon"
+	"github.com/borgfleet/borgfleet/agent/internal/depot"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/mount"
@@ -107,6 +108,7 @@ func checkHost(ctx context.Context, c config.Config) []check {
 		checkBorg(ctx, c), checkMount(ctx, c), checkData(c.Data), checkJournal(c.Data), checkSpace(c.Data),
 		checkCredentials(c), checkSigner(c), checkSealKey(c),
 	}
+	checks = append(checks, checkDepot(ctx, c)...)
 	return append(checks, checkPaths(c)...)
 }
 
@@ -186,6 +188,20 @@ func checkSpace(dir string) check {
 		result.State = "failed"
 	}
 	return result
+}
+
+// checkDepot looks whether the coordinator's depot can be reached, once an order
+// has said where it is.
+func checkDepot(ctx context.Context, c config.Config) []check {
+	address, err := depot.New(c.Data).Check(ctx)
+	switch {
+	case err != nil:
+		return []check{failed("depot", err)}
+	case address == "":
+		return nil
+	default:
+		return []check{ok("depot", "the coordinator's depot answers at %s, with the key that it should have", address)}
+	}
 }
 
 func checkPaths(c config.Config) []check {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/config"
 	"github.com/borgfleet/borgfleet/agent/internal/control"
+	"github.com/borgfleet/borgfleet/agent/internal/depot"
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
 	"github.com/borgfleet/borgfleet/shared/borg"
@@ -129,7 +130,7 @@ func (d *daemon) build() error {
 	d.worker = worker.New(worker.Options{
 		Host: c.Host, Instance: d.instance, Signer: d.signer, Secrets: d.seal, Slots: c.Slots,
 		Journal: d.journal, Runs: runs, Policy: policy.Rules(c.Policy), Mounts: mount.Table{}, Borg: d.borg,
-		Checks: d.verify, Logger: d.Logger, Now: fault.Now,
+		RSH: depot.New(c.Data).RSH, Checks: d.verify, Logger: d.Logger, Now: fault.Now,
 		Engine: engine.New(engine.Options{
 			Environment: borg.Environment{
 				Binary: c.Borg.Binary, BaseDir: baseDir(c.Data), HostID: d.hostID,
