@@ -32,6 +32,7 @@ type session struct {
 	engine    *runs
 	reach     *reach
 
+	life   context.Context // of the session
 	cancel context.CancelFunc
 	actors sync.WaitGroup
 
@@ -55,6 +56,7 @@ func (s *Service) open(r Runner) (*session, error) {
 		service: s, runner: r, logger: logger, journal: opened,
 		instance: rand.Text(), startedAt: s.options.Now().UTC(), reach: newReach(),
 	}
+	h.life, h.cancel = context.WithCancel(context.Background())
 	h.engine = newRuns(h, engine.New(engine.Options{
 		Environment: r.Environment, Nice: r.Nice, IOClass: r.IOClass, Executor: r.Executor, Logger: logger,
 	}))
@@ -68,8 +70,7 @@ func (s *Service) open(r Runner) (*session, error) {
 
 // begin starts what the session does.
 func (h *session) begin() {
-	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel = cancel
+	ctx := h.life
 	h.actors.Go(func() { h.work(ctx) })
 	h.actors.Go(func() { h.settle(ctx) })
 	h.actors.Go(func() { h.engine.clean(ctx) })

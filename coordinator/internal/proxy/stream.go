@@ -21,10 +21,12 @@ var errStreamClosed = errors.New("stream is closed")
 // A reader that pauses keeps borg waiting. The stream belongs to one goroutine,
 // and must be closed: borg ends when nobody has asked for long.
 func (s *Service) Stream(ctx context.Context, host string, id job.ID, attempt int) io.ReadCloser {
-	ctx, cancel := context.WithCancel(ctx)
-	r := &stream{
-		ctx: ctx, cancel: cancel, host: host, session: s.find(host),
-		job: id, attempt: attempt, asked: make(chan struct{}, 1),
+	ctx, cancel := context.WithCancelCause(ctx)
+	r := &stream{ctx: ctx, session: s.find(host), host: host, job: id, attempt: attempt, asked: make(chan struct{}, 1)}
+	r.cancel = func() { cancel(errStreamClosed) }
+	if r.session != nil { // its end is the end of what is left
+		forget := context.AfterFunc(r.session.life, func() { cancel(r.lost()) })
+		r.cancel = func() { forget(); cancel(errStreamClosed) }
 	}
 	idle := cmp.Or(s.options.PieceIdle, bus.PieceIdle)
 	r.keeper.Go(func() { r.keepAlive(idle / 3) })
@@ -34,7 +36,7 @@ func (s *Service) Stream(ctx context.Context, host string, id job.ID, attempt in
 // stream is one reader.
 type stream struct {
 	ctx     context.Context
-	cancel  context.CancelFunc
+	cancel  func()
 	keeper  sync.WaitGroup
 	host    string
 	session *session // nil: the host is not attached
@@ -86,8 +88,7 @@ func (r *stream) advance() error {
 		}
 		switch piece.State {
 		case bus.PieceGone:
-			return job.Fail(job.ConnectionLost, "what is left of the output of job %s on host %s is lost", r.job, r.host).
-				WithHint("the connection to the host was cut, the coordinator was started again, or the reader was too slow; start over")
+			return r.lost()
 		case bus.PieceLater:
 			continue
 		}
@@ -101,6 +102,11 @@ func (r *stream) advance() error {
 		return nil
 	}
 	return context.Cause(r.ctx)
+}
+
+func (r *stream) lost() error {
+	return job.Fail(job.ConnectionLost, "what is left of the output of job %s on host %s is lost", r.job, r.host).
+		WithHint("the connection to the host was cut, the coordinator was started again, or the reader was too slow; start over")
 }
 
 // keepAlive asks for the newest piece again while the reader takes none, so that
