@@ -1,0 +1,184 @@
+package sshlink
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// What the login shell is given: the same for every script, so that nothing of a
+// script shows in the host's list of processes, and in words that sh, csh, fish
+// and their kin all take alike: no ', \, ! or line break between the quotes. The
+// script comes on standard input behind a line with its length; dd takes not a
+// byte more, so that what follows is left for the script to read.
+const (
+	command = "exec " + shell
+	asRoot  = "exec sudo -n -H " + shell
+	shell   = `/bin/sh -c 'IFS= read -r n && s=$(dd bs=1 count=$n 2>/dev/null) && eval "$s"'`
+)
+
+// Exec runs a script by /bin/sh on the host. The script reads input from its
+// standard input; what it prints goes to out and errs (nil: nowhere), which may
+// be written to at the same time, and are not once Exec has returned. An exit
+// code is no error; a process that a signal ended has 128 more than its number.
+// Ending ctx stops waiting; what the script has started on the host may go on.
+//
+// Errors are *job.Failure: host_unreachable when there is no connection,
+// connection_lost when it broke (the script may have run, or run still), what
+// State says when a person must act; or those of ctx and of the writers.
+//
+// At most eight scripts run at a time; Exec waits for its turn.
+func (c *Client) Exec(ctx context.Context, script string, input []byte, out, errs io.Writer) (code int, err error) {
+	return c.exec(ctx, run{script: script, input: input, out: out, errs: errs})
+}
+
+// ExecLong is Exec for scripts that run as long as a job does. When six of them
+// run it does not wait, but fails with code unavailable.
+func (c *Client) ExecLong(ctx context.Context, script string, input []byte, out, errs io.Writer) (code int, err error) {
+	return c.exec(ctx, run{script: script, input: input, out: out, errs: errs, long: true})
+}
+
+func (c *Client) exec(ctx context.Context, r run) (int, error) {
+	c.mu.Lock()
+	l, state := c.link, c.state
+	c.mu.Unlock()
+	if l == nil {
+		return -1, c.away(state)
+	}
+	r.sudo = c.config.Sudo
+	return l.exec(ctx, r)
+}
+
+// away says that there is no connection.
+func (c *Client) away(s State) *job.Failure {
+	if s.Failure != nil {
+		return s.Failure
+	}
+	return job.Fail(job.HostUnreachable, "host %s (%s) is not connected yet", c.config.Host, c.config.Address).
+		WithHint("wait a moment and try again")
+}
+
+// run is a script and where its input and outputs are.
+type run struct {
+	script    string
+	input     []byte
+	out, errs io.Writer
+	long      bool
+	sudo      bool
+}
+
+// probe finds out whether scripts run on the host.
+func (l *link) probe(ctx context.Context) *fault {
+	as := []bool{false}
+	if l.sudo {
+		as = append(as, true)
+	}
+	for _, sudo := range as {
+		code, err := l.exec(ctx, run{script: "exit 0", sudo: sudo})
+		if err == nil && code != 0 {
+			err = badShell(l.place, sudo, fmt.Sprintf("exit code %d", code))
+		}
+		if err != nil {
+			failure := job.AsFailure(err)
+			return &fault{Failure: failure, final: failure.Code == job.PermissionDenied}
+		}
+	}
+	return nil
+}
+
+// exec runs a script when there is a place for it.
+func (l *link) exec(ctx context.Context, r run) (int, error) {
+	channel, requests, free, err := l.session(ctx, r.long)
+	if err != nil {
+		return -1, err
+	}
+	defer free()
+	marker := rand.Text()
+	x := &execution{
+		link: l, run: r, channel: channel, out: newGate(marker, r.out), errs: newGate(marker, r.errs),
+		copied: make(chan error, 2), status: make(chan int, 1), over: make(chan struct{}),
+	}
+	line := command
+	if r.sudo {
+		line = asRoot
+	}
+	go x.listen(requests)
+	go x.begin(line, "echo "+marker+"; echo "+marker+" >&2\n"+r.script)
+	code, err := x.wait(ctx)
+	go x.end() // it may have to wait for the network
+	return x.outcome(code, err)
+}
+
+// session opens a channel for a script; free gives its place back.
+func (l *link) session(ctx context.Context, long bool) (ssh.Channel, <-chan *ssh.Request, func(), error) {
+	deadline := time.Now().Add(l.options.Patience)
+	for pause := 50 * time.Millisecond; ; pause *= 2 {
+		free, ok, err := l.places.take(ctx, long)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("waiting to run a script on %s: %w", l.place, err)
+		}
+		if !ok {
+			return nil, nil, nil, job.Fail(job.Unavailable, "%s runs as many long scripts over one connection as it may", l.place)
+		}
+		channel, requests, err := l.open(ctx)
+		if err == nil {
+			return channel, requests, free, nil
+		}
+		refusal, refused := errors.AsType[*ssh.OpenChannelError](err)
+		if refused {
+			l.places.refused()
+		}
+		free()
+		switch {
+		case !refused:
+			return nil, nil, nil, err
+		case time.Now().After(deadline):
+			return nil, nil, nil, job.Fail(job.PermissionDenied, "%s opens no session: %s", l.place, cleaned(refusal.Message)).
+				WithHint("see MaxSessions in sshd_config there: 10 is sshd's own choice, and 2 the least to work well")
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// open opens a channel, unless ctx ends first.
+func (l *link) open(ctx context.Context) (ssh.Channel, <-chan *ssh.Request, error) {
+	type answer struct {
+		channel  ssh.Channel
+		requests <-chan *ssh.Request
+		err      error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		channel, requests, err := l.client.OpenChannel("session", nil)
+		answered <- answer{channel, requests, err}
+	}()
+	select {
+	case a := <-answered:
+		if _, refused := errors.AsType[*ssh.OpenChannelError](a.err); a.err != nil && !refused {
+			return nil, nil, lost(l.place, a.err)
+		}
+		return a.channel, a.requests, a.err
+	case <-ctx.Done():
+		go func() {
+			if a := <-answered; a.err == nil {
+				go ssh.DiscardRequests(a.requests)
+				a.channel.Close()
+			}
+		}()
+		return nil, nil, fmt.Errorf("running a script on %s: %w", l.place, ctx.Err())
+	}
+}
+
+// header is the line before a script.
+func header(script string) string { return strconv.Itoa(len(script)) + "\n" + script }
