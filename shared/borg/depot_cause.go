@@ -1,20 +1,25 @@
 package borg
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// What the depot says on standard error, as the beginning of a line, when it
-// lets no session begin, or ends one. It goes on with why.
+// What the depot says on standard error when it lets no session begin, or ends
+// one.
 const (
-	// DepotBusy: the coordinator works on the repository itself.
-	DepotBusy = "borgfleet depot: busy"
-	// DepotRefused: not this host, or not what it asks for.
-	DepotRefused = "borgfleet depot: refused"
-	// DepotFull: there are too many connections.
-	DepotFull = "borgfleet depot: full"
+	// DepotSays begins each such line. Why follows.
+	DepotSays = "borgfleet depot: "
+	// DepotBusy is why, when the coordinator works on the repository itself.
+	DepotBusy = "the coordinator works on this repository now"
+	// DepotAddOnly is why, when a host wants to do more in an append-only repository.
+	DepotAddOnly = "hosts may only add to this repository"
+	// DepotClosed is why, when the coordinator ends.
+	DepotClosed = "the coordinator is shutting down"
+	// DepotBroken is why, when the coordinator cannot run borg.
+	DepotBroken = "borg cannot be run on the coordinator"
 )
 
 // inDepot reports whether a task reaches its repository through the depot. On
@@ -38,18 +43,53 @@ var depotCauses = map[string]cause{
 
 const hintAllow = "let the host use it: borgfleet repo allow {name} {host}; borgfleet repo show {name} says who may"
 
-// depotSigns are what the depot, or ssh on the way there, says; before
-// remoteSigns.
-var depotSigns = []sign{
+// depotWords are the depot's own, after [DepotSays]. The last one is for all
+// that is left.
+var depotWords = []sign{
 	{[]string{DepotBusy}, cause{code: job.RepositoryLocked,
-		message: "the coordinator works on {repo} itself, and lets nobody else use it meanwhile: {said}",
+		message: "the coordinator works on {repo} itself, and lets nobody else use it meanwhile",
 		hint:    "wait until that job is over; borgfleet job list --repo {name} shows it"}},
-	{[]string{DepotFull}, cause{code: job.ConnectionLost,
-		message: "the coordinator's depot has too many connections: {said}",
-		hint:    "try again later; let fewer jobs run at once (limits.running, limits.per_store)"}},
-	{[]string{DepotRefused, "Permission denied", "Too many authentication failures"}, cause{code: job.PermissionDenied,
+	{[]string{DepotClosed}, cause{code: job.ConnectionLost,
+		message: "the coordinator, which keeps {repo}, was shutting down", hint: hintConnection}},
+	{[]string{DepotBroken}, cause{code: job.BorgMissing,
+		message: "the coordinator's depot has no borg that works: {said}",
+		hint:    "install borg on the coordinator, or say where it is with depot.borg in coordinator.yaml; its log says more"}},
+	{[]string{DepotAddOnly}, notAdding},
+	{[]string{""}, notAdmitted},
+}
+
+var (
+	notAdmitted = cause{code: job.PermissionDenied,
 		message: "the coordinator's depot does not let {host} use {repo}: {said}",
-		hint:    hintAllow + "; if it may, the coordinator has another key of {host}: borgfleet-agent rotate there, or borgfleet host verify {host}"}},
+		hint:    hintAllow + "; if it may, the coordinator has another key of {host}: borgfleet-agent rotate there, or borgfleet host verify {host}"}
+	notAdding = cause{code: job.PermissionDenied,
+		message: "{repo} is append-only for hosts, and {host} wanted to do more than to add: {said}",
+		hint:    "have the coordinator do it: it deletes, prunes, compacts and repairs in its depot itself; if you did not ask for this, find out who did on {host}"}
+)
+
+// depotSaid finds the depot's own words, by which it ends a session whatever
+// borg makes of that.
+func (p *Parser) depotSaid() (why cause, said string, found bool) {
+	if !p.task.inDepot() {
+		return cause{}, "", false
+	}
+	for _, line := range slices.Backward(p.facts.remote) {
+		said, found = strings.CutPrefix(line, DepotSays)
+		if !found {
+			continue
+		}
+		for _, sign := range depotWords {
+			if sign.in(said) {
+				return sign.cause, said, true
+			}
+		}
+	}
+	return cause{}, "", false
+}
+
+// depotSigns are what ssh says on the way to the depot; before remoteSigns.
+var depotSigns = []sign{
+	{[]string{"Permission denied", "Too many authentication failures"}, notAdmitted},
 	{[]string{"REMOTE HOST IDENTIFICATION HAS CHANGED", "Host key verification failed", "host key is known for"}, cause{code: job.HostKeyChanged,
 		message: "what {host} reaches as the coordinator's depot does not have the depot's key: {said}",
 		hint:    "see whether depot.address in coordinator.yaml leads to the coordinator; borgfleet depot show has the right fingerprint; otherwise somebody may be in between"}},
@@ -59,17 +99,12 @@ var depotSigns = []sign{
 	{[]string{"Connection refused", "No route to host", "Network is unreachable", "timed out"}, cause{code: job.HostUnreachable,
 		message: "{host} cannot reach the coordinator's depot: {said}",
 		hint:    "see depot.listen and depot.address in coordinator.yaml, and the firewalls in between; a host over SSH may use the tunnel: borgfleet host set {host} --reach tunnel"}},
-	{[]string{"not found", "No such file or directory"}, cause{code: job.BorgMissing,
-		message: "the coordinator's depot has no borg: {said}",
-		hint:    "install borg on the coordinator, or say where it is with depot.borg in coordinator.yaml"}},
 }
 
 // depotExceptions classify errors without an id of their own, before
 // exceptionSigns.
 var depotExceptions = []sign{
-	{[]string{"append-only"}, cause{code: job.PermissionDenied,
-		message: "{repo} is append-only for hosts, and {host} wanted to do more than to add: {said}",
-		hint:    "have the coordinator do it: it deletes, prunes, compacts and repairs in its depot itself; if you did not ask for this, find out who did on {host}"}},
+	{[]string{"append-only"}, notAdding},
 	{[]string{"No space left on device", "[Errno 28]"}, cause{code: job.DiskFull,
 		message: "a disk is full while borg works on {repo}: {said}",
 		hint:    "see which it is: that of depot.path on the coordinator, or borg's cache on {host}; prune and compact make room in the depot"}},

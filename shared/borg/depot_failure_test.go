@@ -25,16 +25,17 @@ func TestDepotConnections(t *testing.T) {
 		says      string
 		retryable bool
 	}{
-		"busy":        {[]string{borg.DepotBusy + ": job 01J prunes it"}, job.RepositoryLocked, "wait until that job is over", true},
-		"refused":     {[]string{borg.DepotRefused + ": web1 may not use vault"}, job.PermissionDenied, "borgfleet repo allow vault web1", false},
-		"key unknown": {[]string{"vault@depot.example: Permission denied (publickey)."}, job.PermissionDenied, "borgfleet repo allow vault web1", false},
-		"full":        {[]string{borg.DepotFull + ": 64 connections"}, job.ConnectionLost, "too many connections", true},
-		"another key": {[]string{"@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @", "Host key verification failed."}, job.HostKeyChanged, "depot.address", false},
-		"no name":     {[]string{"ssh: Could not resolve hostname depot.example: Name or service not known"}, job.HostUnreachable, "depot.address", true},
-		"no listener": {[]string{"ssh: connect to host depot.example port 2222: Connection refused"}, job.HostUnreachable, "depot.listen", true},
-		"no borg":     {[]string{"exec: \"borg\": executable file not found in $PATH"}, job.BorgMissing, "depot.borg", false},
-		"cut":         {[]string{"kex_exchange_identification: read: Connection reset by peer"}, job.ConnectionLost, "reset by peer", true},
-		"silence":     {nil, job.ConnectionLost, "no reason", true},
+		"busy":          {[]string{borg.DepotSays + borg.DepotBusy + "; try again later"}, job.RepositoryLocked, "wait until that job is over", true},
+		"refused":       {[]string{borg.DepotSays + "host web1 may not use repository vault"}, job.PermissionDenied, "borgfleet repo allow vault web1", false},
+		"more than add": {[]string{borg.DepotSays + "a repair is refused: " + borg.DepotAddOnly}, job.PermissionDenied, "append-only for hosts", false},
+		"closed":        {[]string{borg.DepotSays + borg.DepotClosed}, job.ConnectionLost, "shutting down", true},
+		"no borg":       {[]string{borg.DepotSays + borg.DepotBroken + "; its log says why"}, job.BorgMissing, "depot.borg", false},
+		"key unknown":   {[]string{"vault@depot.example: Permission denied (publickey)."}, job.PermissionDenied, "borgfleet repo allow vault web1", false},
+		"another key":   {[]string{"@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @", "Host key verification failed."}, job.HostKeyChanged, "depot.address", false},
+		"no name":       {[]string{"ssh: Could not resolve hostname depot.example: Name or service not known"}, job.HostUnreachable, "depot.address", true},
+		"no listener":   {[]string{"ssh: connect to host depot.example port 2222: Connection refused"}, job.HostUnreachable, "depot.listen", true},
+		"cut":           {[]string{"kex_exchange_identification: read: Connection reset by peer"}, job.ConnectionLost, "reset by peer", true},
+		"silence":       {nil, job.ConnectionLost, "no reason", true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -65,14 +66,16 @@ func TestDepotErrors(t *testing.T) {
 		code   job.Code
 		says   string
 	}{
-		"path":          {errorLine("PathNotAllowed", "Repository path not allowed: /d/other"), job.PermissionDenied, "repo allow vault web1"},
-		"quota":         {errorLine("StorageQuotaExceeded", "The storage quota (20 MB) has been exceeded (21 MB)."), job.QuotaExceeded, "quota in the coordinator's depot"},
-		"reserve":       {errorLine("InsufficientFreeSpaceError", "Insufficient free space"), job.DiskFull, "depot.path"},
-		"disk full":     {errorLine("OSError", "[Errno 28] No space left on device"), job.DiskFull, "depot.path"},
-		"not there":     {errorLine("Repository.DoesNotExist", "Repository /d/vault does not exist."), job.RepositoryMissing, "depot.path"},
-		"archive":       {errorLine("DoesNotExist", "Archive x does not exist"), job.ArchiveMissing, "archive list"},
-		"no rights":     {errorLine("LockFailed", "Failed to create/acquire the lock"), job.PermissionDenied, "depot.path"},
-		"append-only":   {errorLine("ValueError", traceback+"\nValueError: /d/vault is in append-only mode\n") + errorLine("", "\n"), job.PermissionDenied, "append-only for hosts"},
+		"path":        {errorLine("PathNotAllowed", "Repository path not allowed: /d/other"), job.PermissionDenied, "repo allow vault web1"},
+		"quota":       {errorLine("StorageQuotaExceeded", "The storage quota (20 MB) has been exceeded (21 MB)."), job.QuotaExceeded, "quota in the coordinator's depot"},
+		"reserve":     {errorLine("InsufficientFreeSpaceError", "Insufficient free space"), job.DiskFull, "depot.path"},
+		"disk full":   {errorLine("OSError", "[Errno 28] No space left on device"), job.DiskFull, "depot.path"},
+		"not there":   {errorLine("Repository.DoesNotExist", "Repository /d/vault does not exist."), job.RepositoryMissing, "depot.path"},
+		"archive":     {errorLine("DoesNotExist", "Archive x does not exist"), job.ArchiveMissing, "archive list"},
+		"no rights":   {errorLine("LockFailed", "Failed to create/acquire the lock"), job.PermissionDenied, "depot.path"},
+		"append-only": {errorLine("ValueError", traceback+"\nValueError: /d/vault is in append-only mode\n") + errorLine("", "\n"), job.PermissionDenied, "append-only for hosts"},
+		"ended by the depot": {remoteLine(borg.DepotSays+borg.DepotBusy) + errorLine("Exception", "Local Exception") +
+			errorLine("", traceback+"BrokenPipeError: [Errno 32] Broken pipe\n"), job.RepositoryLocked, "coordinator works on"},
 		"cut in middle": {errorLine("Exception", "Local Exception") + errorLine("", traceback+"BrokenPipeError: [Errno 32] Broken pipe\n"), job.ConnectionLost, "checkpoint"},
 	}
 	for name, test := range tests {

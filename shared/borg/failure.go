@@ -18,6 +18,9 @@ func (p *Parser) failure(exit Exit) *job.Failure {
 	if f.hook != "" {
 		return p.explain(hookFailed, f.hook, exit)
 	}
+	if why, said, found := p.depotSaid(); found {
+		return p.explain(why, said, exit)
+	}
 	for _, id := range f.causes {
 		if known, ok := p.lookup(id, p.firstError()); ok {
 			if component(id) == "ConnectionClosedWithHint" {
