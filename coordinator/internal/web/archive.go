@@ -48,9 +48,9 @@ func (s *site) findArchive(ctx context.Context, repository, name string) (archiv
 	if err != nil {
 		return archiveRow{}, at, err
 	}
-	hosts, err := s.Hosts.Hosts(ctx)
+	hosts, _, err := s.able(ctx, task{repository, job.Download})
 	if err != nil {
-		return archiveRow{}, at, wrap("hosts", err)
+		return archiveRow{}, at, err
 	}
 	at.Host = certain(hosts, []string{found.Host})
 	row := s.moment().archives([]fleet.Archive{found}, s.Catalog)[0]
@@ -95,7 +95,7 @@ func (s *site) download(ctx context.Context, at place, query url.Values, c comma
 		return nil, err
 	}
 	known.Path = at.Path
-	hosts, chosen, err := s.hostField(ctx, &typed{Values: query}, row.Host, s.lastHost(ctx, at.Repository))
+	hosts, chosen, err := s.hostField(ctx, &typed{Values: query}, task{at.Repository, job.Download}, row.Host, s.lastHost(ctx, at.Repository))
 	if err != nil {
 		return nil, err
 	}

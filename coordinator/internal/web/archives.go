@@ -227,10 +227,14 @@ func (c clock) archives(list []fleet.Archive, catalog Catalog) []archiveRow {
 }
 
 func (s *site) fillArchiveMenus(ctx context.Context, page *archivesPage) error {
-	field, _, err := s.hostField(ctx, &typed{}, s.lastHost(ctx, page.Repository))
+	field, _, err := s.hostField(ctx, &typed{}, task{page.Repository, job.List}, s.lastHost(ctx, page.Repository))
+	if err != nil {
+		return err
+	}
 	page.AskHost = field.Choices
-	for _, c := range field.Choices {
-		page.HostNames = append(page.HostNames, c.Value)
+	makers, _, err := s.able(ctx, task{page.Repository, job.Prune})
+	for _, h := range makers {
+		page.HostNames = append(page.HostNames, h.Name)
 	}
 	return err
 }

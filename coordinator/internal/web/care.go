@@ -15,7 +15,7 @@ func (s *site) repositoryForm(r *http.Request, v *typed, part string, suggested 
 	if _, err := s.Repositories.Repository(r.Context(), name); err != nil {
 		return nil, err
 	}
-	host, chosen, err := s.hostField(r.Context(), v, append(suggested, s.lastHost(r.Context(), name))...)
+	host, chosen, err := s.hostField(r.Context(), v, task{name, kindOf(part)}, append(suggested, s.lastHost(r.Context(), name))...)
 	if err != nil {
 		return nil, err
 	}
@@ -27,6 +27,17 @@ func (s *site) repositoryForm(r *http.Request, v *typed, part string, suggested 
 		form.Key = newKey(s)
 	}
 	return form, nil
+}
+
+// kindOf is the kind of the jobs that a form makes.
+func kindOf(part string) job.Kind {
+	switch part {
+	case "repair":
+		return job.Check
+	case "compare":
+		return job.Diff
+	}
+	return job.Kind(part)
 }
 
 // words is the command line of a form: options with what was typed, if anything.

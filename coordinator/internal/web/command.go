@@ -13,6 +13,15 @@ import (
 type commands struct {
 	dataDir string
 	origin  string // scheme and host of the coordinator's HTTP listener, as the reader reached it
+	ssh     bool   // hosts over SSH can be added
+}
+
+// SSHToo reports whether hosts over SSH can be added.
+func (c commands) SSHToo() bool { return c.ssh }
+
+// AddSSHHost adds one: it shows the keys of the server, and asks.
+func (c commands) AddSSHHost(name string) string {
+	return c.borgfleet("host", "add", name, "--ssh", "USER@HOST")
 }
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
@@ -135,7 +144,7 @@ func requestJSON(request job.Request) string { return string(encode(request)) }
 
 // requestOf is the request that would make j again.
 func requestOf(j job.Job) job.Request {
-	request := job.Request{Host: j.Host, Kind: j.Kind, Repository: j.Repository, Plan: j.Plan, Timeout: j.Timeout}
+	request := job.Request{Host: subject(j), Kind: j.Kind, Repository: j.Repository, Plan: j.Plan, Timeout: j.Timeout}
 	if spec := encode(j.Spec); j.Spec != nil && string(spec) != "{}" {
 		request.Spec = spec
 	}

@@ -24,7 +24,7 @@ func (s *site) confirmDelete(r *http.Request) (*confirmation, error) {
 		return nil, err
 	}
 	v := &typed{Values: url.Values{"host": {r.FormValue("host")}}}
-	host, name, err := s.hostField(r.Context(), v, append(makers, s.lastHost(r.Context(), repository))...)
+	host, name, err := s.hostField(r.Context(), v, task{repository, job.Delete}, append(makers, s.lastHost(r.Context(), repository))...)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (s *site) confirmPrune(r *http.Request) (*confirmation, error) {
 	spec.DryRun, spec.Confirmed = false, true
 	gone := preview.Result.Pruned
 	count := len(gone) + preview.Result.PrunedOmitted
-	request := job.Request{Host: preview.Host, Kind: job.Prune, Repository: preview.Repository, Spec: encode(spec)}
+	request := job.Request{Host: subject(preview), Kind: job.Prune, Repository: preview.Repository, Spec: encode(spec)}
 	page := &confirmation{
 		Title: "Prune " + preview.Repository, Action: "prune", Nav: "/repositories", Back: jobURL(preview.ID), BackTo: "preview",
 		Button: "Delete " + human.Plural(count, "archive"), Names: gone, More: preview.Result.PrunedOmitted,
@@ -99,7 +99,7 @@ func (s *site) confirmPrune(r *http.Request) (*confirmation, error) {
 			"The rules are applied anew: what was backed up since counts, so that others may go and these may stay.",
 			"The space is free after the repository is compacted.",
 		},
-		Command: s.commandsFor(r).borgfleet(pruneWords(preview.Repository, preview.Host, spec)...), Post: s.commandsFor(r).Post(request),
+		Command: s.commandsFor(r).borgfleet(pruneWords(preview.Repository, subject(preview), spec)...), Post: s.commandsFor(r).Post(request),
 	}
 	page.do = func(ctx context.Context, by fleet.Actor) error {
 		j, err := s.Actions.Submit(ctx, by, request)

@@ -34,6 +34,7 @@ type world struct {
 	feed         *feed.Feed
 	people
 	shelf
+	harbour
 }
 
 func (w *world) Status(context.Context) (fleet.Status, error) {
@@ -203,10 +204,14 @@ func (w *world) handler(t testing.TB) http.Handler {
 
 // options are those that are required.
 func (w *world) options() web.Options {
-	return web.Options{
+	options := web.Options{
 		Status: w, Jobs: w, Actions: w, Hosts: w, Repositories: w, Archives: w, Catalog: w, Feed: w.feed, Logger: hclog.NewNullLogger(),
 		Enroller: w, Remover: w, Sessions: w, Passwords: w, Users: w, Tokens: w, Credentials: w, Audit: w,
 	}
+	if !w.absent {
+		options.SSH, options.Depot, options.Keeper = w, w, w
+	}
+	return options
 }
 
 // get returns the page at an address.

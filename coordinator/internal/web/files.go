@@ -192,7 +192,7 @@ func (s *site) fillListing(ctx context.Context, page *filesPage) (err error) {
 	if page.Listing, err = s.listing(ctx, page.Repository, page.place.Archive); err != nil {
 		return err
 	}
-	hosts, _, err := s.hostField(ctx, &typed{}, page.Made.Host, s.lastHost(ctx, page.Repository))
+	hosts, _, err := s.hostField(ctx, &typed{}, task{page.Repository, job.List}, page.Made.Host, s.lastHost(ctx, page.Repository))
 	page.AskHost = hosts.Choices
 	return err
 }

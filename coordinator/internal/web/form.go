@@ -88,7 +88,9 @@ func (s *site) fillBackupForm(ctx context.Context, h fleet.HostView, form *backu
 		return nil, wrap("repositories", err)
 	}
 	for _, r := range repositories {
-		form.Known = append(form.Known, r.Name)
+		if takes(h, r, job.Backup) && (h.Mode != fleet.ModeSSH || r.Custody != fleet.CustodyHosts) {
+			form.Known = append(form.Known, r.Name)
+		}
 	}
 	return form, nil
 }
@@ -185,12 +187,15 @@ func (s *site) fillCareForm(ctx context.Context, r fleet.RepositoryView, form *c
 			form.Kinds = append(form.Kinds, kind)
 		}
 	}
-	hosts, err := s.Hosts.Hosts(ctx)
+	hosts, kept, err := s.able(ctx, task{r.Name, job.Info})
 	if err != nil {
-		return nil, wrap("hosts", err)
+		return nil, err
 	}
 	for _, h := range hosts {
 		form.Known = append(form.Known, h.Name)
+	}
+	if kept {
+		form.Host = fleet.LocalHost
 	}
 	return form, nil
 }

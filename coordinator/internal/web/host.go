@@ -2,8 +2,6 @@ package web
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"net/url"
 	"strings"
 
@@ -67,11 +65,11 @@ func (p *hostsPage) choose(rows []hostRow, after string) {
 func (p *hostsPage) shows(row hostRow) bool {
 	switch p.Show {
 	case "online":
-		return row.Online
+		return row.Reached()
 	case "offline":
-		return !row.Online
+		return !row.Reached()
 	case "attention":
-		return row.Trouble != nil || !row.Online
+		return row.Trouble != nil || !row.Reached()
 	}
 	return true
 }
@@ -107,6 +105,11 @@ type hostPage struct {
 	Jobs    []jobRow
 	More    bool
 	Form    *backupForm
+
+	Verified *verified    // the newest verification; nil: none
+	Ways     []way        // to the repositories that it uses
+	Keeps    bool         // hosts over SSH can be added and changed here
+	Refused  *job.Failure // why the last action was not done
 }
 
 // host builds the page of a host. refused is the form as it was sent, when it
@@ -117,7 +120,7 @@ func (s *site) host(ctx context.Context, name string, c commands, refused *backu
 		return nil, err
 	}
 	now := s.moment()
-	page := &hostPage{hostRow: hostRow{clock: now, HostView: h}, commands: c, reader: readerOf(ctx), Form: refused}
+	page := &hostPage{hostRow: hostRow{clock: now, HostView: h}, commands: c, reader: readerOf(ctx), Form: refused, Keeps: s.SSH != nil}
 	jobs, err := s.Jobs.Jobs(ctx, job.Filter{Host: name, Limit: jobsOnPage})
 	if err != nil {
 		return nil, wrap("jobs of "+name, err)
@@ -130,13 +133,16 @@ func (s *site) host(ctx context.Context, name string, c commands, refused *backu
 		return nil, err
 	}
 	page.Running = withoutMounts(page.Running)
+	if err := s.connections(ctx, page); err != nil {
+		return nil, err
+	}
 	return &view{
 		Title: name, Nav: "/hosts", Body: "host", Data: page,
-		Live:     []string{"host-head", "host-facts", "mounts", "host-running", "host-jobs"},
+		Live:     []string{"host-head", "host-facts", "mounts", "host-running", "host-verified", "host-ways", "host-jobs"},
 		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Host == name || u.Type == feed.Missed) },
 		Progress: mountProgress(page.Mounts, runningProgress("host-running", now, page.Running)),
 		Fill: func(ctx context.Context) error {
-			if !page.Operates() {
+			if !page.BacksUp() {
 				return nil
 			}
 			form, err := s.fillBackupForm(ctx, h, page.Form)
@@ -193,12 +199,8 @@ func (p *hostPage) Keys() []hostKey {
 			list = append(list, key)
 		}
 	}
-	if fields := strings.Fields(p.SSHKey); len(fields) > 1 {
-		if blob, err := base64.StdEncoding.DecodeString(fields[1]); err == nil {
-			sum := sha256.Sum256(blob)
-			whole := "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:]) // as ssh-keygen -l says it
-			list = append(list, hostKey{Use: "SSH key", Fingerprint: whole[:19] + "…", Whole: whole})
-		}
+	if whole := fingerprint(p.SSHKey); whole != "" {
+		list = append(list, hostKey{Use: "SSH key", Fingerprint: whole[:19] + "…", Whole: whole})
 	}
 	return list
 }

@@ -312,5 +312,5 @@ func (s *site) commandsFor(r *http.Request) commands {
 	if r.TLS != nil {
 		origin = "https://" + r.Host
 	}
-	return commands{dataDir: s.DataDir, origin: origin}
+	return commands{dataDir: s.DataDir, origin: origin, ssh: s.SSH != nil}
 }

@@ -191,13 +191,7 @@ func faultsOf(err error) []*job.Failure {
 
 // view puts each fault at its field, and shows the page.
 func (f *jobForm) view(c commands) *view {
-	for i := range f.Fields {
-		for _, name := range append([]string{f.Fields[i].Name}, f.Fields[i].Also...) {
-			if f.Fields[i].Fault == nil {
-				f.Fields[i].Fault = faultOf(f.Faults, name)
-			}
-		}
-	}
+	placeFaults(f.Fields, f.Faults)
 	request := f.request
 	request.Kind = f.spec.Kind()
 	if spec := encode(f.spec); string(spec) != "{}" {
@@ -216,11 +210,17 @@ func (f *jobForm) Fault(name string) *job.Failure { return faultOf(f.Faults, nam
 
 // hostField is the menu of hosts, and the one that is chosen: the one that was
 // asked for, or the first of the suggested ones that is there, or any that is.
-func (s *site) hostField(ctx context.Context, v *typed, suggested ...string) (field, string, error) {
+func (s *site) hostField(ctx context.Context, v *typed, work task, suggested ...string) (field, string, error) {
 	f := field{Name: "host", Label: "On host", Kind: "select", Help: "Borg runs there and reaches the repository from there."}
-	hosts, err := s.Hosts.Hosts(ctx)
+	hosts, kept, err := s.able(ctx, work)
 	if err != nil {
-		return f, "", wrap("hosts", err)
+		return f, "", err
+	}
+	if kept && fleet.OnDepot(work.Kind) {
+		f.Help = "The repository is in the depot: the coordinator does it itself."
+		if work.Kind == job.Prune {
+			f.Label, f.Help = "Of host", "Whose archives. The repository is in the depot: the coordinator does it itself."
+		}
 	}
 	chosen := v.text("host")
 	if chosen == "" {
@@ -267,4 +267,15 @@ func certain(hosts []fleet.HostView, suggested []string) string {
 		return hosts[0].Name
 	}
 	return ""
+}
+
+// placeFaults puts each fault at its field.
+func placeFaults(fields []field, faults []*job.Failure) {
+	for i := range fields {
+		for _, name := range append([]string{fields[i].Name}, fields[i].Also...) {
+			if fields[i].Fault == nil {
+				fields[i].Fault = faultOf(faults, name)
+			}
+		}
+	}
 }

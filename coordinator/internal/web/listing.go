@@ -76,6 +76,6 @@ func (s *site) listHost(r *http.Request, repository, archive string) (string, er
 	if a, err := s.Archives.Archive(r.Context(), repository, archive); err == nil && archive != "" {
 		maker = a.Host
 	}
-	_, host, err := s.hostField(r.Context(), &typed{Values: r.PostForm}, maker, s.lastHost(r.Context(), repository))
+	_, host, err := s.hostField(r.Context(), &typed{Values: r.PostForm}, task{repository, job.List}, maker, s.lastHost(r.Context(), repository))
 	return host, err
 }

@@ -110,7 +110,7 @@ func (c clock) hosts(status fleet.Status) []hostRow {
 		}
 	}
 	for i, a := range status.Attention {
-		if trouble[a.Host] == nil && a.Kind != "offline" {
+		if trouble[a.Host] == nil && aboutBackups(a) {
 			trouble[a.Host] = &status.Attention[i]
 		}
 	}
@@ -122,12 +122,18 @@ func (c clock) hosts(status fleet.Status) []hostRow {
 	return rows
 }
 
+// aboutBackups reports whether something says that a host's backups are not good,
+// rather than that it is not there, or that its repository is frozen.
+func aboutBackups(a fleet.Attention) bool {
+	return a.Kind != "offline" && a.Kind != "unreachable" && a.Kind != "verify" && a.Kind != "frozen"
+}
+
 // rank puts what needs a look before what does not.
 func (r hostRow) rank() int {
 	switch {
 	case r.Trouble != nil:
 		return 0
-	case !r.Online:
+	case !r.Reached():
 		return 1
 	case r.Busy != nil:
 		return 2
@@ -169,6 +175,9 @@ func (f *firstSteps) NewHost() string {
 func (s *site) firstSteps(ctx context.Context, status fleet.Status, c commands) (*firstSteps, error) {
 	steps := &firstSteps{commands: c, Host: "web1", Repository: "main"}
 	for _, h := range status.Hosts {
+		if h.Mode == fleet.ModeLocal {
+			continue
+		}
 		if h.LastBackup != nil {
 			return nil, nil
 		}

@@ -16,6 +16,7 @@ type repositoriesPage struct {
 	reader
 	Repositories []repositoryRow
 	Busy         int
+	Depot        *fleet.DepotView // nil: there is none
 }
 
 func (s *site) repositories(ctx context.Context, c commands) (*view, error) {
@@ -29,6 +30,13 @@ func (s *site) repositories(ctx context.Context, c commands) (*view, error) {
 		if r.Busy != "" {
 			page.Busy++
 		}
+	}
+	if s.Depot != nil {
+		told, err := s.Depot.Depot(ctx)
+		if err != nil {
+			return nil, wrap("the depot", err)
+		}
+		page.Depot = &told
 	}
 	return &view{
 		Title: "Repositories", Nav: "/repositories", Body: "repositories", Data: page,
@@ -50,6 +58,8 @@ type repositoryPage struct {
 	Jobs          []jobRow
 	More          bool
 	Form          *careForm
+	Store         *depotPart   // nil: the coordinator does not keep it
+	Refused       *job.Failure // why the last action was not done
 }
 
 // care is a form about the repository, with its name on a button.
@@ -88,6 +98,9 @@ func (s *site) repository(ctx context.Context, name string, c commands, refused 
 	if err := s.newest(ctx, page); err != nil {
 		return nil, err
 	}
+	if page.Store, err = s.depot(ctx, r); err != nil {
+		return nil, err
+	}
 	jobs, err := s.Jobs.Jobs(ctx, job.Filter{Repository: name, Limit: jobsOnPage})
 	if err != nil {
 		return nil, wrap("jobs of "+name, err)
@@ -99,7 +112,7 @@ func (s *site) repository(ctx context.Context, name string, c commands, refused 
 	page.Running = withoutMounts(page.Running)
 	return &view{
 		Title: name, Nav: "/repositories", Body: "repository", Data: page,
-		Live:     []string{"repository-head", "repository-facts", "mounts", "repository-running", "repository-archives", "repository-jobs"},
+		Live:     []string{"repository-head", "repository-frozen", "repository-facts", "repository-depot", "mounts", "repository-running", "repository-archives", "repository-jobs"},
 		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Repository == name || u.Type == feed.Missed) },
 		Progress: mountProgress(page.Mounts, runningProgress("repository-running", now, page.Running)),
 		Fill: func(ctx context.Context) error {
@@ -135,6 +148,8 @@ func (r repositoryRow) ByHosts() bool { return r.Custody == fleet.CustodyHosts }
 // KeyHost is a host that reaches the repository, or an example.
 func (r repositoryRow) KeyHost() string {
 	switch {
+	case r.Kept():
+		return fleet.LocalHost
 	case r.LastBackup != nil:
 		return r.LastBackup.Host
 	case len(r.SealedFor) > 0:

@@ -92,7 +92,7 @@ func (p *jobPage) PreviewURL() string {
 	case spec.Prefix != "":
 		which = "prefix"
 	}
-	return withQuery(repositoryURL(p.Repository)+"/prune", "host", p.Host, "which", which, "prefix", spec.Prefix, "keep_within", spec.KeepWithin,
+	return withQuery(repositoryURL(p.Repository)+"/prune", "host", subject(p.Job), "which", which, "prefix", spec.Prefix, "keep_within", spec.KeepWithin,
 		"keep_last", positive(spec.KeepLast), "keep_hourly", positive(spec.KeepHourly), "keep_daily", positive(spec.KeepDaily),
 		"keep_weekly", positive(spec.KeepWeekly), "keep_monthly", positive(spec.KeepMonthly), "keep_yearly", positive(spec.KeepYearly))
 }

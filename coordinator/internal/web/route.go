@@ -48,6 +48,8 @@ func (s *site) routeArchives(u *url.URL, c commands) (builder, bool) {
 	}
 	at := place{Repository: parts[1], Path: query.Get("path")}
 	switch {
+	case len(parts) == 3 && parts[2] == "transactions" && s.Depot != nil:
+		return func(ctx context.Context) (*view, error) { return s.transactions(ctx, at.Repository, query, c) }, true
 	case len(parts) == 3 && parts[2] == "history":
 		return func(ctx context.Context) (*view, error) { return s.history(ctx, at.Repository, query, c) }, true
 	case parts[2] != "archives" || len(parts) > 5:
@@ -65,4 +67,30 @@ func (s *site) routeArchives(u *url.URL, c commands) (builder, bool) {
 		return func(ctx context.Context) (*view, error) { return s.download(ctx, at, query, c) }, true
 	}
 	return nil, false
+}
+
+// addReach adds the addresses of forms about hosts over SSH and about the depot.
+func (s *site) addReach(mux *http.ServeMux) {
+	if s.SSH != nil {
+		for _, address := range []string{"/enrol/ssh", "/hosts/{host}/access"} {
+			mux.HandleFunc("GET "+address, s.accessPage)
+			mux.HandleFunc("POST "+address, s.accessPage)
+		}
+		mux.HandleFunc("POST /hosts/{host}/enable", s.setDisabled(false))
+		mux.HandleFunc("POST /hosts/{host}/disable", s.setDisabled(true))
+	}
+	if s.Depot == nil {
+		return
+	}
+	mux.HandleFunc("GET /new-repository", s.newRepository)
+	mux.HandleFunc("POST /new-repository", s.addRepository)
+	mux.HandleFunc("POST /repositories/{repository}/allow", s.admission(s.Keeper.Allow))
+	mux.HandleFunc("POST /repositories/{repository}/deny", s.admission(s.Keeper.Deny))
+	for address, build := range map[string]confirmer{
+		"/repositories/{repository}/unfreeze": s.confirmUnfreeze,
+		"/repositories/{repository}/rollback": s.confirmRollback,
+	} {
+		mux.Handle("GET "+address, s.confirm(bus.Admin, build))
+		mux.Handle("POST "+address, s.confirm(bus.Admin, build))
+	}
 }

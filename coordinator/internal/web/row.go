@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"html/template"
@@ -25,6 +26,17 @@ func (c clock) jobs(list []job.Job) []jobRow {
 		rows[i] = c.job(j)
 	}
 	return rows
+}
+
+// subject is the host whose archives a job is about.
+func subject(j job.Job) string { return cmp.Or(j.For, j.Host) }
+
+// Title is the job in a few words.
+func (r jobRow) Title() string {
+	if r.For != "" {
+		return string(r.Kind) + " for " + r.For
+	}
+	return r.Job.Title()
 }
 
 // Chip is the job's state; a cancelled job whose process is not gone yet says so.
@@ -193,6 +205,8 @@ type hostRow struct {
 // Presence is what the dot beside the name means.
 func (r hostRow) Presence() string {
 	switch {
+	case r.Problem != nil:
+		return "not reached"
 	case r.Online:
 		return "connected"
 	case r.Since.IsZero() && r.Facts == nil:
@@ -269,6 +283,10 @@ func (r attentionRow) Chip() chip {
 		return chip{"fail", "fail", "no borg"}
 	case "store":
 		return chip{"fail", "fail", "store"}
+	case "frozen":
+		return chip{"fail", "stop", "frozen"}
+	case "verify":
+		return chip{"warn", "warn", "not good"}
 	default:
 		return chip{"warn", "warn", strings.ReplaceAll(r.Kind, "_", " ")}
 	}
@@ -298,9 +316,12 @@ func bold(text string) template.HTML {
 	return template.HTML("<b>" + html.EscapeString(text) + "</b>") //nolint:gosec // escaped
 }
 
-// Target is the page about it.
+// Target is the page about it. What is frozen is looked at where it can be put
+// right, whatever job found it.
 func (r attentionRow) Target() string {
 	switch {
+	case r.Kind == "frozen" && r.Repository != "":
+		return repositoryURL(r.Repository)
 	case r.Job != "":
 		return jobURL(r.Job)
 	case r.Host != "":
@@ -309,6 +330,17 @@ func (r attentionRow) Target() string {
 		return repositoryURL(r.Repository)
 	}
 	return "" // about the coordinator itself
+}
+
+// Open is what a button to Target says.
+func (r attentionRow) Open() string {
+	switch target := r.Target(); {
+	case strings.HasPrefix(target, "/jobs/"):
+		return "Open job"
+	case strings.HasPrefix(target, "/hosts/"):
+		return "Open host"
+	}
+	return "Open"
 }
 
 // CanRetry reports whether running the job again is what helps.

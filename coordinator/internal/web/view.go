@@ -112,7 +112,7 @@ func actionParent(address string) (string, bool) {
 	parent = strings.TrimSuffix(parent, "/")
 	depth := 2
 	switch action {
-	case "cancel", "retry", "backup", "run", "unmount":
+	case "cancel", "retry", "backup", "run", "unmount", "enable", "disable", "allow", "deny":
 	case "role", "link":
 		depth = 3
 	case "users", "tokens", "credentials":

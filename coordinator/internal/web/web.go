@@ -77,6 +77,10 @@ type Options struct {
 	DataDir    string           // of the coordinator; default /var/lib/borgfleet
 	CountLogin func(error)      // told how each attempt to sign in ended; nil: nobody counts
 	OIDCName   string           // what the other way to sign in is called; it begins at /login/oidc
+
+	SSH    SSHHosts    // nil: hosts over SSH can neither be added nor changed
+	Depot  DepotReader // nil, as Keeper is then: the coordinator keeps no repositories itself
+	Keeper DepotKeeper
 }
 
 // defaultDataDir is the data directory that the command line looks into by
@@ -150,6 +154,7 @@ func (s *site) inside() http.Handler {
 		mux.Handle("POST "+address, s.confirm(bus.Admin, build))
 	}
 	s.addArchives(mux)
+	s.addReach(mux)
 	mux.HandleFunc("/", s.page)
 	return mux
 }
@@ -160,6 +165,9 @@ func (o *Options) complete() error {
 	}
 	if o.Enroller == nil || o.Remover == nil || o.Sessions == nil || o.Passwords == nil || o.Users == nil || o.Tokens == nil || o.Credentials == nil || o.Audit == nil {
 		return errors.New("web: a part that knows identities is missing in the options")
+	}
+	if (o.Depot == nil) != (o.Keeper == nil) {
+		return errors.New("web: half of the depot is missing in the options")
 	}
 	if o.Feed == nil || o.Logger == nil {
 		return errors.New("web: the feed or the logger is missing in the options")
