@@ -57,6 +57,7 @@ type grammar struct {
 	Bus        busCommands       `cmd:"" help:"The bus: export it to a nats-server of your own." group:"program"`
 	Completion completionCommand `cmd:"" help:"Print a completion script for bash, zsh or fish." group:"program"`
 	Version    versionCommand    `cmd:"" help:"Print the version." group:"program"`
+	Supervise  superviseCommand  `cmd:"" hidden:"" help:"Watch over one borg process (used by the coordinator itself)."`
 }
 
 // groups are the headings of the help.

@@ -58,7 +58,7 @@ type External struct {
 
 // Depot is the SSH endpoint for repositories that are kept here.
 type Depot struct {
-	Listen  string `yaml:"listen"`  // host:port; port 0 picks a free one
+	Listen  string `yaml:"listen"`  // host:port; port 0 picks a free one; empty: there is no depot
 	Path    string `yaml:"path"`    // directory of the repositories; empty: depot in the data directory
 	Address string `yaml:"address"` // host:port as hosts reach it; empty: from TLS.Names and Listen
 	Borg    string `yaml:"borg"`    // path of borg, or a name to look up

@@ -82,6 +82,7 @@ func TestValidateReportsEveryFault(t *testing.T) {
 	c := config.Default()
 	c.Data, c.HTTP.Listen, c.HTTP.URL = "relative", "no port", "ftp://x"
 	c.Bus.Listen, c.Bus.URL, c.Bus.Websocket = "127.0.0.1:x", "backup:4222", "a b:1"
+	c.Depot = config.Depot{Listen: "127.0.0.1:x", Path: "relative", Address: ":2222"}
 	c.TLS = config.TLS{Names: []string{"good.example.net", "*.example.net"}, CertificateFile: "relative.pem", CAFile: "ca.pem"}
 	c.OIDC.Issuer, c.OIDC.NameClaim, c.OIDC.RoleClaim = "http://login.example.net", "", ""
 	c.OIDC.Roles = map[string]bus.Role{"staff": "root", "admins": bus.Admin}
@@ -97,7 +98,7 @@ func TestValidateReportsEveryFault(t *testing.T) {
 	}
 	slices.Sort(fields)
 	want := []string{
-		"bus.listen", "bus.url", "bus.websocket", "data", "history.jobs", "history.keep", "http.listen", "http.url",
+		"bus.listen", "bus.url", "bus.websocket", "data", "depot.address", "depot.borg", "depot.listen", "depot.path", "history.jobs", "history.keep", "http.listen", "http.url",
 		"limits.per_host", "limits.running", "log.format", "log.level",
 		"oidc.client_id", "oidc.client_secret_file", "oidc.issuer", "oidc.name_claim", "oidc.role_claim", "oidc.roles.staff",
 		"tls.ca_file", "tls.certificate_file", "tls.key_file", "tls.names[1]",
@@ -113,6 +114,8 @@ func TestValidateAccepts(t *testing.T) {
 		"one address":      `{http: {listen: "192.0.2.7:443", url: "https://backup.example.net/"}, bus: {listen: "backup.example.net:4222", url: "wss://backup.example.net"}}`,
 		"a certificate":    `{tls: {names: [backup.example.net, 192.0.2.7, "2001:db8::7"], certificate_file: /etc/c.pem, key_file: /etc/k.pem, ca_file: /etc/ca.pem}}`,
 		"a provider":       `{oidc: {issuer: "https://login.example.net/realms/staff", client_id: x, client_secret_file: /etc/s, roles: {admins: admin, staff: viewer, ops: operator}}}`,
+		"no depot":         `{depot: {listen: "", path: ignored}}`,
+		"a depot":          `{depot: {listen: ":2222", path: /srv/depot, address: "depot.example.net:22", borg: /opt/borg}}`,
 		"no limits":        `{limits: {expire: 0, timeout: 0s, offline: 0d}}`,
 		"short limits":     `{limits: {expire: 1s, timeout: 90m, offline: 2d}}`,
 		"a local provider": `{oidc: {issuer: "http://127.0.0.1:9000", client_id: x, client_secret_file: /etc/s}}`,
@@ -137,6 +140,8 @@ func TestValidateRefuses(t *testing.T) {
 		"client without provider": {`{oidc: {client_id: x}}`, "oidc.issuer: is needed with the other keys of oidc"},
 		"roles without provider":  {`{oidc: {roles: {a: admin}}}`, "oidc.issuer: is needed with the other keys of oidc"},
 		"password in a URL":       {`{bus: {url: "tls://user:secret@host:4222"}}`, "bus.url: "},
+		"a depot nowhere":         {`{depot: {address: "0.0.0.0:2222"}}`, "depot.address: "},
+		"a depot without a port":  {`{depot: {address: "depot.example.net"}}`, "depot.address: "},
 		"a negative limit":        {`{limits: {expire: -1h}}`, "limits.expire: must be between 1s and 365d"},
 		"a limit of no time":      {`{limits: {offline: 5ms}}`, "limits.offline: must be between 1s and 365d"},
 		"a limit of years":        {`{limits: {timeout: 31d}}`, "limits.timeout: must be between 1s and 30d"},

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -49,17 +51,38 @@ func (c Config) AgentURLs(listenURL string) []string {
 	if err != nil || parsed.Host == "" {
 		return []string{listenURL}
 	}
-	host := parsed.Hostname()
-	switch {
-	case len(c.TLS.Names) > 0:
-		host = c.TLS.Names[0]
-	case anyAddress(host):
+	parsed.Host = net.JoinHostPort(c.outward(parsed.Hostname()), parsed.Port())
+	return []string{parsed.String()}
+}
+
+// DepotPath returns the directory of the repositories that are kept here.
+func (c Config) DepotPath() string {
+	return cmp.Or(c.Depot.Path, filepath.Join(c.Data, "depot"))
+}
+
+// DepotAddress returns where hosts find the depot: what depot.address says, else
+// the port of listener, which is where it listens, under the first of the names
+// that were given.
+func (c Config) DepotAddress(listener string) string {
+	host, port, err := net.SplitHostPort(listener)
+	if c.Depot.Address != "" || err != nil {
+		return cmp.Or(c.Depot.Address, listener)
+	}
+	return net.JoinHostPort(c.outward(host), port)
+}
+
+// outward returns the name under which others reach what listens on a host: the
+// first of those that were given, if there are any.
+func (c Config) outward(host string) string {
+	if len(c.TLS.Names) > 0 {
+		return c.TLS.Names[0]
+	}
+	if anyAddress(host) {
 		if name, err := os.Hostname(); err == nil {
-			host = name
+			return name
 		}
 	}
-	parsed.Host = net.JoinHostPort(host, parsed.Port())
-	return []string{parsed.String()}
+	return host
 }
 
 // hostOf returns the host of a URL, empty when there is none.

@@ -79,3 +79,34 @@ func TestAgentURLs(t *testing.T) {
 		})
 	}
 }
+
+func TestDepotIsReachedWhereItListens(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*config.Config)
+		listen string
+		want   string
+	}{
+		"listen address": {func(*config.Config) {}, "127.0.0.1:2222", "127.0.0.1:2222"},
+		"first name":     {func(c *config.Config) { c.TLS.Names = []string{"a.example.net", "b"} }, "[::]:4711", "a.example.net:4711"},
+		"every address":  {func(*config.Config) {}, "0.0.0.0:2222", hostname(t) + ":2222"},
+		"given":          {func(c *config.Config) { c.Depot.Address, c.TLS.Names = "depot:22", []string{"a"} }, "127.0.0.1:2222", "depot:22"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config.Default()
+			test.change(&c)
+			if diff := cmp.Diff(test.want, c.DepotAddress(test.listen)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDepotLiesInTheDataDirectory(t *testing.T) {
+	c := config.Default()
+	if got := c.DepotPath(); got != "/var/lib/borgfleet/depot" {
+		t.Errorf("path %s", got)
+	}
+	if c.Depot.Path = "/srv/depot"; c.DepotPath() != "/srv/depot" {
+		t.Errorf("path %s", c.DepotPath())
+	}
+}

@@ -22,7 +22,7 @@ func (c Config) Validate() error {
 		absolute("data", c.Data),
 		address("http.listen", c.HTTP.Listen),
 		schemeURL("http.url", c.HTTP.URL, "https://backup.example.net:8440", "https", "http"),
-		c.Bus.validate(), c.TLS.validate(), c.OIDC.validate(),
+		c.Bus.validate(), c.Depot.validate(), c.TLS.validate(), c.OIDC.validate(),
 		oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 		positive("limits.running", c.Limits.Running), positive("limits.per_host", c.Limits.PerHost),
@@ -55,6 +55,21 @@ func (e External) validate() error {
 		needed("bus.external.agents_credentials_file", e.AgentsCredentialsFile, "bus.external.urls"),
 		needed("bus.external.signing_key_file", e.SigningKeyFile, "bus.external.urls"),
 	)
+}
+
+func (d Depot) validate() error {
+	if d.Listen == "" {
+		return nil
+	}
+	faults := []error{address("depot.listen", d.Listen), file("depot.path", d.Path), needed("depot.borg", d.Borg, "depot.listen")}
+	if d.Address != "" {
+		fault := address("depot.address", d.Address)
+		if host, port, _ := net.SplitHostPort(d.Address); fault == nil && (anyAddress(host) || port == "0") {
+			fault = fmt.Errorf("depot.address: %q is no place that hosts can connect to", d.Address)
+		}
+		faults = append(faults, fault)
+	}
+	return errors.Join(faults...)
 }
 
 func (t TLS) validate() error {

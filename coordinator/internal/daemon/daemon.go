@@ -65,11 +65,18 @@ const (
 // renewal, by itself or by whoever gave it, is late then.
 const expiryNotice = 14 * 24 * time.Hour
 
-// Run runs the coordinator until ctx ends or a part fails. What a person must
-// see once, and no log must keep, is written to out. Faults that an operator
-// can mend are *job.Failure, and nothing is left behind by them.
-func Run(ctx context.Context, c config.Config, out io.Writer, logger hclog.Logger) error {
-	d := &daemon{config: c, out: out, logger: logger, feed: feed.New()}
+// Options are what a daemon needs.
+type Options struct {
+	Config     config.Config // valid
+	Supervisor []string      // command that runs process.Supervise; the directory is appended
+	Out        io.Writer     // for what a person must see once, and no log must keep
+	Logger     hclog.Logger
+}
+
+// Run runs the coordinator until ctx ends or a part fails. Faults that an
+// operator can mend are *job.Failure, and nothing is left behind by them.
+func Run(ctx context.Context, o Options) error {
+	d := &daemon{config: o.Config, supervisor: o.Supervisor, out: o.Out, logger: o.Logger, feed: feed.New()}
 	defer d.teardown()
 	if err := d.build(ctx); err != nil {
 		return err
@@ -80,10 +87,11 @@ func Run(ctx context.Context, c config.Config, out io.Writer, logger hclog.Logge
 // daemon holds the parts while they run. Fields are in the order in which they
 // are built.
 type daemon struct {
-	config config.Config
-	out    io.Writer
-	logger hclog.Logger
-	feed   *feed.Feed
+	config     config.Config
+	supervisor []string
+	out        io.Writer
+	logger     hclog.Logger
+	feed       *feed.Feed
 
 	store     *store.Store
 	disk      *disk
