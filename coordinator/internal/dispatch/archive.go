@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -47,14 +48,26 @@ func (s *Service) checkKnown(repository string) error {
 }
 
 // inventory takes in what a job that ended well did to the archives of its
-// repository, or saw of them.
-func (b *batch) inventory(j job.Job) {
+// repository, or saw of them. Lists of a repository that is watched have been
+// taken in by batch.vetted.
+func (b *batch) inventory(j job.Job) error {
 	at := *j.FinishedAt
+	repository, watched, err := b.s.watched(j.Repository)
+	if err != nil {
+		return err
+	}
 	switch spec := j.Spec.(type) {
 	case job.InitSpec: // a new repository has none
 		b.also(store.SetArchives(j.Repository, nil, time.Time{}, at))
+		b.s.keepConfig(repository)
 	case job.BackupSpec:
-		if j.Result.Archive != "" {
+		credible := j.Result.Archive != ""
+		if watched && credible {
+			if credible, err = b.s.credible(j); err != nil {
+				return err
+			}
+		}
+		if credible {
 			b.also(store.PutArchives(j.Repository, made(j, spec)))
 		}
 	case job.DeleteSpec:
@@ -66,9 +79,37 @@ func (b *batch) inventory(j job.Job) {
 			b.also(store.DeleteArchives(j.Repository, j.Result.Pruned...))
 		}
 	case job.ListSpec:
-		if spec.Archive == "" {
+		if spec.Archive == "" && !watched {
 			b.listed(j, spec)
 		}
+	}
+	return nil
+}
+
+// credible reports whether a host may have made the archive that it says it has
+// made, in a repository where nothing may be overwritten: the one that it was to
+// make, and none that is recorded with another id.
+func (s *Service) credible(j job.Job) (bool, error) {
+	ordered := func(a job.Attempt) bool { return a.Archive == j.Result.Archive }
+	known, found, err := s.options.Store.Archive(j.Repository, j.Result.Archive)
+	if err != nil {
+		return false, err
+	}
+	if !slices.ContainsFunc(j.Attempts, ordered) || found && known.ID != "" && known.ID != j.Result.ArchiveID {
+		s.logger.Error("a host says that it has made an archive that it cannot have made", "host", j.Host, "job", j.ID, "archive", j.Result.Archive)
+		return false, nil
+	}
+	return true, nil
+}
+
+// keepConfig keeps the configuration of a new repository in the depot, to notice
+// when somebody else changes it.
+func (s *Service) keepConfig(repository fleet.Repository) {
+	if s.options.Depot == nil || repository.Depot == nil {
+		return
+	}
+	if err := s.options.Depot.KeepConfig(repository.Name); err != nil {
+		s.logger.Error("the configuration of a repository cannot be kept", "repo", repository.Name, "err", err)
 	}
 }
 

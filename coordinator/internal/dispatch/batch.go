@@ -119,8 +119,15 @@ func (b *batch) steps(e *entry) []store.Change {
 // wrong.
 func (b *batch) commit() error {
 	b.previewed()
+	if err := b.vetted(); err != nil {
+		return err
+	}
 	for _, id := range b.order {
-		if e := b.entries[id]; e.job.State.Terminal() {
+		e := b.entries[id]
+		if err := b.unsettle(e); err != nil {
+			return err
+		}
+		if e.job.State.Terminal() {
 			if err := errors.Join(b.consequences(e.job), b.takeStock(e)); err != nil {
 				return err
 			}
@@ -236,7 +243,11 @@ func (s *Service) reload(j job.Job) error {
 		return fmt.Errorf("read what is kept beside job %s: %w", j.ID, err)
 	}
 	j.Attempts = slices.Clip(j.Attempts)
-	e := &entry{job: j, encrypted: repository.HasPassphrase && !aside.Given, given: aside.Given, preview: aside.Preview, maybe: j.State == job.Sent}
+	e := &entry{
+		job: j, encrypted: repository.HasPassphrase && !aside.Given, given: aside.Given, maybe: j.State == job.Sent,
+		preview: aside.Preview, vet: aside.Vet, vetFor: aside.VetFor,
+		follows: aside.Follows, adopt: aside.Adopt, settles: aside.Settles,
+	}
 	if e.held() {
 		e.attempt = state
 		e.attempt.Job, e.attempt.Attempt, e.attempt.Host = j.ID, j.Attempt, j.Host

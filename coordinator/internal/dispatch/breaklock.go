@@ -28,14 +28,18 @@ func (b *batch) breakLocks() error {
 		if ended == nil || ended.Failure == nil || ended.Failure.Code != job.RepositoryLocked {
 			continue
 		}
-		looked, err := b.looked(e.job.Host, e.job.Repository)
+		look, err := b.s.onBehalf(e, job.BreakLockSpec{})
+		if err != nil {
+			return err
+		}
+		looked, err := b.looked(look.job.Host, e.job.Repository)
 		if err != nil {
 			return fmt.Errorf("look for jobs that break the lock of %s: %w", e.job.Repository, err)
 		}
 		if looked {
 			continue
 		}
-		b.enqueue(coordinator, b.s.onBehalf(e, job.BreakLockSpec{}))
+		b.enqueue(coordinator, look)
 		b.s.logger.Info("repository is locked; looking whether its holder is dead", "repo", e.job.Repository, "host", e.job.Host, "job", id)
 	}
 	return nil

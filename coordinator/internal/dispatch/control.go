@@ -34,13 +34,13 @@ func (s *Service) Cancel(_ context.Context, by fleet.Actor, id job.ID) (job.Job,
 		s.cancelQueued(b, e, asked())
 	}
 	b.set(e, true)
-	told := []*entry{e, s.callOff(b, e)}
+	told := append(s.callOff(b, e), e)
 	if err := b.commit(); err != nil {
 		return job.Job{}, s.failure("cancel job", err)
 	}
 	s.logger.Info("job cancelled", "job", id, "host", e.job.Host, "by", by.Name)
 	for _, e := range told {
-		if e != nil && e.held() {
+		if e.held() {
 			host, id, attempt := e.job.Host, e.job.ID, e.job.Attempt
 			s.later(func(ctx context.Context) { _ = s.tellCancel(ctx, host, id, attempt) }) // hellos repeat it
 		}
@@ -127,7 +127,7 @@ func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, 
 	}
 	now := s.now()
 	again := &entry{encrypted: encrypted, job: job.Job{
-		ID: job.NewID(now), Kind: old.Kind, Host: old.Host, Repository: old.Repository, Plan: old.Plan, State: job.Queued,
+		ID: job.NewID(now), Kind: old.Kind, Host: old.Host, For: old.For, Repository: old.Repository, Plan: old.Plan, State: job.Queued,
 		MaxAttempts: old.MaxAttempts, Priority: old.Priority,
 		ExpiresAt: s.expiry(now, expiresIn(old)), Timeout: old.Timeout,
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: old.Spec, Attempts: []job.Attempt{},

@@ -18,6 +18,11 @@ type entry struct {
 	encrypted bool               // its orders carry a sealed passphrase
 	given     bool               // it is one of the job's own, sealed and stored
 	preview   job.ID             // the dry run that goes before it; empty: none was asked for
+	vet       job.ID             // the look that goes before attempt vetFor; empty: none was asked for
+	vetFor    int
+	follows   job.ID // of a list: the one that it goes on from
+	adopt     bool   // of a list: what it names is what there is to be
+	settles   bool   // of a list: it shows what a job has left that could not say so
 
 	// What follows is lost with the process, and means after a restart what its
 	// zero value says, except that then every sent order may have arrived.

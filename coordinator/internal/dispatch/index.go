@@ -135,6 +135,31 @@ func (x *index) previewedBy(id job.ID) *entry {
 	return nil
 }
 
+// vettedBy returns the queued job that waits for a look at its repository, nil if
+// none does.
+func (x *index) vettedBy(id job.ID) *entry {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, e := range x.queue {
+		if e.vet == id {
+			return e
+		}
+	}
+	return nil
+}
+
+// busy reports whether a job keeps all hosts from using a repository.
+func (x *index) busy(repository string) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, e := range x.open {
+		if e.job.Repository == repository && e.vetting() {
+			return true
+		}
+	}
+	return false
+}
+
 // hostNames returns the hosts that have open jobs.
 func (x *index) hostNames() map[string]bool {
 	x.mu.RLock()

@@ -14,7 +14,8 @@ import (
 )
 
 // HandleEvents takes in events of hosts, in the order of the stream, as one
-// transaction together with the stream position. It returns nil when they are
+// transaction together with the stream position, unless that is 0: then they have
+// not come by the stream. It returns nil when they are
 // stored, and only then may they be acknowledged; after an error they must be
 // given again. What is repeated, late or makes no sense is counted and dropped,
 // and never keeps later events waiting. The host in each event must be the one
@@ -42,7 +43,9 @@ func (s *Service) HandleEvents(_ context.Context, events []bus.StreamEvent) erro
 		applied++
 	}
 	last := events[len(events)-1]
-	b.also(store.SetStreamPosition(last.Sequence))
+	if last.Sequence > 0 { // 0: they have not come by the stream
+		b.also(store.SetStreamPosition(last.Sequence))
+	}
 	if err := b.commit(); err != nil {
 		return err
 	}
@@ -161,7 +164,9 @@ func (b *batch) consequences(j job.Job) error {
 	if !good || j.Result == nil || j.Repository == "" {
 		return nil
 	}
-	b.inventory(j)
+	if err := b.inventory(j); err != nil {
+		return err
+	}
 	if j.Kind == job.Backup {
 		r := j.Result
 		b.also(
@@ -177,12 +182,9 @@ func (b *batch) consequences(j job.Job) error {
 
 // note takes in what a job that ended well tells of its repository.
 func (b *batch) note(j job.Job) error {
-	record, ok := b.records[j.Repository]
-	if !ok {
-		var err error
-		if record, err = b.s.options.Store.RepositoryRecord(j.Repository); err != nil {
-			return err
-		}
+	record, err := b.record(j.Repository)
+	if err != nil {
+		return err
 	}
 	said := j.Result.Encryption
 	if j.Result.Repository != nil {
@@ -219,6 +221,9 @@ func noted(record *store.RepositoryRecord, j job.Job) bool {
 		record.ArchivesAsOf = &at
 	case job.Check:
 		record.LastCheck = &at
+		if spec, ok := j.Spec.(job.CheckSpec); ok && j.State == job.Succeeded && !spec.RepositoryOnly && spec.MaxDuration == 0 {
+			record.Damage = ""
+		}
 	case job.Prune:
 		if spec, ok := j.Spec.(job.PruneSpec); ok && spec.DryRun {
 			return false

@@ -13,7 +13,12 @@ type ticket struct {
 	Host       string
 	Repository string // empty: none
 	MountPoint string // of a mount
+	Before     job.ID // the job that it looks at the repository for; empty: none
 }
+
+// exclusive reports whether a ticket must be alone on its repository. What is
+// looked at must not change until the job goes that it is looked at for.
+func (t ticket) exclusive() bool { return t.Kind.Exclusive() || t.Before != "" }
 
 // title names a ticket in a sentence: "…Y0ABCD (backup of web1)".
 func (t ticket) title() string {
@@ -47,14 +52,14 @@ func (l leases) hold(t ticket) {
 	if t.Kind == job.Mount && entry.mount == nil {
 		entry.mount = &t
 	}
-	entry.exclusive = entry.exclusive || t.Kind.Exclusive()
+	entry.exclusive = entry.exclusive || t.exclusive()
 	entry.busy = ""
 }
 
 // reserve keeps later jobs away from t's repository, so that shared jobs that
 // keep coming cannot starve an exclusive one. The first reservation stays.
 func (l leases) reserve(t ticket) {
-	if entry := l.entry(t.Repository); entry.next == nil && t.Kind.Exclusive() {
+	if entry := l.entry(t.Repository); entry.next == nil && t.exclusive() {
 		entry.next = &t
 	}
 }
@@ -65,7 +70,7 @@ func (l leases) blocker(t ticket) string {
 	if entry == nil || t.leaseless() {
 		return ""
 	}
-	if len(entry.holders) > 0 && (entry.exclusive || t.Kind.Exclusive()) {
+	if len(entry.holders) > 0 && (entry.exclusive || t.exclusive()) {
 		if entry.busy == "" { // thousands may ask
 			entry.busy = entry.occupied(t.Repository)
 		}
@@ -73,7 +78,7 @@ func (l leases) blocker(t ticket) string {
 	}
 	// What is mounted may stay so for hours: only other mounts wait behind the job
 	// that waits for that, since they would keep it waiting for longer.
-	if entry.next != nil && (entry.mount == nil || t.Kind == job.Mount) {
+	if next := entry.next; next != nil && next.ID != t.ID && next.ID != t.Before && (entry.mount == nil || t.Kind == job.Mount) {
 		return fmt.Sprintf("repository %s is next for job %s", t.Repository, entry.next.title())
 	}
 	return ""

@@ -30,6 +30,9 @@ func (s *Service) delivery(id job.ID, attempt int, cancelFirst bool) func(contex
 		}
 		fault.Point(fault.OrderStored)
 		host := e.job.Host
+		if s.options.Depot != nil && s.Busy(e.job.Repository) {
+			s.options.Depot.Evict(e.job.Repository)
+		}
 		order, err := s.order(ctx, e)
 		if err != nil {
 			s.orderNotMade(id, attempt, err)
@@ -72,7 +75,10 @@ func (s *Service) order(ctx context.Context, e *entry) (bus.Order, error) {
 	now := s.now()
 	order := bus.Order{
 		Host: e.job.Host, Instance: s.presence.instance(e.job.Host), Job: e.job.ID, Attempt: e.job.Attempt, IssuedAt: now, ExpiresAt: now.Add(bus.OrderLifetime),
-		Kind: e.job.Kind, Spec: spec, Repository: repository.Repository, Timeout: e.job.Timeout,
+		Kind: e.job.Kind, Spec: spec, Repository: repository.Repository, Timeout: e.job.Timeout, For: e.job.For,
+	}
+	if err := s.direct(&order); err != nil {
+		return bus.Order{}, err
 	}
 	if at := e.job.ExpiresAt; at != nil && e.job.Attempt == 1 && at.Before(order.ExpiresAt) {
 		order.ExpiresAt = *at

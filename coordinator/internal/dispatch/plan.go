@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -41,6 +42,8 @@ type waiting struct {
 	Expires   time.Time // when it must have begun; zero: never
 	Retry     bool      // it has begun before
 	Preview   job.ID    // the dry run that it waits for; empty: none
+	Vet       job.ID    // the look at its repository that it waits for; empty: none
+	Reserved  bool      // its repository is its own from that look on
 }
 
 // expired reports whether a job's time is over. A retry that can go now goes all
@@ -76,6 +79,11 @@ func makePlan(queue []waiting, held []ticket, hosts func(string) hostState, limi
 	}
 	for _, t := range held {
 		p.take(t)
+	}
+	for _, w := range queue {
+		if w.Reserved {
+			p.leases.reserve(w.ticket)
+		}
 	}
 	result := plan{Reasons: map[job.ID]string{}}
 	for _, w := range queue {
@@ -120,7 +128,7 @@ func (p *planner) take(t ticket) {
 // noSlot says that a host does all that it may at once, and whose limit that
 // is when it is not the host's own.
 func (p *planner) noSlot(name string, host hostState) string {
-	if host.Slots > p.limits.PerHost {
+	if host.Slots > p.limits.PerHost && name != fleet.LocalHost {
 		return fmt.Sprintf("waiting for a free slot on %s (limits.per_host is %d)", name, p.limits.PerHost)
 	}
 	return "waiting for a free slot on " + name
@@ -135,6 +143,9 @@ func (p *planner) obstacle(w waiting) string {
 	if host.Slots > 0 {
 		slots = min(slots, host.Slots)
 	}
+	if w.Host == fleet.LocalHost { // it does no backups, for whose sake others are limited
+		slots = max(host.Slots, 1)
+	}
 	needs := w.Kind.TakesSlot()
 	hostFull := needs && p.used[w.Host] >= slots
 	full := needs && p.running >= p.limits.Running
@@ -146,6 +157,8 @@ func (p *planner) obstacle(w waiting) string {
 		return host.Away
 	case w.Preview != "":
 		return fmt.Sprintf("waiting for its dry run, job …%s", w.Preview.Short())
+	case w.Vet != "":
+		return fmt.Sprintf("waiting for a look at its repository, job …%s", w.Vet.Short())
 	case w.Encrypted && host.SealKey == "":
 		return fmt.Sprintf("host %s has not told the key that passphrases are sealed to", w.Host)
 	case busy != "":

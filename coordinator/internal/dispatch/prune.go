@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -18,6 +19,9 @@ const minPruned = 4
 
 // guard returns nil, or why a job must not do to archives what its spec says.
 func (s *Service) guard(j job.Job) error {
+	if err := s.guardFrozen(j); err != nil {
+		return err
+	}
 	switch spec := j.Spec.(type) {
 	case job.PruneSpec:
 		return s.guardOthers(j, spec)
@@ -51,24 +55,29 @@ func (s *Service) guardMounted(j job.Job, spec job.DeleteSpec) error {
 // guardOthers refuses to prune what another host has made, as far as that is
 // known.
 func (s *Service) guardOthers(j job.Job, spec job.PruneSpec) error {
+	host := subject(j)
+	if host == fleet.LocalHost && !spec.All && spec.Prefix == "" {
+		return job.Invalid("host", "is missing: whose archives of repository %s are to be pruned?", j.Repository).
+			WithHint("name the host that made them, or give a --prefix")
+	}
 	makers, err := s.makers(j.Repository)
 	if err != nil {
 		return fmt.Errorf("read the archives of %s: %w", j.Repository, err)
 	}
-	owners := ownersOf(makers, j.Host)
+	owners := ownersOf(makers, host)
 	owners.narrow = !spec.All && spec.Prefix == ""
 	var first store.ArchiveMaker
 	var owner string
 	others := 0
 	for _, m := range makers {
-		if !considers(spec, j.Host, m.Name) {
+		if !considers(spec, host, m.Name) {
 			continue
 		}
 		made, err := s.madeBy(m, owners)
 		if err != nil {
 			return err
 		}
-		if made == "" || made == j.Host {
+		if made == "" || made == host {
 			continue
 		}
 		if others++; others == 1 {
@@ -78,8 +87,8 @@ func (s *Service) guardOthers(j job.Job, spec job.PruneSpec) error {
 	if others == 0 {
 		return nil
 	}
-	return job.Fail(job.Conflict, "this would also prune archives that %s has not made: %s of %s%s", j.Host, first.Name, owner, more(others-1)).
-		WithHint("give a --prefix that only archives of %s have, and prune those of %s there; what nobody prunes can be deleted by name: borgfleet archive delete", j.Host, owner)
+	return job.Fail(job.Conflict, "this would also prune archives that %s has not made: %s of %s%s", host, first.Name, owner, more(others-1)).
+		WithHint("give a --prefix that only archives of %s have, and prune those of %s by a job for it; what nobody prunes can be deleted by name: borgfleet archive delete", host, owner)
 }
 
 // makers returns who made the archives of a repository, also those that are known
@@ -145,21 +154,21 @@ func (s *Service) guardSeen(j job.Job, seen job.Result) error {
 	if err != nil {
 		return fmt.Errorf("read the archives of %s: %w", j.Repository, err)
 	}
-	own := map[string]bool{}
+	host, own := subject(j), map[string]bool{}
 	for _, m := range makers {
-		own[m.Name] = m.Host == j.Host
+		own[m.Name] = m.Host == host
 	}
 	for _, name := range slices.Concat(seen.Pruned, seen.Kept) {
 		other := defaultHost(name)
-		if other == "" || other == j.Host || own[name] {
+		if other == "" || other == host || own[name] {
 			continue
 		}
 		switch _, found, err := s.options.Store.Host(other); {
 		case err != nil:
 			return fmt.Errorf("look for host %s: %w", other, err)
 		case found:
-			return job.Fail(job.Conflict, "this would also prune archives that %s has not made: %s of %s, by its name; nothing was deleted", j.Host, name, other).
-				WithHint("give a --prefix that only archives of %s have; borgfleet archive list %s --host %s shows who made which", j.Host, j.Repository, j.Host)
+			return job.Fail(job.Conflict, "this would also prune archives that %s has not made: %s of %s, by its name; nothing was deleted", host, name, other).
+				WithHint("give a --prefix that only archives of %s have; borgfleet archive list %s --host %s shows who made which", host, j.Repository, host)
 		}
 	}
 	return nil
@@ -213,22 +222,34 @@ func (s *Service) madeBy(m store.ArchiveMaker, o owners) (string, error) {
 	return "", nil
 }
 
-// holdBack keeps a job from being ordered that could go now: a prune that others'
-// archives were found for since it was submitted fails, and one whose dry run has
-// not been made yet waits for that. One that is confirmed has none, unless nobody
-// knows what there is in the repository. It reports whether it does.
+// holdBack keeps a job from being ordered that could go now: what others' archives
+// or a freeze were found for since it was submitted fails, and what has to be
+// looked at before waits for that. It reports whether it does.
 func (s *Service) holdBack(b *batch, e *entry) (bool, error) {
-	spec, ok := e.job.Spec.(job.PruneSpec)
-	if !ok {
-		return false, nil
+	spec, prune := e.job.Spec.(job.PruneSpec)
+	why := s.guardFrozen(e.job)
+	if prune && why == nil {
+		why = s.guard(e.job)
 	}
-	if err := s.guard(e.job); err != nil {
-		f := job.AsFailure(err)
-		if f.Code != job.Conflict {
-			return false, err
+	if why != nil {
+		f := job.AsFailure(why)
+		if f.Code != job.Conflict && f.Code != job.RepositoryFrozen && f.Code != job.InvalidRequest {
+			return false, why
 		}
 		s.endInPlace(b, e, job.Failed, f)
 		return true, nil
+	}
+	if held, err := s.holdPrune(b, e, spec); held || err != nil {
+		return held, err
+	}
+	return s.vet(b, e)
+}
+
+// holdPrune keeps a prune back whose dry run has not been made yet. One that is
+// confirmed has none, unless nobody knows what there is in the repository.
+func (s *Service) holdPrune(b *batch, e *entry, spec job.PruneSpec) (bool, error) {
+	if e.job.Kind != job.Prune {
+		return false, nil
 	}
 	if spec.DryRun || e.job.Attempt > 0 || e.preview != "" {
 		return false, nil
@@ -245,17 +266,15 @@ func (s *Service) holdBack(b *batch, e *entry) (bool, error) {
 // preview queues the dry run that goes before a prune, and tells which it is in
 // the same transaction.
 func (s *Service) preview(b *batch, e *entry, spec job.PruneSpec) error {
-	aside, err := s.options.Store.Aside(e.job.ID)
-	if err != nil {
-		return fmt.Errorf("read what is kept beside job %s: %w", e.job.ID, err)
-	}
 	spec.DryRun = true
-	dry := s.onBehalf(e, spec)
-	dry.given = e.given
+	dry, err := s.onBehalf(e, spec)
+	if err != nil {
+		return err
+	}
 	dry.job.MaxAttempts, dry.job.ExpiresAt, dry.job.Timeout = e.job.MaxAttempts, e.job.ExpiresAt, e.job.Timeout
-	b.enqueue(coordinator, dry)
-	if aside.Given {
-		b.also(store.PutAside(dry.job.ID, store.Aside{Passphrase: aside.Passphrase, Given: true}))
+	aside, err := b.ahead(e, dry)
+	if err != nil {
+		return err
 	}
 	aside.Preview = dry.job.ID
 	b.also(store.PutAside(e.job.ID, aside))
@@ -323,18 +342,21 @@ func objection(prune, dry job.Job) *job.Failure {
 		WithHint("see which in job %s (borgfleet job show %s); if that is right, prune with --confirm", dry.ID, dry.ID)
 }
 
-// callOff cancels the dry run of a prune that was cancelled while it waited for
-// that. It returns the dry run if a host has to be told, else nil.
-func (s *Service) callOff(b *batch, prune *entry) (tell *entry) {
-	dry := b.get(prune.preview)
-	if prune.preview == "" || dry == nil || dry.job.CancelRequested {
-		return nil
+// callOff cancels what goes before a job that was cancelled while it waited for
+// that. It returns what a host has to be told of.
+func (s *Service) callOff(b *batch, e *entry) (tell []*entry) {
+	for _, id := range []job.ID{e.preview, e.vet} {
+		before := b.get(id)
+		if before == nil || before.job.CancelRequested {
+			continue
+		}
+		before.job.CancelRequested = true
+		b.set(before, true)
+		if before.held() {
+			tell = append(tell, before)
+			continue
+		}
+		s.cancelQueued(b, before, asked())
 	}
-	dry.job.CancelRequested = true
-	b.set(dry, true)
-	if !dry.held() {
-		s.cancelQueued(b, dry, asked())
-		return nil
-	}
-	return dry
+	return tell
 }

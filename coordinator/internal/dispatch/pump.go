@@ -66,13 +66,21 @@ func (s *Service) dispatch(now time.Time) (next time.Time, err error) {
 }
 
 func (s *Service) plan(queue, held []*entry, now time.Time) plan {
+	before := map[job.ID]job.ID{} // who is looked at a repository for
+	for _, e := range queue {
+		if e.vetting() && e.vet != "" {
+			before[e.vet] = e.job.ID
+		}
+	}
 	tickets := make([]ticket, len(held))
 	for i, e := range held {
 		tickets[i] = e.ticket()
+		tickets[i].Before = before[e.job.ID]
 	}
 	waits := make([]waiting, len(queue))
 	for i, e := range queue {
 		waits[i] = s.waiting(e)
+		waits[i].Before = before[e.job.ID]
 	}
 	return makePlan(waits, tickets, s.hostState, s.options.Limits, now)
 }

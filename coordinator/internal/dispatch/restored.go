@@ -52,6 +52,9 @@ func (s *Service) waiting(e *entry) waiting {
 	if e.preview != "" && s.index.get(e.preview) != nil {
 		w.Preview = e.preview
 	}
+	if w.Reserved = e.vet != "" && e.vetting(); w.Reserved && s.index.get(e.vet) != nil {
+		w.Vet = e.vet
+	}
 	if s.restored == nil || w.Expires.IsZero() || e.job.SubmittedAt.After(s.restored.SnapshotAt) {
 		return w
 	}

@@ -44,19 +44,23 @@ type Registry interface {
 	Passphrase(ctx context.Context, repository string) (secret.Value, error)
 }
 
-// Options are what a [Service] is made of. All but Limits, Backoff, History,
-// Version, Attention and Now are needed.
+// Options are what a [Service] is made of. All but Depot, Limits, Backoff,
+// History, Version, Attention and Now are needed.
 type Options struct {
 	Store    *store.Store
 	Link     Link
 	Registry Registry
 	Presence *Presence
 	Feed     *feed.Feed
-	LogDir   string // job logs, <data>/logs
-	Limits   Limits
-	Backoff  Backoff
-	History  History
-	Version  string // of the coordinator, for its status
+	// Depot is nil where there is none: what needs it fails. DepotAddress is the
+	// host:port under which hosts reach it.
+	Depot        Depot
+	DepotAddress string
+	LogDir       string // job logs, <data>/logs
+	Limits       Limits
+	Backoff      Backoff
+	History      History
+	Version      string // of the coordinator, for its status
 	// Attention returns what else needs a person, for the status.
 	Attention func() []fleet.Attention
 	Logger    hclog.Logger

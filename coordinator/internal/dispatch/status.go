@@ -79,7 +79,7 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 		return fleet.Status{}, s.failure("read what is known of repositories", err)
 	}
 	latest := s.latestOf(hosts, repositories)
-	status.Attention = slices.Concat(attention(hosts, latest, queue, held), longMounts(hosts, queue, held, now), s.otherAttention(now))
+	status.Attention = slices.Concat(attention(hosts, latest, queue, held), frozenRepositories(repositories), longMounts(hosts, queue, held, now), s.otherAttention(now))
 	status.Summary = summary(hosts, latest, status.Attention)
 	return status, nil
 }

@@ -11,17 +11,29 @@ import (
 // them and could not say so any more. It is queued in the transaction that ends
 // the other one.
 func (b *batch) takeStock(e *entry) error {
-	if _, removed := b.s.removed[e.job.Host]; removed || e.given || !unclear(e.job) {
+	_, watched, err := b.s.watched(e.job.Repository)
+	if err != nil {
+		return err
+	}
+	doubtful := unclear(e.job) || watched && repaired(e.job)
+	if _, removed := b.s.removed[e.job.Host]; removed || e.given || !doubtful {
 		return nil
 	}
 	listed, err := b.willBeListed(e.job.Repository)
 	if err != nil {
 		return fmt.Errorf("look for jobs that list %s: %w", e.job.Repository, err)
 	}
-	if listed {
+	if listed && !watched {
 		return nil
 	}
-	b.enqueue(coordinator, b.s.onBehalf(e, job.ListSpec{}))
+	look, err := b.s.onBehalf(e, job.ListSpec{})
+	if err != nil {
+		return err
+	}
+	look.settles = watched // no host comes in between
+	if _, err := b.ahead(e, look); err != nil {
+		return err
+	}
 	b.s.logger.Info("looking which archives are left", "repo", e.job.Repository, "host", e.job.Host, "job", e.job.ID)
 	return nil
 }

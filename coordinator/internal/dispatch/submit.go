@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Cha
 		return job.Job{}, job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
 			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")
 	}
-	if err := s.guard(e.job); err != nil {
+	if err := cmp.Or(s.guardHost(e), s.guard(e.job)); err != nil {
 		return job.Job{}, s.failure("submit job", err)
 	}
 	b, err := s.begin()
@@ -83,7 +84,8 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	if err := checkKind(r.Kind); err != nil {
 		return nil, err
 	}
-	if err := s.checkHost(r.Host); err != nil {
+	host, about, err := s.place(r)
+	if err != nil {
 		return nil, err
 	}
 	encrypted, err := s.checkRepository(r.Repository, r.Kind)
@@ -109,7 +111,7 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	}
 	now := s.now()
 	return &entry{encrypted: encrypted, job: job.Job{
-		ID: job.NewID(now), Kind: r.Kind, Host: r.Host, Repository: r.Repository, State: job.Queued,
+		ID: job.NewID(now), Kind: r.Kind, Host: host, For: about, Repository: r.Repository, State: job.Queued,
 		MaxAttempts: cmp.Or(r.MaxAttempts, r.Kind.DefaultAttempts()), Priority: r.Priority,
 		ExpiresAt: s.expiry(now, time.Duration(r.ExpiresIn)*time.Second), Timeout: cmp.Or(r.Timeout, s.timeout(r.Kind)),
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
@@ -118,13 +120,21 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 
 // onBehalf returns a job of the coordinator's own, for the host and the repository
 // of another one. It goes before all that people asked for.
-func (s *Service) onBehalf(e *entry, spec job.Spec) *entry {
+func (s *Service) onBehalf(e *entry, spec job.Spec) (*entry, error) {
 	now, kind := s.now(), spec.Kind()
+	repository, _, err := s.options.Store.Repository(e.job.Repository)
+	if err != nil {
+		return nil, fmt.Errorf("read repository %s: %w", e.job.Repository, err)
+	}
+	host, about := e.job.Host, e.job.For
+	if repository.InDepot() && fleet.OnDepot(kind) && host != fleet.LocalHost {
+		host, about = fleet.LocalHost, host
+	}
 	return &entry{encrypted: e.encrypted, job: job.Job{
-		ID: job.NewID(now), Kind: kind, Host: e.job.Host, Repository: e.job.Repository, State: job.Queued,
+		ID: job.NewID(now), Kind: kind, Host: host, For: about, Repository: e.job.Repository, State: job.Queued,
 		MaxAttempts: kind.DefaultAttempts(), Priority: maxPriority, ExpiresAt: s.expiry(now, 0), Timeout: s.timeout(kind),
 		SubmittedBy: coordinator.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
-	}}
+	}}, nil
 }
 
 func checkKind(kind job.Kind) error {
@@ -241,6 +251,6 @@ func sameRequest(a, b job.Job) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return a.Kind == b.Kind && a.Host == b.Host && a.Repository == b.Repository && a.Plan == b.Plan &&
+	return a.Kind == b.Kind && a.Host == b.Host && a.For == b.For && a.Repository == b.Repository && a.Plan == b.Plan &&
 		a.MaxAttempts == b.MaxAttempts && a.Priority == b.Priority && bytes.Equal(left, right), nil
 }
