@@ -46,6 +46,9 @@ type Options struct {
 	Audit         Audit
 	State         State
 
+	Connections Connections // to hosts over SSH; nil: there are none
+	Depot       Depot       // nil: there is none
+
 	URL    string   // where people open the pages, such as https://backup.example.net:8440
 	Ready  []Check  // what /readyz looks at
 	Names  []string // host names, besides localhost and addresses, under which requests may come
@@ -83,7 +86,9 @@ func New(options Options) (*API, error) {
 	a.huma = humago.NewWithPrefix(options.Mux, Prefix, config())
 	a.registerStatus()
 	a.registerHosts()
+	a.registerReach()
 	a.registerRepositories()
+	a.registerDepot()
 	a.registerArchives()
 	a.registerJobs()
 	a.registerEvents()
@@ -121,6 +126,12 @@ func (o *Options) check() error {
 		if isMissing {
 			return errors.New("option " + name + " is missing")
 		}
+	}
+	if o.Connections == nil {
+		o.Connections = absent{}
+	}
+	if o.Depot == nil {
+		o.Depot = absent{}
 	}
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 512

@@ -204,10 +204,10 @@ func TestAllFaultsAreListed(t *testing.T) {
 
 func TestWrongMethodSaysWhichAreRight(t *testing.T) {
 	s := serve(t, nil)
-	for path, want := range map[string]string{"/api/v1/jobs": "GET, POST", "/api/v1/hosts/web1": "GET, DELETE", "/healthz": "GET", "/metrics": "GET", "/api/v1/events": "GET"} {
-		answer := s.do(request("PATCH", path, ""))
+	for path, want := range map[string]string{"/api/v1/jobs": "GET, POST", "/api/v1/hosts/web1": "GET, PATCH, DELETE", "/healthz": "GET", "/metrics": "GET", "/api/v1/events": "GET"} {
+		answer := s.do(request("PUT", path, ""))
 		if got := answer.Header().Get("Allow"); answer.Code != 405 || got != want {
-			t.Errorf("PATCH %s: status %d, Allow %q, want %q", path, answer.Code, got, want)
+			t.Errorf("PUT %s: status %d, Allow %q, want %q", path, answer.Code, got, want)
 		}
 	}
 }

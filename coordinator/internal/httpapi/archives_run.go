@@ -84,14 +84,17 @@ func (a *API) registerVerify() {
 	op := operation{
 		id: "verify-host", method: http.MethodPost, path: "/hosts/{host}/verify", tag: tagHosts, status: http.StatusOK,
 		summary: "Look whether a host can do its work", needs: bus.Operator, request: NewVerification{Repository: "web1-main"}, answer: exampleVerification(),
-		description: "Runs a job of the kind verify and waits for it; result.checks of the job has what was found, and what to do where it is not good. The job is the answer also when it has failed for what it found.",
-		failures:    []job.Failure{unknownHost(), unknownRepository()},
+		description: "Runs a job of the kind verify and waits for it; result.checks of the job has what was found, and what to do where it is not good. The job is the answer also when it has failed for what it found. A host over SSH is connected to first.",
+		failures:    []job.Failure{unknownHost(), unknownRepository(), unreachable()},
 	}.waits(a)
 	op.RequestBody.Required = false
 	huma.Register(a.huma, op, a.verifyHost)
 }
 
 func (a *API) verifyHost(ctx context.Context, in *verifyInput) (*waitedOutput, error) {
+	if err := a.options.Connections.TryHost(ctx, fleet.ActorOf(ctx), in.Host); err != nil {
+		return nil, a.problem(ctx, err)
+	}
 	out, err := a.runWaited(ctx, job.Request{Host: in.Host, Repository: in.Body.Repository}, job.VerifySpec{}, in.Preference)
 	problem, failed := err.(*Problem)
 	if !failed || problem.Job == "" {

@@ -109,6 +109,43 @@ func (r refusals) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
+// depotUses reads at each scrape what the depot counts by itself.
+type depotUses struct{ read func() []fleet.DepotUse }
+
+// depotCounts are the metrics of the depot, by repository.
+var depotCounts = []struct {
+	description *prometheus.Desc
+	kind        prometheus.ValueType
+	of          func(fleet.DepotUse) float64
+}{
+	{description("borgfleet_depot_connections", "Connections of hosts to a repository in the depot.", "repository"), prometheus.GaugeValue,
+		func(u fleet.DepotUse) float64 { return float64(u.Open) }},
+	{description("borgfleet_depot_connections_total", "Connections to a repository in the depot since the coordinator was started.", "repository"), prometheus.CounterValue,
+		func(u fleet.DepotUse) float64 { return float64(u.Connections) }},
+	{description("borgfleet_depot_refused_total", "Connections to a repository in the depot that were refused.", "repository"), prometheus.CounterValue,
+		func(u fleet.DepotUse) float64 { return float64(u.Refused) }},
+	{description("borgfleet_depot_received_bytes_total", "Bytes that hosts sent to a repository in the depot.", "repository"), prometheus.CounterValue,
+		func(u fleet.DepotUse) float64 { return float64(u.Received) }},
+	{description("borgfleet_depot_sent_bytes_total", "Bytes that a repository in the depot sent to hosts.", "repository"), prometheus.CounterValue,
+		func(u fleet.DepotUse) float64 { return float64(u.Sent) }},
+}
+
+// Describe implements prometheus.Collector.
+func (depotUses) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, count := range depotCounts {
+		descriptions <- count.description
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (d depotUses) Collect(metrics chan<- prometheus.Metric) {
+	for _, use := range d.read() {
+		for _, count := range depotCounts {
+			metrics <- prometheus.MustNewConstMetric(count.description, count.kind, count.of(use), use.Repository)
+		}
+	}
+}
+
 func gauge(desc *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 }

@@ -34,6 +34,11 @@ func completeHost(host fleet.HostView) fleet.HostView {
 	if host.Labels == nil {
 		host.Labels = map[string]string{}
 	}
+	if host.SSH != nil {
+		access := *host.SSH
+		access.HostKeys, access.Jump = list(access.HostKeys), list(access.Jump)
+		host.SSH = &access
+	}
 	return host
 }
 
@@ -47,6 +52,16 @@ func completeHosts(hosts []fleet.HostView) []fleet.HostView {
 
 func completeRepository(repository fleet.RepositoryView) fleet.RepositoryView {
 	repository.SealedFor = list(repository.SealedFor)
+	if repository.Depot != nil {
+		depot := *repository.Depot
+		depot.Hosts = list(depot.Hosts)
+		if depot.Frozen != nil {
+			frozen := *depot.Frozen
+			frozen.Missing, frozen.Unknown = list(frozen.Missing), list(frozen.Unknown)
+			depot.Frozen = &frozen
+		}
+		repository.Depot = &depot
+	}
 	return repository
 }
 

@@ -71,6 +71,9 @@ func TestDocumentListsTheOperations(t *testing.T) {
 		"POST /backups/borg/check", "POST /backups/borg/compact", "POST /backups/borg/create", "POST /backups/borg/extract/{archive_name}",
 		"POST /backups/borg/init", "POST /backups/borg/mount", "POST /backups/borg/prune", "POST /backups/borg/umount",
 		"POST /enrolment-tokens", "POST /hosts", "POST /jobs", "POST /jobs/{id}/cancel", "POST /jobs/{id}/retry", "POST /login", "POST /logout",
+		"POST /ssh/scan", "GET /ssh/key", "PATCH /hosts/{host}", "POST /hosts/{host}/convert", "GET /depot",
+		"PUT /repositories/{repo}/hosts/{host}", "DELETE /repositories/{repo}/hosts/{host}", "GET /repositories/{repo}/transactions",
+		"POST /repositories/{repo}/unfreeze", "POST /repositories/{repo}/rollback",
 		"POST /nats-credentials", "POST /password", "POST /repositories", "POST /state", "POST /tokens", "POST /users", "POST /users/{user}/link",
 	}
 	slices.Sort(want)
@@ -198,6 +201,7 @@ func TestExamplesFitTheirSchemas(t *testing.T) {
 func TestAnswersFitTheirSchemas(t *testing.T) {
 	s := serve(t, nil)
 	s.put("web1", "main")
+	s.putDepot("kept")
 	document := readDocument(t, s)
 	id := string(decode[job.Job](t, s.do(request("POST", "/api/v1/jobs", backupBody)).Body.Bytes()).ID)
 	for _, call := range []struct{ method, path, route, body string }{
@@ -228,6 +232,18 @@ func TestAnswersFitTheirSchemas(t *testing.T) {
 		{"GET", "/whoami", "/whoami", ""},
 		{"GET", "/audit", "/audit", ""},
 		{"GET", "/audit/verify", "/audit/verify", ""},
+		{"POST", "/hosts", "/hosts", `{"name":"legacy","ssh":{"address":"root@legacy","host_keys":["` + hostKey + `"],"jump":[{"address":"me@gate","host_keys":["` + hostKey + `"]}]}}`},
+		{"PATCH", "/hosts/legacy", "/hosts/{host}", `{"disabled":true,"reach":"tunnel"}`},
+		{"POST", "/hosts/legacy/convert", "/hosts/{host}/convert", ""},
+		{"POST", "/ssh/scan", "/ssh/scan", `{"address":"root@legacy"}`},
+		{"GET", "/ssh/key", "/ssh/key", ""},
+		{"GET", "/depot", "/depot", ""},
+		{"GET", "/repositories/kept", "/repositories/{repo}", ""},
+		{"GET", "/repositories/kept/transactions", "/repositories/{repo}/transactions", ""},
+		{"PUT", "/repositories/kept/hosts/web1", "/repositories/{repo}/hosts/{host}", ""},
+		{"DELETE", "/repositories/kept/hosts/*", "/repositories/{repo}/hosts/{host}", ""},
+		{"POST", "/repositories/kept/unfreeze", "/repositories/{repo}/unfreeze", `{"reason":"it is right"}`},
+		{"POST", "/repositories/kept/rollback", "/repositories/{repo}/rollback", `{"transaction":41,"reason":"broken into"}`},
 		{"GET", "/jobs/nope", "/jobs/{id}", ""},
 		{"POST", "/jobs", "/jobs", `{"x":1}`},
 	} {

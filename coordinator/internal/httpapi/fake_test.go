@@ -31,6 +31,7 @@ type backend struct {
 	panics       any   // what Status panics with when set
 	borg         borg  // what plays the hosts
 	shelf        shelf // what is known of archives, and comes from them
+	outside      outside
 	feed         *feed.Feed
 }
 
@@ -251,7 +252,7 @@ func (b *backend) AddRepository(_ context.Context, _ fleet.Actor, asked fleet.Ne
 		generated = secret.FromString("made-for-you")
 		passphrase = generated
 	}
-	b.passphrases[asked.Name], b.sealed = passphrase, asked.Sealed
+	b.passphrases[asked.Name], b.sealed, b.outside.depot = passphrase, asked.Sealed, asked.Depot
 	view := fleet.RepositoryView{Repository: fleet.Repository{Repository: repository, CreatedAt: time.Now().UTC(), HasPassphrase: !passphrase.Empty(), Custody: cmp.Or(asked.Custody, fleet.CustodyCoordinator)}}
 	b.repositories[asked.Name] = view
 	return view, generated, nil

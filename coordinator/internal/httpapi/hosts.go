@@ -30,6 +30,7 @@ type newHostInput struct {
 type NewHost struct {
 	Name   string            `json:"name" pattern:"^[a-z0-9-]{1,63}$" patternDescription:"a host name: 1 to 63 of a-z, 0-9 and -" doc:"what it is called from now on"`
 	Labels map[string]string `json:"labels,omitempty" maxProperties:"64" doc:"free text by key, for people and filters"`
+	SSH    *NewSSHHost       `json:"ssh,omitempty" doc:"how the coordinator connects to it; left out: it has an agent, which connects to the coordinator"`
 }
 
 type hostOutput struct{ Body fleet.HostView }
@@ -65,7 +66,7 @@ func (a *API) registerHosts() {
 	add := operation{
 		id: "add-host", method: http.MethodPost, path: "/hosts", tag: tagHosts, status: http.StatusCreated,
 		summary: "Add a host", needs: bus.Admin,
-		description: "Only declares it: a token from POST /enrolment-tokens lets its agent in.",
+		description: "Without ssh it is only declared: a token from POST /enrolment-tokens lets its agent in. With ssh the coordinator connects to it from now on; POST /ssh/scan tells host_keys, and public_key of the answer's ssh belongs into ~/.ssh/authorized_keys there. Nothing is backed up from it before borg was found on it.",
 		request:     NewHost{Name: "web1", Labels: map[string]string{"site": "fra"}},
 		answer:      exampleHost(),
 		failures:    []job.Failure{{Code: job.Conflict, Message: `there is already a host "web1"`, Hint: "choose another name"}},
@@ -98,7 +99,13 @@ func (a *API) getHost(ctx context.Context, in *hostInput) (*hostOutput, error) {
 }
 
 func (a *API) addHost(ctx context.Context, in *newHostInput) (*addedHostOutput, error) {
-	host, err := a.options.Hosts.AddHost(ctx, fleet.ActorOf(ctx), in.Body.Name, in.Body.Labels)
+	var host fleet.HostView
+	var err error
+	if in.Body.SSH != nil {
+		host, err = a.addSSHHost(ctx, in.Body)
+	} else {
+		host, err = a.options.Hosts.AddHost(ctx, fleet.ActorOf(ctx), in.Body.Name, in.Body.Labels)
+	}
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}

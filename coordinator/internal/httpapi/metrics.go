@@ -32,6 +32,7 @@ type MetricsOptions struct {
 	Logger   hclog.Logger
 
 	Refusals func() map[string]uint64 // what the bus has refused so far, by kind; nil: not known
+	Depot    func() []fleet.DepotUse  // what went to and from the depot so far; nil: there is none
 	Expiry   func() time.Time         // when the server's certificate expires; nil: there is none
 }
 
@@ -93,6 +94,9 @@ func NewMetrics(options MetricsOptions) *Metrics {
 	)
 	if options.Refusals != nil {
 		m.registry.MustRegister(refusals{options.Refusals})
+	}
+	if options.Depot != nil {
+		m.registry.MustRegister(depotUses{options.Depot})
 	}
 	if options.Expiry != nil {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -9,7 +9,6 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
-	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 type repositoryInput struct {
@@ -23,13 +22,14 @@ type newRepositoryInput struct {
 // NewRepository is a request to add a repository.
 type NewRepository struct {
 	Name       string         `json:"name" pattern:"^[a-z0-9][a-z0-9._-]{0,62}$" patternDescription:"a repository name: 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit" doc:"what it is called from now on"`
-	Location   string         `json:"location" maxLength:"4096" doc:"an absolute path on the host, or ssh://user@host:port/path"`
+	Location   string         `json:"location" maxLength:"4096" doc:"an absolute path on the host, ssh://user@host:port/path, or depot for one that the coordinator keeps itself"`
 	Encryption job.Encryption `json:"encryption,omitempty" enum:"repokey-blake2,repokey,keyfile-blake2,keyfile,authenticated-blake2,authenticated,none" doc:"borg's encryption mode; left out: repokey-blake2"`
 	Passphrase *string        `json:"passphrase,omitempty" maxLength:"4096" writeOnly:"true" doc:"kept encrypted, and never shown again"`
 	Generate   bool           `json:"generate_passphrase,omitempty" doc:"make a strong passphrase; it is in the answer, once"`
 	Custody    fleet.Custody  `json:"custody,omitempty" enum:"coordinator,hosts" doc:"who can read the passphrase; left out: coordinator"`
 
 	Sealed map[string]fleet.SealedPassphrase `json:"sealed,omitempty" maxProperties:"500" doc:"with custody hosts: the passphrase for each host by name, as it was sealed to it"`
+	Depot  *NewDepot                         `json:"depot,omitempty" doc:"with the location depot: what is agreed"`
 }
 
 type changeRepositoryInput struct {
@@ -131,8 +131,9 @@ func (a *API) addRepository(ctx context.Context, in *newRepositoryInput) (*added
 		Name: in.Body.Name, Location: in.Body.Location, Encryption: in.Body.Encryption, Generate: in.Body.Generate,
 		Custody: in.Body.Custody, Sealed: in.Body.Sealed,
 	}
-	if in.Body.Passphrase != nil {
-		request.Passphrase = secret.FromString(*in.Body.Passphrase)
+	request.Passphrase = secretOf(in.Body.Passphrase)
+	if depot := in.Body.Depot; depot != nil {
+		request.Depot = &fleet.Depot{Quota: depot.Quota, AppendOnly: depot.AppendOnly, Hosts: depot.Hosts}
 	}
 	repository, generated, err := a.options.Repositories.AddRepository(ctx, fleet.ActorOf(ctx), request)
 	if err != nil {

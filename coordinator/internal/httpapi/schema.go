@@ -106,7 +106,7 @@ func schemaName(t reflect.Type, hint string) string {
 // strict reports whether a schema is of something that is taken in, where an
 // unknown field is refused. What is given out may get more fields.
 func strict(name string) bool {
-	return name == "SubmitJob" || name == "ChangeRepository" || name == "SealedPassphrase" ||
+	return name == "SubmitJob" || name == "ChangeRepository" || name == "ChangeHost" || name == "SealedPassphrase" ||
 		strings.HasPrefix(name, "New") || strings.HasSuffix(name, "Spec")
 }
 
@@ -158,6 +158,8 @@ func wordsOf(t reflect.Type) []any {
 		return words(bus.Roles())
 	case reflect.TypeFor[fleet.Custody]():
 		return words([]fleet.Custody{fleet.CustodyCoordinator, fleet.CustodyHosts})
+	case reflect.TypeFor[fleet.Mode]():
+		return words([]fleet.Mode{fleet.ModeAgent, fleet.ModeSSH, fleet.ModeLocal})
 	case reflect.TypeFor[job.Level]():
 		return words([]job.Level{job.LevelDebug, job.LevelInfo, job.LevelWarning, job.LevelError})
 	case reflect.TypeFor[job.FilesCache]():

@@ -45,6 +45,12 @@ type Hosts interface {
 	Host(ctx context.Context, name string) (fleet.HostView, error)
 	Hosts(ctx context.Context) ([]fleet.HostView, error)
 	RemoveHost(ctx context.Context, by fleet.Actor, name string) error
+	// AddSSHHost adds a host that the coordinator connects to.
+	AddSSHHost(ctx context.Context, by fleet.Actor, asked fleet.NewSSHHost) (fleet.HostView, error)
+	// ChangeHost leaves as it is what is not asked for.
+	ChangeHost(ctx context.Context, by fleet.Actor, name string, asked fleet.HostChange) (fleet.HostView, error)
+	// SharedSSHKey returns the public key for hosts without one of their own.
+	SharedSSHKey(ctx context.Context) (publicKey string, err error)
 }
 
 // Repositories keeps the repositories. Every method is safe for concurrent use;
@@ -61,6 +67,35 @@ type Repositories interface {
 	// MoveRepository says where a repository is now. It is refused while jobs of
 	// it are not over.
 	MoveRepository(ctx context.Context, by fleet.Actor, repository, location string) (fleet.RepositoryView, error)
+	// Allow and Deny say whether a host, or all with "*", may use what is in the
+	// depot.
+	Allow(ctx context.Context, by fleet.Actor, repository, host string) (fleet.RepositoryView, error)
+	Deny(ctx context.Context, by fleet.Actor, repository, host string) (fleet.RepositoryView, error)
+}
+
+// Connections reaches hosts over SSH. It is safe for concurrent use; an error
+// that is the caller's or the host's fault is a *job.Failure.
+type Connections interface {
+	// ScanSSH returns the keys with which a server proves itself.
+	ScanSSH(ctx context.Context, by fleet.Actor, address string, jump []fleet.SSHHop) ([]fleet.ShownKey, error)
+	// TryHost connects to a host of mode ssh and looks at it anew, so that what is
+	// known of it is fresh. It leaves an agent's host as it is.
+	TryHost(ctx context.Context, by fleet.Actor, host string) error
+	// ConvertHost gives a host of mode ssh an agent, within five minutes. It
+	// returns what it has done, also with an error.
+	ConvertHost(ctx context.Context, by fleet.Actor, host string) ([]fleet.ConvertStep, error)
+}
+
+// Depot looks after the repositories that the coordinator keeps itself. It is
+// safe for concurrent use; an error that is the caller's fault is a *job.Failure.
+type Depot interface {
+	Depot(ctx context.Context) (fleet.DepotView, error)
+	// Transactions are oldest first.
+	Transactions(ctx context.Context, repository string) ([]fleet.Transaction, error)
+	// Unfreeze takes a frozen repository as it is.
+	Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) error
+	// Rollback undoes what came after a transaction of a frozen repository.
+	Rollback(ctx context.Context, by fleet.Actor, repository string, to int, reason string) error
 }
 
 // Authenticator knows who asks. It is safe for concurrent use.

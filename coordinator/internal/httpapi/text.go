@@ -8,6 +8,7 @@ import "maps"
 func texts() map[string]string {
 	all := commonTexts()
 	maps.Copy(all, archiveTexts())
+	maps.Copy(all, reachTexts())
 	return all
 }
 
@@ -35,7 +36,7 @@ func commonTexts() map[string]string {
 		"result":            "what it brought; null before the end",
 		"last_backup":       "the newest good backup; null when there is none",
 		"encryption":        "borg's encryption mode",
-		"location":          "an absolute path on the host, or ssh://user@host:port/path",
+		"location":          "an absolute path on the host, ssh://user@host:port/path, or depot for one that the coordinator keeps itself",
 		"message":           "what is wrong, in a sentence",
 		"hint":              "what to do about it; may be empty",
 		"level":             "how grave it is, in borg's words",
@@ -112,12 +113,12 @@ func commonTexts() map[string]string {
 		"RepositoryInfo.total_size":    "bytes of all archives, uncompressed",
 		"RepositoryInfo.unique_size":   "bytes on the disk: deduplicated and compressed",
 
-		"mode":                 "how it is reached: agent is one whose agent connects to the bus",
+		"mode":                 "how it is reached: agent is one whose agent connects to the bus, ssh one that the coordinator connects to, local the coordinator's own machine",
 		"labels":               "free text by key",
 		"public_key":           "the agent's identity on the bus",
 		"seal_key":             "secrets for this host are sealed to it; empty before its first hello",
 		"facts":                "what the host last said of itself; null before its first hello",
-		"online":               "whether its agent is connected",
+		"online":               "whether it is connected",
 		"HostView.since":       "online or offline since then; 0001-01-01 when never seen",
 		"HostView.running":     "how many jobs it was sent or runs",
 		"runs":                 "how its last backups ended, oldest first, at most 14",

@@ -64,6 +64,14 @@ func TestParametersAreTheContracts(t *testing.T) {
 		"GET /find":                                                {"archive", "cursor", "limit", "name", "repository"},
 		"POST /hosts/{host}/verify":                                {"Prefer", "host"},
 
+		"PATCH /hosts/{host}":                      {"host"},
+		"POST /hosts/{host}/convert":               {"host"},
+		"PUT /repositories/{repo}/hosts/{host}":    {"host", "repo"},
+		"DELETE /repositories/{repo}/hosts/{host}": {"host", "repo"},
+		"GET /repositories/{repo}/transactions":    {"repo"},
+		"POST /repositories/{repo}/unfreeze":       {"repo"},
+		"POST /repositories/{repo}/rollback":       {"repo"},
+
 		"POST /backups/borg/init":                      {"Prefer"},
 		"POST /backups/borg/create":                    {"Prefer"},
 		"GET /backups/borg/archives":                   {"Prefer", "X-Borg-Passphrase", "host", "passphrase", "prefix", "repository_path"},
@@ -148,9 +156,9 @@ func TestOnlyRequestsAreClosed(t *testing.T) {
 	}
 	slices.Sort(closed)
 	want := []string{
-		"BackupSpec", "BreakLockSpec", "ChangeRepository", "CheckSpec", "CompactSpec", "DeleteSpec", "DiffSpec", "DownloadSpec",
+		"BackupSpec", "BreakLockSpec", "ChangeHost", "ChangeRepository", "CheckSpec", "CompactSpec", "DeleteSpec", "DiffSpec", "DownloadSpec",
 		"InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec", "MountSpec",
-		"NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewRepository", "NewRole", "NewStateBackup", "NewToken", "NewUser", "NewVerification",
+		"NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewDepot", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewReason", "NewRepository", "NewRole", "NewRollback", "NewSSHAccess", "NewSSHHop", "NewSSHHost", "NewSSHScan", "NewStateBackup", "NewToken", "NewUser", "NewVerification",
 		"PruneSpec", "RestoreSpec", "SealedPassphrase", "SubmitJob", "UmountSpec", "VerifySpec",
 	}
 	if diff := cmp.Diff(want, closed); diff != "" {

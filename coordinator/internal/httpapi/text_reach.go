@@ -1,0 +1,56 @@
+package httpapi
+
+// reachTexts describes what there is of hosts over SSH, and of the depot.
+func reachTexts() map[string]string {
+	return map[string]string{
+		"ssh":                     "how the coordinator connects to it, with mode ssh; else null",
+		"reach":                   "its way to the depot: depot, it connects to the depot's address; tunnel, through the coordinator's connection to it",
+		"disabled":                "nothing is backed up from it: there was no usable borg when it was last looked at, or somebody has switched it off",
+		"problem":                 "mode ssh: why it is not reached; null: it is",
+		"Job.for":                 "the host whose archives it is about, when the coordinator does it itself in its depot; else left out",
+		"CheckSpec.archives_only": "check the archives' metadata, and leave out the repository's own",
+
+		"SSHAccess.address":    "user@host:port",
+		"SSHAccess.host_keys":  "public keys that the host may show, in authorized_keys form",
+		"SSHAccess.jump":       "servers on the way, the first one first",
+		"SSHAccess.own_key":    "the coordinator shows a key of this host alone, and not the one that it has for all",
+		"SSHAccess.public_key": "of the key that the coordinator shows, in authorized_keys form: it belongs into ~/.ssh/authorized_keys there",
+		"SSHAccess.sudo":       "work as root, by sudo -n",
+		"SSHAccess.borg":       "path of borg there; empty: as its PATH finds it",
+		"SSHAccess.dir":        "where job directories and borg's cache lie; empty: .borgfleet in the home directory",
+		"SSHAccess.hooks":      "directory of the scripts that jobs may name; empty: /etc/borgfleet/hooks.d",
+		"SSHAccess.slots":      "how many jobs it runs at a time; 0: one",
+		"SSHHop.address":       "user@host:port",
+		"SSHHop.host_keys":     "public keys that it may show, in authorized_keys form",
+
+		"ShownKeys.keys":          "what the server proves itself with",
+		"ShownKey.address":        "of the server: user@host:port",
+		"ShownKey.key":            "in authorized_keys form",
+		"fingerprint":             "SHA-256 of the key, as ssh-keygen -l shows it",
+		"SharedSSHKey.public_key": "in authorized_keys form; empty before it is made",
+		"steps":                   "what was done, in order",
+		"ConvertStep.name":        "which step",
+		"ConvertStep.detail":      "what came of it, in a sentence",
+		"Conversion.failure":      "why the host still has no agent; null: it has one",
+
+		"RepositoryView.depot":  "what is agreed, if the coordinator keeps it itself; else null",
+		"AddedRepository.depot": "what is agreed, if the coordinator keeps it itself; else null",
+		"Depot.quota":           "bytes that it may take; 0: no quota",
+		"Depot.append_only":     "hosts may add, and never delete",
+		"Depot.hosts":           "who may use it; * is everybody",
+		"Depot.frozen":          "why nothing is deleted from it any more; null: its archives are those that were recorded",
+		"Frozen.reason":         "in a sentence",
+		"Frozen.missing":        "archives that were recorded and are not there as they were, at most 100",
+		"Frozen.unknown":        "archives that no job of ours has made, at most 100",
+		"DepotView.address":     "as hosts reach it: name:port",
+		"DepotView.host_key":    "with which it proves itself, in authorized_keys form",
+		"DepotView.uses":        "by repository, since the coordinator was started",
+		"DepotUse.open":         "connections now",
+		"DepotUse.connections":  "connections in all",
+		"DepotUse.refused":      "connections that were refused",
+		"DepotUse.received":     "bytes from hosts",
+		"DepotUse.sent":         "bytes to hosts",
+		"transactions":          "oldest first",
+		"Transaction.number":    "as borg counts it",
+	}
+}
