@@ -1,0 +1,261 @@
+package depot_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/pem"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/borg"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+const hostID = "coordinator@test"
+
+// lab is a depot, what it lets hosts do, and hosts with a real ssh and borg.
+type lab struct {
+	*depot.Server
+	t    testing.TB
+	dir  string
+	path string // of the repositories
+
+	mu     sync.Mutex
+	hosts  map[string]string // by public key
+	grants map[string]fleet.DepotGrant
+	busy   map[string]bool
+}
+
+// newLab starts a depot that ends with the test.
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	l := &lab{t: t, dir: t.TempDir(), hosts: map[string]string{}, grants: map[string]fleet.DepotGrant{}, busy: map[string]bool{}}
+	l.path = filepath.Join(l.dir, "depot")
+	server, err := depot.New(l.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Server = server
+	ctx, stop := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- server.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-over; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return l
+}
+
+func (l *lab) options() depot.Options {
+	return depot.Options{
+		Listen: "127.0.0.1:0", Path: l.path, KeyFile: filepath.Join(l.dir, "depot_key"),
+		HostID: hostID, BaseDir: filepath.Join(l.dir, "serve"),
+		Grant: l.grant,
+		Busy: func(repository string) bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.busy[repository]
+		},
+	}
+}
+
+func (l *lab) grant(key, repository string) (fleet.DepotGrant, *job.Failure) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	host, known := l.hosts[key]
+	if !known {
+		return fleet.DepotGrant{}, job.Fail(job.NotAllowed, "nobody has this key")
+	}
+	grant, ok := l.grants[host+" "+repository]
+	if !ok {
+		return fleet.DepotGrant{Host: host}, job.Fail(job.NotAllowed, "host %s may not use repository %s", host, repository).
+			WithHint("borgfleet repo allow %s %s", repository, host)
+	}
+	return grant, nil
+}
+
+// allow lets a host use a repository.
+func (l *lab) allow(grant fleet.DepotGrant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.grants[grant.Host+" "+grant.Repository] = grant
+}
+
+func (l *lab) work(repository string, busy bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy[repository] = busy
+}
+
+// client is a host with a key of its own.
+type client struct {
+	lab  *lab
+	name string
+	dir  string
+	rsh  string
+}
+
+// host makes a host that the depot knows.
+func (l *lab) host(name string) *client {
+	l.t.Helper()
+	c := l.stranger(name)
+	key, err := os.ReadFile(filepath.Join(c.dir, "key.pub"))
+	l.check(err)
+	l.mu.Lock()
+	l.hosts[string(key)] = name
+	l.mu.Unlock()
+	return c
+}
+
+// stranger makes a host that the depot does not know.
+func (l *lab) stranger(name string) *client {
+	l.t.Helper()
+	c := &client{lab: l, name: name, dir: filepath.Join(l.dir, "host "+name)}
+	l.check(os.MkdirAll(c.dir, 0o700))
+	public, private, err := ed25519.GenerateKey(nil)
+	l.check(err)
+	block, err := ssh.MarshalPrivateKey(private, "")
+	l.check(err)
+	sshKey, err := ssh.NewPublicKey(public)
+	l.check(err)
+	l.write(filepath.Join(c.dir, "key"), string(pem.EncodeToMemory(block)))
+	l.write(filepath.Join(c.dir, "key.pub"), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sshKey))))
+	known := filepath.Join(c.dir, "known_hosts")
+	l.write(known, borg.DepotKnownHost(l.HostKey()))
+	c.rsh = borg.DepotRSH(borg.DepotAccess{Identity: filepath.Join(c.dir, "key"), KnownHosts: known, Address: l.Addr().String()})
+	return c
+}
+
+func (l *lab) check(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lab) write(path, text string) {
+	l.t.Helper()
+	l.check(os.MkdirAll(filepath.Dir(path), 0o700))
+	l.check(os.WriteFile(path, []byte(text), 0o600))
+}
+
+// said is how a command ended.
+type said struct {
+	code        int
+	out, errors string
+}
+
+// run runs a command to its end.
+func run(t testing.TB, cmd *exec.Cmd) said {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		t.Fatal(err)
+	}
+	return said{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// borg returns a command of borg on the host; "REPO" in an argument stands for
+// the repository's URL.
+func (c *client) borg(repository string, args ...string) *exec.Cmd {
+	for i, arg := range args {
+		args[i] = strings.Replace(arg, "REPO", bus.DepotURL(repository), 1)
+	}
+	cmd := exec.Command("borg", args...)
+	cmd.Dir = c.dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(c.dir, "borg"), "BORG_HOST_ID="+c.name+"@test",
+		"BORG_RSH="+c.rsh, "BORG_PASSPHRASE=secret", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes", "BORG_DELETE_I_KNOW_WHAT_I_AM_DOING=YES",
+		"BORG_CHECK_I_KNOW_WHAT_I_AM_DOING=YES")
+	return cmd
+}
+
+// do runs borg on the host, which must end well.
+func (c *client) do(repository string, args ...string) string {
+	c.lab.t.Helper()
+	said := run(c.lab.t, c.borg(repository, args...))
+	if said.code != 0 {
+		c.lab.t.Fatalf("borg %s: %d: %s", args, said.code, said.errors)
+	}
+	return said.out
+}
+
+// ssh runs the host's ssh, with options before what it is to run.
+func (c *client) ssh(user string, args ...string) *exec.Cmd {
+	cmd := exec.Command("sh", append([]string{"-c", c.rsh + ` "$@"`, "ssh"}, append([]string{"-l", user}, args...)...)...)
+	cmd.Dir = c.dir
+	return cmd
+}
+
+// local runs borg as the coordinator does, which must end well.
+func (l *lab) local(repository string, args ...string) string {
+	l.t.Helper()
+	for i, arg := range args {
+		args[i] = strings.Replace(arg, "REPO", l.Dir(repository), 1)
+	}
+	cmd := exec.Command("borg", args...)
+	cmd.Dir = l.dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(l.dir, "local"), "BORG_HOST_ID="+hostID,
+		"BORG_PASSPHRASE=secret", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes")
+	said := run(l.t, cmd)
+	if said.code != 0 {
+		l.t.Fatalf("borg %s: %d: %s", args, said.code, said.errors)
+	}
+	return said.out
+}
+
+// eventually waits until what must become true is.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// serving are the processes that serve a repository.
+func (l *lab) serving(repository string) (pids []string) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		if bytes.Contains(text, []byte("serve\x00")) && bytes.Contains(text, []byte("\x00"+l.Dir(repository)+"\x00")) {
+			pids = append(pids, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	return pids
+}
+
+func (l *lab) use(repository string) fleet.DepotUse {
+	for _, use := range l.Uses() {
+		if use.Repository == repository {
+			return use
+		}
+	}
+	return fleet.DepotUse{Repository: repository}
+}
+
+func (l *lab) locked(repository string) bool {
+	_, err := os.Stat(filepath.Join(l.Dir(repository), "lock.exclusive"))
+	return err == nil
+}
