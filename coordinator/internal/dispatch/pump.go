@@ -33,12 +33,17 @@ func (s *Service) pump() time.Time {
 		s.logger.Error("jobs of hosts that are away cannot be ended; trying again", "err", err)
 		return now.Add(retryWrite)
 	}
+	daily, err := s.verifyHosts(now)
+	if err != nil {
+		s.logger.Error("hosts cannot be verified; trying again", "err", err)
+		return now.Add(retryWrite)
+	}
 	after, err := s.dispatch(now)
 	if err != nil {
 		s.logger.Error("the queue cannot be moved on; trying again", "err", err)
 		return now.Add(retryWrite)
 	}
-	return earliest(next, earliest(deadline, after))
+	return earliest(earliest(next, daily), earliest(deadline, after))
 }
 
 // dispatch sends what can go, ends what has expired, and says of the rest why

@@ -31,7 +31,7 @@ type track struct {
 // stopped says nothing about the state of things.
 func (s *Service) noteLatest(j job.Job) {
 	watched := j.Kind == job.Backup || j.Kind == job.Check || j.Kind == job.Prune || j.Kind == job.Compact
-	if !watched || j.State == job.Cancelled || j.FinishedAt == nil {
+	if !watched && (j.Kind != job.Verify || j.Repository != "") || j.State == job.Cancelled || j.FinishedAt == nil {
 		return
 	}
 	s.live.Lock()
@@ -155,9 +155,9 @@ func (s *Service) keysNotExported(repositories []fleet.Repository) ([]string, er
 // still exist, oldest first. What a removed host of the same name did is not
 // the present one's affair.
 func (s *Service) latestOf(hosts []fleet.HostView, repositories []fleet.Repository) []job.Job {
-	added, repoNames := map[string]time.Time{}, map[string]bool{}
+	added, repoNames, modes := map[string]time.Time{}, map[string]bool{}, map[string]fleet.Mode{}
 	for _, h := range hosts {
-		added[h.Name] = h.CreatedAt
+		added[h.Name], modes[h.Name] = h.CreatedAt, h.Mode
 	}
 	for _, r := range repositories {
 		repoNames[r.Name] = true
@@ -167,7 +167,8 @@ func (s *Service) latestOf(hosts []fleet.HostView, repositories []fleet.Reposito
 	var latest []job.Job
 	for _, j := range s.live.latest {
 		since, known := added[j.Host]
-		if known && !j.SubmittedAt.Before(since) && repoNames[j.Repository] {
+		exists := repoNames[j.Repository] || j.Kind == job.Verify && modes[j.Host] == fleet.ModeSSH
+		if known && !j.SubmittedAt.Before(since) && exists {
 			latest = append(latest, j)
 		}
 	}
@@ -183,10 +184,14 @@ func (s *Service) latestOf(hosts []fleet.HostView, repositories []fleet.Reposito
 func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) []fleet.Attention {
 	failed, warned, about := []fleet.Attention{}, []fleet.Attention{}, []fleet.Attention{}
 	for _, j := range slices.Backward(latest) {
-		switch j.State {
-		case job.Failed, job.Expired:
+		switch good := j.State == job.Succeeded; {
+		case j.Kind == job.Verify:
+			if !good {
+				about = append(about, unfit(j))
+			}
+		case j.State == job.Failed, j.State == job.Expired:
 			failed = append(failed, failedJob(j))
-		case job.Warning:
+		case j.State == job.Warning:
 			warned = append(warned, warnedJob(j))
 		}
 	}
@@ -199,6 +204,8 @@ func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) [
 			about = append(about, wrongClock(h))
 		}
 		switch {
+		case barred(h):
+			about = append(about, barredHost(h))
 		case !h.Online && open[h.Name] > 0:
 			about = append(about, awayHost(h, open[h.Name]))
 		case h.Online && h.Facts != nil && h.Facts.BorgFailure != nil:
@@ -243,19 +250,6 @@ func warnedJob(j job.Job) fleet.Attention {
 		a.Hint = "see the result of the job; what is damaged cannot be restored from this repository"
 	case len(r.Warnings) > 0:
 		a.Message += fmt.Sprintf(": %s%s", r.Warnings[0], more(len(r.Warnings)+r.WarningsOmitted-1))
-	}
-	return a
-}
-
-func awayHost(h fleet.HostView, open int) fleet.Attention {
-	a := fleet.Attention{
-		Kind: "offline", Host: h.Name, Since: h.Since,
-		Message: fmt.Sprintf("host %s is offline, and %s for it", h.Name, plural(open, "job waits", "jobs wait")),
-		Hint:    "the jobs go on when it connects; look at borgfleet-agent there (systemctl status borgfleet-agent, borgfleet-agent doctor)",
-	}
-	if h.Since.IsZero() {
-		a.Message = fmt.Sprintf("host %s has never connected, and %s for it", h.Name, plural(open, "job waits", "jobs wait"))
-		a.Hint = "enrol its agent: borgfleet host token " + h.Name + " prints the command that does it"
 	}
 	return a
 }

@@ -178,7 +178,7 @@ type Status struct {
 
 // Attention is one thing that needs a person.
 type Attention struct {
-	Kind       string    `json:"kind"` // failed, warning, offline, no_borg, clock, certificate, disk_low, store, restored, duplicate, rolled_back, mount
+	Kind       string    `json:"kind"` // failed, warning, offline, no_borg, clock, certificate, disk_low, store, restored, duplicate, rolled_back, mount, frozen, unreachable, verify
 	Host       string    `json:"host"`
 	Repository string    `json:"repository"`
 	Job        job.ID    `json:"job"` // may be empty
