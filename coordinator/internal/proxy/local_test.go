@@ -79,9 +79,10 @@ func local(t *testing.T, dir, program string) proxy.Runner {
 		Root: filepath.Join(dir, "jobs"), Supervisor: []string{self, supervise}, Logger: logger(),
 	})
 	t.Cleanup(runs.Close)
+	environment := borg.Environment{Binary: program, BaseDir: filepath.Join(dir, "borg")}
 	return proxy.Runner{
 		Host: host, Executor: runs, Runs: runs, Mounts: noMounts{}, Policy: rules(), Borg: probe.NewBorg(program),
-		Environment: borg.Environment{Binary: program, BaseDir: filepath.Join(dir, "borg")},
+		Environment: func(context.Context) (borg.Environment, *job.Failure) { return environment, nil },
 		Facts:       func(context.Context) bus.Hello { return bus.Hello{OS: "of the test"} },
 	}
 }

@@ -55,13 +55,15 @@ type Ingest interface {
 // Runner is one host, as its worker reaches it. All fields but RSH, Checks,
 // Facts, Problem, Nice, IOClass and Slots are needed.
 type Runner struct {
-	Host        string
-	Executor    engine.Executor
-	Runs        worker.Runs
-	Mounts      worker.Mounts
-	Policy      worker.Policy
-	Borg        worker.Borg
-	Environment borg.Environment
+	Host     string
+	Executor engine.Executor
+	Runs     worker.Runs
+	Mounts   worker.Mounts
+	Policy   worker.Policy
+	Borg     worker.Borg
+	// Environment is asked before each attempt. A failure says that the host was
+	// not reached; it is asked again then.
+	Environment func(ctx context.Context) (borg.Environment, *job.Failure)
 	Nice        int    // see process.Command
 	IOClass     string // see process.Command
 	// RSH and Checks are what worker.Options has under these names.

@@ -8,22 +8,75 @@ import (
 	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/process"
+	"github.com/borgfleet/borgfleet/shared/secret"
 )
+
+// patient is an executor that waits while the host is away, instead of failing
+// again and again.
+type patient struct {
+	engine.Executor
+	reach *reach
+}
+
+// Start implements engine.Executor.
+func (p patient) Start(ctx context.Context, c process.Command, passphrase secret.Value) (process.Started, error) {
+	if !p.reach.await(ctx) {
+		return process.Started{}, ctx.Err()
+	}
+	return p.Executor.Start(ctx, c, passphrase)
+}
+
+// Follow implements engine.Executor.
+func (p patient) Follow(ctx context.Context, id string, from process.Offsets, emit func(process.Chunk) error) (process.Exit, error) {
+	if !p.reach.await(ctx) {
+		return process.Exit{}, ctx.Err()
+	}
+	return p.Executor.Follow(ctx, id, from, emit)
+}
+
+// Signal implements engine.Executor.
+func (p patient) Signal(ctx context.Context, id string, s process.Signal) error {
+	if !p.reach.await(ctx) {
+		return ctx.Err()
+	}
+	return p.Executor.Signal(ctx, id, s)
+}
 
 // runs is the worker's engine for a host that may be away for a long time: what
 // is to be ended or removed there waits until it is back, and holds up nothing
 // else meanwhile.
 type runs struct {
-	*engine.Engine
 	session *session
+	options engine.Options // without the environment
+	plain   *engine.Engine // that starts nothing
 
 	mu     sync.Mutex
 	remove []string // job directories that are to go
 	wake   chan struct{}
 }
 
-func newRuns(h *session, e *engine.Engine) *runs {
-	return &runs{Engine: e, session: h, wake: make(chan struct{}, 1)}
+func newRuns(h *session) *runs {
+	o := engine.Options{
+		Nice: h.runner.Nice, IOClass: h.runner.IOClass, Executor: patient{h.runner.Executor, h.reach}, Logger: h.logger,
+	}
+	return &runs{session: h, options: o, plain: engine.New(o), wake: make(chan struct{}, 1)}
+}
+
+// Resume implements worker.Engine.
+func (r *runs) Resume(ctx context.Context, a engine.Attempt, from engine.Resume, rec engine.Recorder, cancel <-chan struct{}) error {
+	for wait := minWait; r.session.reach.await(ctx); wait = min(2*wait, maxWait) {
+		environment, failure := r.session.runner.Environment(ctx)
+		if failure == nil {
+			o := r.options
+			o.Environment = environment
+			return engine.New(o).Resume(ctx, a, from, rec, cancel)
+		}
+		r.session.logger.Debug("look where borg may work; trying again", "job", a.ID(), "err", failure)
+		if !pause(ctx, wait) {
+			break
+		}
+	}
+	return ctx.Err()
 }
 
 // End implements worker.Engine. A run on a host that is not reached may live:
@@ -31,7 +84,7 @@ func newRuns(h *session, e *engine.Engine) *runs {
 func (r *runs) End(ctx context.Context, id string) error {
 	for r.session.reach.await(ctx) {
 		there, done := r.session.reach.whileOnline(ctx)
-		err := r.Engine.End(there, id)
+		err := r.plain.End(there, id)
 		away := there.Err() != nil
 		done()
 		if err == nil || !away {
@@ -107,7 +160,7 @@ func (r *runs) clear(ctx context.Context, id string) bool {
 		if !r.session.reach.await(ctx) {
 			return false
 		}
-		err := r.Engine.Remove(ctx, id)
+		err := r.plain.Remove(ctx, id)
 		if ctx.Err() != nil {
 			return false
 		}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
-	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/journal"
 	"github.com/borgfleet/borgfleet/shared/worker"
@@ -57,9 +56,7 @@ func (s *Service) open(r Runner) (*session, error) {
 		instance: rand.Text(), startedAt: s.options.Now().UTC(), reach: newReach(),
 	}
 	h.life, h.cancel = context.WithCancel(context.Background())
-	h.engine = newRuns(h, engine.New(engine.Options{
-		Environment: r.Environment, Nice: r.Nice, IOClass: r.IOClass, Executor: r.Executor, Logger: logger,
-	}))
+	h.engine = newRuns(h)
 	h.worker = worker.New(worker.Options{
 		Host: r.Host, Instance: h.instance, Secrets: s.options.Ring, Slots: r.Slots, Journal: opened, Engine: h.engine,
 		Runs: r.Runs, Policy: guarded{r.Policy, r.Problem}, Mounts: r.Mounts, Borg: r.Borg, RSH: r.RSH, Checks: r.Checks,
