@@ -282,6 +282,7 @@ func (d *daemon) buildArchives(context.Context) (err error) {
 	}
 	d.transfer, err = transfer.New(transfer.Options{
 		Jobs: d.gate.Jobs(d.dispatch), Feed: d.feed, Source: d.link, Archives: d.dispatch, Catalog: d.catalog, Hosts: d.registry, Logger: d.logger,
+		InDepot: d.dispatch.InDepot,
 	})
 	return err
 }

@@ -81,6 +81,16 @@ func ownMachine() *job.Failure {
 		WithHint("to back it up, install an agent there under another name")
 }
 
+// InDepot reports whether a repository is in the depot. The error is a
+// *job.Failure.
+func (s *Service) InDepot(name string) (bool, error) {
+	repository, _, err := s.options.Store.Repository(name)
+	if err != nil {
+		return false, s.failure("read repository", err)
+	}
+	return repository.InDepot(), nil
+}
+
 // subject is the host whose archives a job is about.
 func subject(j job.Job) string { return cmp.Or(j.For, j.Host) }
 

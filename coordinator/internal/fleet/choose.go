@@ -13,8 +13,10 @@ const maxNamedHosts = 100
 
 // ChooseHost returns the host for a job for which none was named: the one that
 // made the archive that the job is about, if that is connected, else the only one
-// there is. Without such an archive maker is empty. The failure lists the hosts.
+// there is. Without such an archive maker is empty. The coordinator's own machine
+// is none of them: jobs of its depot need no host. The failure lists the hosts.
 func ChooseHost(hosts []HostView, maker string) (string, error) {
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h HostView) bool { return h.Mode == ModeLocal })
 	made := func(h HostView) bool { return h.Name == maker && h.Online }
 	switch {
 	case len(hosts) == 0:

@@ -29,6 +29,7 @@ func TestChooseHost(t *testing.T) {
 		"the maker, away":       {[]fleet.HostView{host("web1", false), host("db1", true)}, "web1", "one of db1, web1", true},
 		"the maker, removed":    {[]fleet.HostView{host("db1", true), host("db2", true)}, "web1", "one of db1, db2", true},
 		"the other one is left": {[]fleet.HostView{host("db1", true)}, "web1", "db1", false},
+		"the depot's machine":   {[]fleet.HostView{{Host: fleet.Host{Name: fleet.LocalHost, Mode: fleet.ModeLocal}, Online: true}, host("web1", true)}, fleet.LocalHost, "web1", false},
 		"none":                  {nil, "web1", "host token", true},
 		"many":                  {many, "", "h099, and 2 more", true},
 	} {

@@ -130,10 +130,16 @@ func name(r fleet.DownloadRequest, format job.DownloadFormat) string {
 func stored(p string) string { return strings.Trim(p, "/") }
 
 // chooseHost returns the host that is asked for; else the one that made the
-// archive, if it is there; else the only one that there is.
+// archive, if it is there; else the only one that there is. Empty: the coordinator
+// reads it itself.
 func (s *Service) chooseHost(ctx context.Context, r fleet.DownloadRequest) (string, error) {
 	if r.Host != "" {
 		return r.Host, nil
+	}
+	if s.InDepot != nil {
+		if kept, err := s.InDepot(r.Repository); kept || err != nil {
+			return "", err
+		}
 	}
 	hosts, err := s.Hosts.Hosts(ctx)
 	if err != nil {

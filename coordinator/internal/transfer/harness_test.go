@@ -83,6 +83,7 @@ func (w *world) finish(failure *job.Failure) {
 
 func (w *world) Submit(_ context.Context, by fleet.Actor, request job.Request) (job.Job, error) {
 	if w.refuse != nil {
+		w.asked = request
 		return job.Job{}, w.refuse
 	}
 	if by.Name != alice.Name {

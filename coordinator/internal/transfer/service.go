@@ -59,8 +59,11 @@ type Options struct {
 	Archives Archives
 	Catalog  Catalog
 	Hosts    Hosts
-	Logger   hclog.Logger
-	MaxOpen  int // downloads at a time; 0 means 32
+	// InDepot reports whether the coordinator keeps a repository itself, and so
+	// needs no host to read it. Nil: it keeps none.
+	InDepot func(repository string) (bool, error)
+	Logger  hclog.Logger
+	MaxOpen int // downloads at a time; 0 means 32
 }
 
 // Service opens downloads. It is safe for concurrent use.
@@ -109,7 +112,7 @@ func (s *Service) start(ctx context.Context, by fleet.Actor, r fleet.DownloadReq
 	if err != nil {
 		return nil, err
 	}
-	download.Job = submitted.ID
+	download.Job, download.Host = submitted.ID, submitted.Host
 	t := s.follow(ctx, by, submitted)
 	plain, err := t.begin(download.Offset)
 	if err == nil && unsure && download.Offset == 0 && plain.nothing() {

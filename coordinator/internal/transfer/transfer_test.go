@@ -371,3 +371,29 @@ func TestDownloadsAreBounded(t *testing.T) {
 		t.Errorf("%d watchers are left", n)
 	}
 }
+
+// What the coordinator keeps itself, it reads itself, unless a host is named.
+func TestDownloadFromTheDepot(t *testing.T) {
+	for name, test := range map[string]struct {
+		kept  bool
+		fault error
+		asked string
+		want  string
+	}{
+		"nobody is named":       {true, nil, "", ""},
+		"a host is named":       {true, nil, "web1", "web1"},
+		"it is kept elsewhere":  {false, nil, "", "web1"},
+		"where cannot be found": {false, errors.New("disk full"), "", "none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			s := w.service(t)
+			s.InDepot = func(string) (bool, error) { return test.kept, test.fault }
+			w.refuse, w.asked.Host = job.Fail(job.NotAllowed, "not now"), "none"
+			_, err := s.Open(t.Context(), fleet.Actor{}, fleet.DownloadRequest{Repository: "main", Archive: "a1", Host: test.asked})
+			if err == nil || w.asked.Host != test.want {
+				t.Errorf("host %q was asked, %v; want %q", w.asked.Host, err, test.want)
+			}
+		})
+	}
+}
