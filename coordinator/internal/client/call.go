@@ -76,6 +76,14 @@ func (c *Client) Repository(ctx context.Context, name string) (fleet.RepositoryV
 	return repository, c.call(ctx, http.MethodGet, "/repositories/"+url.PathEscape(name), nil, &repository)
 }
 
+// newDepot is what is agreed for a new repository in the depot, as the API takes
+// it.
+type newDepot struct {
+	Quota      int64    `json:"quota,omitempty"`
+	AppendOnly bool     `json:"append_only,omitempty"`
+	Hosts      []string `json:"hosts,omitempty"`
+}
+
 // AddRepository adds a repository; it does not create it on disk, an init job
 // does.
 func (c *Client) AddRepository(ctx context.Context, repository fleet.NewRepository) (AddedRepository, error) {
@@ -88,10 +96,14 @@ func (c *Client) AddRepository(ctx context.Context, repository fleet.NewReposito
 		Custody    fleet.Custody  `json:"custody,omitempty"`
 
 		Sealed map[string]fleet.SealedPassphrase `json:"sealed,omitempty"`
+		Depot  *newDepot                         `json:"depot,omitempty"`
 	}{
 		Name: repository.Name, Location: repository.Location, Encryption: repository.Encryption,
 		Passphrase: string(repository.Passphrase.Reveal()), Generate: repository.Generate,
 		Custody: repository.Custody, Sealed: repository.Sealed,
+	}
+	if depot := repository.Depot; depot != nil {
+		request.Depot = &newDepot{depot.Quota, depot.AppendOnly, depot.Hosts}
 	}
 	var added AddedRepository
 	return added, c.call(ctx, http.MethodPost, "/repositories", request, &added)

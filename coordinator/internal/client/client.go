@@ -110,15 +110,7 @@ func newTransport(ca []byte) (*http.Transport, error) {
 
 // call sends one request and decodes its answer. in and out may be nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encode request: %w", err)
-		}
-		body = bytes.NewReader(data)
-	}
-	request, err := c.request(ctx, method, path, body)
+	request, err := c.encode(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
@@ -126,6 +118,38 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if err != nil {
 		return err
 	}
+	return c.decode(ctx, response, out)
+}
+
+// slowCall is call for what may take minutes, or is a job that is not to be
+// waited for.
+func (c *Client) slowCall(ctx context.Context, method, path string, in, out any) error {
+	request, err := c.encode(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Prefer", "respond-async")
+	response, err := c.sendBy(c.patient, request)
+	if err != nil {
+		return err
+	}
+	return c.decode(ctx, response, out)
+}
+
+// encode makes a request of what is sent as JSON, if that is not nil.
+func (c *Client) encode(ctx context.Context, method, path string, in any) (*http.Request, error) {
+	if in == nil {
+		return c.request(ctx, method, path, nil)
+	}
+	data, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	return c.request(ctx, method, path, bytes.NewReader(data))
+}
+
+// decode reads an answer, if out is not nil, and closes it.
+func (c *Client) decode(ctx context.Context, response *http.Response, out any) error {
 	defer response.Body.Close() // read to its end, or given up
 	if out == nil {
 		return nil
@@ -135,7 +159,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		return c.unreachable(ctx, err)
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return fmt.Errorf("decode answer to %s %s: %w", method, request.URL.Path, err)
+		return fmt.Errorf("decode answer to %s %s: %w", response.Request.Method, response.Request.URL.Path, err)
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type backend struct {
 	sealed     map[string]fleet.SealedPassphrase
 	audit      fleet.AuditFilter
 	calls      []string
+	outside    outside
 	feed       *feed.Feed
 }
 
@@ -151,7 +152,7 @@ func handler(t *testing.T, b *backend) http.Handler {
 	logger := hclog.NewNullLogger()
 	api, err := httpapi.New(httpapi.Options{
 		Mux: http.NewServeMux(), Jobs: b, Logs: b, Statuses: b, Hosts: b, Repositories: b, Feed: b.feed, Logger: logger,
-		Authenticator: b, Logins: b, People: b, Tokens: b, Credentials: b, Enrolment: b, Audit: b, State: b, Operations: struct{ httpapi.Operations }{},
+		Authenticator: b, Logins: b, People: b, Tokens: b, Credentials: b, Enrolment: b, Audit: b, State: b, Connections: b, Depot: b, Operations: struct{ httpapi.Operations }{},
 		Archives: struct{ archives }{}, Catalog: struct{ httpapi.Catalog }{}, Downloads: struct{ httpapi.Downloads }{}, URL: "https://backup.example.net",
 		Metrics: httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: b, Feed: b.feed, Logger: logger}), Keepalive: 20 * time.Millisecond,
 	})

@@ -30,7 +30,12 @@ type verifyInput struct {
 
 // NewVerification is a request to verify a host.
 type NewVerification struct {
-	Repository string `json:"repository,omitempty" maxLength:"200" doc:"also whether the host can read this repository"`
+	Repository   string `json:"repository,omitempty" maxLength:"200" doc:"also whether the host can read this repository"`
+	AcceptMoved  bool   `json:"accept_moved,omitempty" doc:"the repository was moved, and this is where it is now; needs the role admin"`
+	AcceptOlder  bool   `json:"accept_older,omitempty" doc:"the repository was rolled back, and that is right; needs the role admin"`
+	RebuildCache bool   `json:"rebuild_cache,omitempty" doc:"forget borg's cache of the repository on the host"`
+	Timeout      int    `json:"timeout,omitempty" minimum:"0" doc:"seconds that the job may run; 0 or left out: the coordinator's limit"`
+	ExpiresIn    int    `json:"expires_in,omitempty" minimum:"0" doc:"seconds in which the host must have accepted the job, else it expires; 0 or left out: the coordinator's limit"`
 }
 
 // OwnPage is the part of a request that says whose page made a browser send it.
@@ -95,7 +100,10 @@ func (a *API) verifyHost(ctx context.Context, in *verifyInput) (*waitedOutput, e
 	if err := a.options.Connections.TryHost(ctx, fleet.ActorOf(ctx), in.Host); err != nil {
 		return nil, a.problem(ctx, err)
 	}
-	out, err := a.runWaited(ctx, job.Request{Host: in.Host, Repository: in.Body.Repository}, job.VerifySpec{}, in.Preference)
+	asked := in.Body
+	request := job.Request{Host: in.Host, Repository: asked.Repository, Timeout: asked.Timeout, ExpiresIn: asked.ExpiresIn}
+	spec := job.VerifySpec{AcceptMoved: asked.AcceptMoved, AcceptOlder: asked.AcceptOlder, RebuildCache: asked.RebuildCache}
+	out, err := a.runWaited(ctx, request, spec, in.Preference)
 	problem, failed := err.(*Problem)
 	if !failed || problem.Job == "" {
 		return out, err
