@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/borgfleet/borgfleet/shared/borg"
 )
 
 // additions are the methods of borg's protocol that a client needs to make
@@ -20,7 +22,7 @@ var additions = []string{
 type refusal struct{ what string }
 
 func (r *refusal) Error() string {
-	return r.what + " is refused: hosts may only add to this repository"
+	return r.what + " is refused: " + borg.DepotAddOnly
 }
 
 var errForeign = &refusal{what: "what is not borg's protocol"}

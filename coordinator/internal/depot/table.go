@@ -6,13 +6,14 @@ import (
 	"sync"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/borg"
 )
 
-// What a client is told when it may not go on. Agents know errBusy's words.
+// What a client is told when it may not go on. Hosts know the words of shared/borg.
 var (
-	errBusy   = errors.New("the coordinator works on this repository now; try again later")
+	errBusy   = errors.New(borg.DepotBusy + "; try again later")
 	errDenied = errors.New("this host may no longer use this repository")
-	errClosed = errors.New("the coordinator is shutting down")
+	errClosed = errors.New(borg.DepotClosed)
 	errLeft   = errors.New("the connection is over")
 )
 

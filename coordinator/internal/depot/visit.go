@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/borgfleet/borgfleet/shared/borg"
 )
 
 const (
@@ -60,7 +62,7 @@ func (c *connection) visit(channel ssh.Channel, command string) int {
 	p, err := s.start(grant)
 	if err != nil {
 		s.logger.Error("cannot run borg serve", "repo", repository, "host", c.host, "err", err)
-		return c.reject(channel, errors.New("borg cannot be run on the coordinator; its log says why"))
+		return c.reject(channel, errors.New(borg.DepotBroken+"; its log says why"))
 	}
 	s.logger.Debug("serving", "repo", repository, "host", c.host, "pid", p.cmd.Process.Pid)
 	return c.relay(channel, v, p)
@@ -75,7 +77,7 @@ func (c *connection) reject(channel ssh.Channel, reason error) int {
 
 func (c *connection) say(channel ssh.Channel, reason error) {
 	defer time.AfterFunc(farewellTime, func() { c.conn.Close() }).Stop()
-	fmt.Fprintf(channel.Stderr(), "borgfleet depot: %s\n", reason)
+	fmt.Fprintf(channel.Stderr(), "%s%s\n", borg.DepotSays, reason)
 	select {
 	case <-time.After(reasonTime):
 	case <-c.gone.Done():
