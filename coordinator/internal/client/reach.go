@@ -152,11 +152,11 @@ func (c *Client) Transactions(ctx context.Context, repository string) ([]fleet.T
 	return answer.Transactions, err
 }
 
-// Unfreeze takes a frozen repository as it is.
-func (c *Client) Unfreeze(ctx context.Context, repository, reason string) (fleet.RepositoryView, error) {
-	var view fleet.RepositoryView
+// Unfreeze submits the job with whose end a frozen repository is taken as it is.
+func (c *Client) Unfreeze(ctx context.Context, repository, reason string) (job.Job, error) {
+	var submitted job.Job
 	request := map[string]string{"reason": reason}
-	return view, c.call(ctx, http.MethodPost, "/repositories/"+url.PathEscape(repository)+"/unfreeze", request, &view)
+	return submitted, c.slowCall(ctx, http.MethodPost, "/repositories/"+url.PathEscape(repository)+"/unfreeze", request, &submitted)
 }
 
 // Rollback undoes the changes of a frozen repository after a transaction.

@@ -64,9 +64,9 @@ func (b *backend) Transactions(context.Context, string) ([]fleet.Transaction, er
 	return []fleet.Transaction{{Number: 41}}, nil
 }
 
-func (b *backend) Unfreeze(_ context.Context, _ fleet.Actor, name, reason string) error {
+func (b *backend) Unfreeze(_ context.Context, _ fleet.Actor, name, reason string) (job.Job, error) {
 	b.called("unfreeze " + name + ": " + reason)
-	return nil
+	return b.job, nil
 }
 
 func (b *backend) Rollback(_ context.Context, _ fleet.Actor, name string, to int, reason string) error {
@@ -164,7 +164,7 @@ func TestDepotTravels(t *testing.T) {
 	equal(t, "depot", fleet.DepotView{Address: "backup:2222", Uses: []fleet.DepotUse{{Repository: "main", Open: 1}}}, depot)
 	must[fleet.RepositoryView](t)(c.AllowHost(t.Context(), "main", "*"))
 	must[fleet.RepositoryView](t)(c.DenyHost(t.Context(), "main", "web1"))
-	must[fleet.RepositoryView](t)(c.Unfreeze(t.Context(), "main", "right"))
+	must[job.Job](t)(c.Unfreeze(t.Context(), "main", "right"))
 	must[fleet.RepositoryView](t)(c.Rollback(t.Context(), "main", 41, "bad"))
 	equal(t, "transactions", []fleet.Transaction{{Number: 41}}, must[[]fleet.Transaction](t)(c.Transactions(t.Context(), "main")))
 	equal(t, "calls", []string{"allow main *", "deny main web1", "unfreeze main: right", "rollback main: bad"}, b.calls)

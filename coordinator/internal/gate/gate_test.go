@@ -38,6 +38,7 @@ var (
 	_ gate.Ledger       = (*store.Store)(nil)
 	_ gate.State        = (*state.Keeper)(nil)
 	_ gate.DepotKeeper  = (*registry.Caretaker)(nil)
+	_ gate.Freezer      = (*dispatch.Service)(nil)
 )
 
 // errInside says that a call went through the gate.
@@ -160,7 +161,9 @@ func (inside) Transactions(context.Context, string) ([]fleet.Transaction, error)
 	return nil, errInside
 }
 func (inside) Rollback(context.Context, fleet.Actor, string, int, string) error { return errInside }
-func (inside) Unfreeze(context.Context, fleet.Actor, string, string) error      { return errInside }
+func (inside) Unfreeze(context.Context, fleet.Actor, string, string) (job.Job, error) {
+	return job.Job{}, errInside
+}
 
 // recorder keeps what was refused.
 type recorder struct{ refused []string }

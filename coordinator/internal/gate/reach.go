@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // Connections reaches hosts over SSH. Safe for concurrent use.
@@ -65,7 +66,9 @@ type DepotKeeper interface {
 
 // Freezer ends that a repository is frozen. Safe for concurrent use.
 type Freezer interface {
-	Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) error
+	// Unfreeze returns the job that reads what is there now: with its end the
+	// repository is not frozen any more.
+	Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) (job.Job, error)
 }
 
 // Depot returns the depot behind the gate.
@@ -90,9 +93,9 @@ func (d depot) Rollback(ctx context.Context, by fleet.Actor, repository string, 
 	return d.keeper.Rollback(ctx, by, repository, to, reason)
 }
 
-func (d depot) Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) error {
+func (d depot) Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) (job.Job, error) {
 	if err := d.gate.pass(by, "repository.unfreeze", "repository/"+repository); err != nil {
-		return err
+		return job.Job{}, err
 	}
 	return d.freezer.Unfreeze(ctx, by, repository, reason)
 }

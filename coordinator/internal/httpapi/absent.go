@@ -33,6 +33,8 @@ func (a absent) Transactions(context.Context, string) ([]fleet.Transaction, erro
 	return nil, a.failure()
 }
 
-func (a absent) Unfreeze(context.Context, fleet.Actor, string, string) error { return a.failure() }
+func (a absent) Unfreeze(context.Context, fleet.Actor, string, string) (job.Job, error) {
+	return job.Job{}, a.failure()
+}
 
 func (a absent) Rollback(context.Context, fleet.Actor, string, int, string) error { return a.failure() }

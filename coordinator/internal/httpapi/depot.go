@@ -42,6 +42,7 @@ type admissionInput struct {
 
 type unfreezeInput struct {
 	RepositoryPath
+	Preference
 	Body NewReason
 }
 
@@ -97,11 +98,11 @@ func (a *API) registerFrozen() {
 	huma.Register(a.huma, transactions.huma(a), a.listTransactions)
 	unfreeze := operation{
 		id: "unfreeze-repository", method: http.MethodPost, path: "/repositories/{repo}/unfreeze", tag: tagRepositories, status: http.StatusOK,
-		summary: "Take a frozen repository as it is", needs: bus.Admin, request: NewReason{Reason: "the archives were deleted by hand, and that was right"}, answer: exampleDepotRepository(),
-		description: "A repository in the depot is frozen when its archives are not those that were recorded: nothing is deleted from it any more. This takes those that are there now as the right ones.",
+		summary: "Take a frozen repository as it is", needs: bus.Admin, request: NewReason{Reason: "the archives were deleted by hand, and that was right"}, answer: exampleUnfreezing(),
+		description: "A repository in the depot is frozen when its archives are not those that were recorded: nothing is deleted from it any more. This takes those that are there now as the right ones: it runs a job of the kind list, and waits for it.",
 		failures:    []job.Failure{unknownRepository(), {Code: job.Conflict, Message: "repository web1-main is not frozen"}},
 	}
-	huma.Register(a.huma, unfreeze.huma(a), a.unfreeze)
+	huma.Register(a.huma, unfreeze.waits(a), a.unfreeze)
 	rollback := operation{
 		id: "rollback-repository", method: http.MethodPost, path: "/repositories/{repo}/rollback", tag: tagRepositories, status: http.StatusOK,
 		summary: "Undo the newest changes of a frozen repository", needs: bus.Admin, request: NewRollback{Transaction: 41, Reason: "web1 was broken into"}, answer: exampleDepotRepository(),
@@ -136,11 +137,12 @@ func (a *API) listTransactions(ctx context.Context, in *RepositoryPath) (*transa
 	return &transactionsOutput{Body: TransactionList{Transactions: list(transactions)}}, nil
 }
 
-func (a *API) unfreeze(ctx context.Context, in *unfreezeInput) (*repositoryOutput, error) {
-	if err := a.options.Depot.Unfreeze(ctx, fleet.ActorOf(ctx), in.Repository, in.Body.Reason); err != nil {
+func (a *API) unfreeze(ctx context.Context, in *unfreezeInput) (*waitedOutput, error) {
+	submitted, err := a.options.Depot.Unfreeze(ctx, fleet.ActorOf(ctx), in.Repository, in.Body.Reason)
+	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
-	return a.getRepository(ctx, &repositoryInput{Repository: in.Repository})
+	return a.answer(ctx, submitted, in.Preference, waiting{body: func(done job.Job) (any, error) { return completeJob(done), nil }})
 }
 
 func (a *API) rollback(ctx context.Context, in *rollbackInput) (*repositoryOutput, error) {

@@ -18,6 +18,12 @@ func exampleDepot() fleet.DepotView {
 	}
 }
 
+func exampleUnfreezing() job.Job {
+	done := exampleDone(job.ListSpec{}, job.Result{Archives: []job.Archive{}})
+	done.Host, done.Repository = fleet.LocalHost, "shared"
+	return done
+}
+
 func exampleDepotRepository() fleet.RepositoryView {
 	repository := exampleRepository()
 	repository.Name, repository.Location, repository.Busy, repository.BusyJob = "shared", job.DepotLocation, "", ""

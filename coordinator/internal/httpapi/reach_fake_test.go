@@ -116,10 +116,21 @@ func (b *backend) Transactions(context.Context, string) ([]fleet.Transaction, er
 	return []fleet.Transaction{{Number: 41, At: time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)}}, nil
 }
 
-func (b *backend) Unfreeze(_ context.Context, by fleet.Actor, name, reason string) error {
+func (b *backend) Unfreeze(_ context.Context, by fleet.Actor, name, reason string) (job.Job, error) {
 	b.outside.reason = reason
 	_, err := b.admit(by, name, "unfreeze")
-	return err
+	if err != nil {
+		return job.Job{}, err
+	}
+	at := time.Now().UTC()
+	listed := job.Job{
+		ID: job.NewID(at), Kind: job.List, Host: fleet.LocalHost, Repository: name, State: job.Succeeded, MaxAttempts: 1,
+		SubmittedBy: by.Name, SubmittedAt: at, FinishedAt: &at, Spec: job.ListSpec{}, Result: &job.Result{},
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.jobs = append(b.jobs, listed)
+	return listed, nil
 }
 
 func (b *backend) Rollback(_ context.Context, by fleet.Actor, name string, to int, reason string) error {

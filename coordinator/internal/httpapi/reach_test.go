@@ -127,14 +127,18 @@ func TestDepotCalls(t *testing.T) {
 	s := serve(t, nil)
 	s.putDepot("kept")
 	for _, call := range [][3]string{
-		{"PUT", "/hosts/web1", ""}, {"DELETE", "/hosts/*", ""}, {"POST", "/unfreeze", `{"reason":"right"}`}, {"POST", "/rollback", `{"transaction":41,"reason":"bad"}`},
+		{"PUT", "/hosts/web1", ""}, {"DELETE", "/hosts/*", ""}, {"POST", "/rollback", `{"transaction":41,"reason":"bad"}`},
 	} {
 		answer := s.do(request(call[0], "/api/v1/repositories/kept"+call[1], call[2]))
 		if view := decode[fleet.RepositoryView](t, answer.Body.Bytes()); answer.Code != 200 || view.Depot == nil || view.Depot.Frozen == nil {
 			t.Errorf("%v: %d %s", call, answer.Code, answer.Body)
 		}
 	}
-	check(t, "done", []string{"allow web1", "deny *", "unfreeze", "rollback"}, s.outside.admission)
+	answer := s.do(request("POST", "/api/v1/repositories/kept/unfreeze", `{"reason":"bad"}`))
+	if done := decode[job.Job](t, answer.Body.Bytes()); answer.Code != 200 || done.Kind != job.List || done.State != job.Succeeded {
+		t.Errorf("unfreeze: %d %s", answer.Code, answer.Body)
+	}
+	check(t, "done", []string{"allow web1", "deny *", "rollback", "unfreeze"}, s.outside.admission)
 	check(t, "rolled back to", 41, s.outside.rolled)
 	check(t, "reason", "bad", s.outside.reason)
 	for _, bad := range [][2]string{{"/unfreeze", `{}`}, {"/unfreeze", `{"reason":""}`}, {"/rollback", `{"reason":"x"}`}, {"/rollback", `{"transaction":-1,"reason":"x"}`}} {

@@ -92,8 +92,8 @@ type Depot interface {
 	Depot(ctx context.Context) (fleet.DepotView, error)
 	// Transactions are oldest first.
 	Transactions(ctx context.Context, repository string) ([]fleet.Transaction, error)
-	// Unfreeze takes a frozen repository as it is.
-	Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) error
+	// Unfreeze takes a frozen repository as it is when the job has ended well.
+	Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) (job.Job, error)
 	// Rollback undoes what came after a transaction of a frozen repository.
 	Rollback(ctx context.Context, by fleet.Actor, repository string, to int, reason string) error
 }

@@ -69,7 +69,7 @@ func TestParametersAreTheContracts(t *testing.T) {
 		"PUT /repositories/{repo}/hosts/{host}":    {"host", "repo"},
 		"DELETE /repositories/{repo}/hosts/{host}": {"host", "repo"},
 		"GET /repositories/{repo}/transactions":    {"repo"},
-		"POST /repositories/{repo}/unfreeze":       {"repo"},
+		"POST /repositories/{repo}/unfreeze":       {"Prefer", "repo"},
 		"POST /repositories/{repo}/rollback":       {"repo"},
 
 		"POST /backups/borg/init":                      {"Prefer"},
