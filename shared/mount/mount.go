@@ -31,10 +31,12 @@ func (Table) List() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
-	return parse(data), nil
+	return Parse(data), nil
 }
 
-func parse(data []byte) []string {
+// Parse returns the mount points of everything that borg has mounted, each once,
+// from the kernel's table.
+func Parse(data []byte) []string {
 	var points []string
 	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
 		fields := strings.Fields(lines.Text())

@@ -44,7 +44,7 @@ func support(ctx context.Context, borg string) (detail, hint string) {
 	if err != nil {
 		return fmt.Sprintf("borg does not tell whether it can mount: %s", err), "run: " + borg + " debug info"
 	}
-	binding := binding(string(said))
+	binding := Binding(string(said))
 	if binding == "" {
 		return "borg has no Python binding for FUSE",
 			"Debian: apt install python3-pyfuse3; borg as a single binary needs one of its own that ends in -fuse3 or has it built in"
@@ -52,9 +52,10 @@ func support(ctx context.Context, borg string) (detail, hint string) {
 	return fmt.Sprintf("%s, %s, %s", device, program, binding), ""
 }
 
-// binding finds what serves file systems for borg in what it says of itself:
-// "… msgpack: 1.0.3 fuse: pyfuse3 3.2.1 [pyfuse3,llfuse]", or "fuse: None [...]".
-func binding(said string) string {
+// Binding finds what serves file systems for borg in what it says of itself:
+// "… msgpack: 1.0.3 fuse: pyfuse3 3.2.1 [pyfuse3,llfuse]", or "fuse: None [...]"
+// (borg debug info). Empty: there is nothing.
+func Binding(said string) string {
 	for line := range strings.Lines(said) {
 		_, after, found := strings.Cut(line, " fuse: ")
 		if !found {
