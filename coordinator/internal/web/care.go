@@ -268,7 +268,7 @@ func (f *jobForm) verify(r *http.Request, v *typed, repository bool) {
 	if !repository && spec != (job.VerifySpec{}) {
 		f.wrong = append(f.wrong, job.Fail(job.InvalidSpec, "repository: is not chosen").WithHint("what you have ticked is about one"))
 	}
-	f.spec, f.Button = spec, "Verify"
+	f.spec, f.Button, f.try = spec, "Verify", f.request.Host
 	f.words([]string{"host", "verify", f.request.Host}, "--repo", f.request.Repository, "--accept-moved", spec.AcceptMoved, "--accept-older", spec.AcceptOlder, "--rebuild-cache", spec.RebuildCache)
 	f.cli = append(f.cli[:3:3], f.cli[5:]...) // the host is named already
 }

@@ -11,7 +11,42 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
 )
+
+// Depot tells of the repositories that the coordinator keeps itself, and puts
+// right what was done to them. Faults are *job.Failure. Safe for concurrent use.
+type Depot interface {
+	// Depot fails with the code "unavailable" when there is none.
+	Depot(ctx context.Context) (fleet.DepotView, error)
+	// Transactions are the changes of a repository, oldest first.
+	Transactions(ctx context.Context, repository string) ([]fleet.Transaction, error)
+	// Rollback undoes the changes of a frozen repository after the one with this
+	// number.
+	Rollback(ctx context.Context, by fleet.Actor, repository string, to int, reason string) error
+	// Unfreeze takes what is in the repository now as what should be there.
+	Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) (job.Job, error)
+}
+
+// RepositoryAdmin adds repositories, and decides who may use those in the depot.
+// Faults are *job.Failure. Safe for concurrent use.
+type RepositoryAdmin interface {
+	AddRepository(ctx context.Context, by fleet.Actor, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error)
+	Allow(ctx context.Context, by fleet.Actor, name, host string) (fleet.RepositoryView, error)
+	Deny(ctx context.Context, by fleet.Actor, name, host string) (fleet.RepositoryView, error)
+}
+
+// depotView tells of the depot; nil when there is none.
+func (s *site) depotView(ctx context.Context) (*fleet.DepotView, error) {
+	if s.Depot == nil {
+		return nil, nil
+	}
+	told, err := s.Depot.Depot(ctx)
+	if err != nil && job.AsFailure(err).Code == job.Unavailable {
+		return nil, nil
+	}
+	return &told, wrap("the depot", err)
+}
 
 // depotPart is what the page of a repository in the depot tells besides.
 type depotPart struct {
@@ -62,14 +97,14 @@ func (r repositoryRow) StateChip() chip {
 
 // depot reads what the depot knows of a repository; nil when it is not there.
 func (s *site) depot(ctx context.Context, r fleet.RepositoryView) (*depotPart, error) {
-	if r.Depot == nil || s.Depot == nil {
+	if r.Depot == nil {
 		return nil, nil
 	}
-	told, err := s.Depot.Depot(ctx)
-	if err != nil {
-		return nil, wrap("the depot", err)
+	told, err := s.depotView(ctx)
+	if told == nil || err != nil {
+		return nil, err
 	}
-	part := &depotPart{DepotView: told}
+	part := &depotPart{DepotView: *told}
 	for _, use := range told.Uses {
 		if use.Repository == r.Name {
 			part.Use = use

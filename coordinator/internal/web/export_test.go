@@ -6,4 +6,5 @@ var (
 	Sentence    = sentence
 	Quote       = quote
 	StaticFiles = staticFiles
+	Size        = size
 )

@@ -209,7 +209,7 @@ func (w *world) options() web.Options {
 		Enroller: w, Remover: w, Sessions: w, Passwords: w, Users: w, Tokens: w, Credentials: w, Audit: w,
 	}
 	if !w.absent {
-		options.SSH, options.Depot, options.Keeper = w, w, w
+		options.SSH, options.Connections, options.Depot, options.Keeper = w, w, w, w
 	}
 	return options
 }

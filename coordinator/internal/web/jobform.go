@@ -41,6 +41,7 @@ type jobForm struct {
 	wrong   []error // what cannot even be put into a spec
 	cli     []string
 	after   string // where to go when it is submitted; empty: to the job
+	try     string // this host is connected to first, if it is reached over SSH
 }
 
 // field is one field of a jobForm. Its name is that of the spec's field.
@@ -169,7 +170,14 @@ func (s *site) sendForm(w http.ResponseWriter, r *http.Request, form *jobForm, v
 	}
 	request := form.request
 	request.Kind, request.Spec, request.IdempotencyKey = form.spec.Kind(), encode(form.spec), v.Get("key")
-	j, err := s.Actions.Submit(r.Context(), fleet.ActorOf(r.Context()), request)
+	by := fleet.ActorOf(r.Context())
+	if form.try != "" && s.Connections != nil {
+		if err := s.Connections.TryHost(r.Context(), by, form.try); err != nil {
+			form.Faults = failures(err)
+			return false
+		}
+	}
+	j, err := s.Actions.Submit(r.Context(), by, request)
 	if form.Faults = faultsOf(err); err != nil {
 		return false
 	}

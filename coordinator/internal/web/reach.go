@@ -11,40 +11,27 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/job"
-	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
 // SSHHosts adds and changes hosts that the coordinator connects to. Faults are
 // *job.Failure. Safe for concurrent use.
 type SSHHosts interface {
+	AddSSHHost(ctx context.Context, by fleet.Actor, asked fleet.NewSSHHost) (fleet.HostView, error)
+	ChangeHost(ctx context.Context, by fleet.Actor, name string, asked fleet.HostChange) (fleet.HostView, error)
+	// SharedSSHKey returns the public key that is shown to hosts without one of
+	// their own, in authorized_keys form.
+	SharedSSHKey(ctx context.Context) (publicKey string, err error)
+}
+
+// Connections reaches hosts over SSH. Faults are *job.Failure. Safe for concurrent
+// use.
+type Connections interface {
 	// ScanSSH asks a server for the keys with which it proves itself, over
 	// servers whose keys are known. Nobody is logged in at that server.
 	ScanSSH(ctx context.Context, by fleet.Actor, address string, jump []fleet.SSHHop) ([]fleet.ShownKey, error)
-	AddSSHHost(ctx context.Context, by fleet.Actor, asked fleet.NewSSHHost) (fleet.HostView, error)
-	ChangeHost(ctx context.Context, by fleet.Actor, name string, change fleet.HostChange) (fleet.HostView, error)
-	// SharedSSHKey returns the public key that is shown to hosts without one of
-	// their own, in authorized_keys form.
-	SharedSSHKey(ctx context.Context) (string, error)
-}
-
-// DepotReader tells of the repositories that the coordinator keeps itself.
-// Faults are *job.Failure. Safe for concurrent use.
-type DepotReader interface {
-	Depot(ctx context.Context) (fleet.DepotView, error)
-	// Transactions are the changes of a repository, oldest first.
-	Transactions(ctx context.Context, repository string) ([]fleet.Transaction, error)
-}
-
-// DepotKeeper decides what becomes of those repositories, and who may use them.
-// Faults are *job.Failure. Safe for concurrent use.
-type DepotKeeper interface {
-	AddRepository(ctx context.Context, by fleet.Actor, asked fleet.NewRepository) (fleet.RepositoryView, secret.Value, error)
-	Allow(ctx context.Context, by fleet.Actor, repository, host string) (fleet.RepositoryView, error)
-	Deny(ctx context.Context, by fleet.Actor, repository, host string) (fleet.RepositoryView, error)
-	// Unfreeze takes what is in the repository now as what should be there.
-	Unfreeze(ctx context.Context, by fleet.Actor, repository, reason string) error
-	// Rollback undoes the changes after the one with this number.
-	Rollback(ctx context.Context, by fleet.Actor, repository string, to int, reason string) error
+	// TryHost connects to a host of mode ssh and looks at it anew. An agent's host
+	// is left as it is.
+	TryHost(ctx context.Context, by fleet.Actor, host string) error
 }
 
 // OverSSH reports whether the coordinator connects to the host.
@@ -250,8 +237,13 @@ func (s *site) setDisabled(disabled bool) http.HandlerFunc {
 		if !s.parse(w, r) {
 			return
 		}
-		name := r.PathValue("host")
-		_, err := s.SSH.ChangeHost(r.Context(), fleet.ActorOf(r.Context()), name, fleet.HostChange{Disabled: &disabled})
+		name, by, err := r.PathValue("host"), fleet.ActorOf(r.Context()), error(nil)
+		if !disabled { // whether borg is there is looked at now
+			err = s.Connections.TryHost(r.Context(), by, name)
+		}
+		if err == nil {
+			_, err = s.SSH.ChangeHost(r.Context(), by, name, fleet.HostChange{Disabled: &disabled})
+		}
 		if err == nil {
 			http.Redirect(w, r, hostURL(name), http.StatusSeeOther)
 			return

@@ -29,6 +29,7 @@ type harbour struct {
 	transactions []fleet.Transaction
 	depot        fleet.DepotView
 	absent       bool // there is no depot, and hosts over SSH cannot be added
+	closed       bool // the depot does not listen
 }
 
 func (w *world) ScanSSH(_ context.Context, _ fleet.Actor, address string, jump []fleet.SSHHop) ([]fleet.ShownKey, error) {
@@ -61,9 +62,21 @@ func (w *world) ChangeHost(_ context.Context, _ fleet.Actor, name string, change
 	return fleet.HostView{}, w.note("change host", name)
 }
 
+func (w *world) TryHost(_ context.Context, _ fleet.Actor, host string) error {
+	if host == "cam2" {
+		return job.Fail(job.PermissionDenied, "cam2 does not let the coordinator's key in")
+	}
+	return w.note("try", host)
+}
+
 func (w *world) SharedSSHKey(context.Context) (string, error) { return sharedKey, w.broken }
 
-func (w *world) Depot(context.Context) (fleet.DepotView, error) { return w.depot, w.broken }
+func (w *world) Depot(context.Context) (fleet.DepotView, error) {
+	if w.closed {
+		return fleet.DepotView{}, job.Fail(job.Unavailable, "this coordinator keeps no depot")
+	}
+	return w.depot, w.broken
+}
 
 func (w *world) Transactions(context.Context, string) ([]fleet.Transaction, error) {
 	return w.transactions, w.broken
@@ -89,8 +102,8 @@ func (w *world) Deny(_ context.Context, _ fleet.Actor, repository, host string) 
 	return fleet.RepositoryView{}, w.note("deny", repository, host)
 }
 
-func (w *world) Unfreeze(_ context.Context, _ fleet.Actor, repository, reason string) error {
-	return w.note("unfreeze", repository, reason)
+func (w *world) Unfreeze(_ context.Context, _ fleet.Actor, repository, reason string) (job.Job, error) {
+	return job.Job{}, w.note("unfreeze", repository, reason)
 }
 
 func (w *world) Rollback(_ context.Context, _ fleet.Actor, repository string, to int, reason string) error {

@@ -31,12 +31,8 @@ func (s *site) repositories(ctx context.Context, c commands) (*view, error) {
 			page.Busy++
 		}
 	}
-	if s.Depot != nil {
-		told, err := s.Depot.Depot(ctx)
-		if err != nil {
-			return nil, wrap("the depot", err)
-		}
-		page.Depot = &told
+	if page.Depot, err = s.depotView(ctx); err != nil {
+		return nil, err
 	}
 	return &view{
 		Title: "Repositories", Nav: "/repositories", Body: "repositories", Data: page,

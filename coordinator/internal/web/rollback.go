@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -32,7 +33,6 @@ type transactionsPage struct {
 type transactionRow struct {
 	fleet.Transaction
 	Newest bool
-	Before bool // of two, this one is from before the freeze
 }
 
 // transactions builds the page of a repository's changes.
@@ -58,10 +58,7 @@ func (s *site) transactions(ctx context.Context, name string, query url.Values, 
 	}
 	from := max(0, before-transactionsPerPage)
 	for i := before - 1; i >= from; i-- {
-		page.Transactions = append(page.Transactions, transactionRow{
-			Transaction: list[i], Newest: i == len(list)-1,
-			Before: r.Depot != nil && r.Depot.Frozen != nil && list[i].At.Before(r.Depot.Frozen.At),
-		})
+		page.Transactions = append(page.Transactions, transactionRow{Transaction: list[i], Newest: i == len(list)-1})
 	}
 	if from > 0 {
 		page.Next = withQuery(transactionsURL(name), "before", strconv.Itoa(list[from].Number))
@@ -88,7 +85,7 @@ func (c commands) Unfreeze(name string) string {
 
 // reasonField asks why; the audit keeps it.
 func reasonField(r *http.Request) field {
-	return field{Name: "reason", Label: "Why", Kind: "text", Value: r.FormValue("reason"), Needed: true, Help: "The audit keeps it."}
+	return field{Name: "reason", Label: "Why", Kind: "text", Value: strings.TrimSpace(r.FormValue("reason")), Needed: true, Help: "The audit keeps it."}
 }
 
 // inDepot reads a repository that has to be in the depot.
@@ -127,7 +124,8 @@ func (s *site) confirmUnfreeze(r *http.Request) (*confirmation, error) {
 		if reason.Value == "" {
 			return job.Invalid("reason", "is empty")
 		}
-		return s.Keeper.Unfreeze(ctx, by, repository.Name, reason.Value)
+		_, err := s.Depot.Unfreeze(ctx, by, repository.Name, reason.Value)
+		return err
 	}
 	return page, nil
 }
@@ -138,6 +136,9 @@ func (s *site) confirmRollback(r *http.Request) (*confirmation, error) {
 	repository, err := s.inDepot(r)
 	if err != nil {
 		return nil, err
+	}
+	if repository.Depot.Frozen == nil {
+		return nil, job.Fail(job.Conflict, "repository %s is not frozen", repository.Name).WithHint("only what is known to be wrong is rolled back")
 	}
 	to, err := strconv.Atoi(r.URL.Query().Get("to"))
 	if err != nil {
@@ -159,7 +160,7 @@ func (s *site) confirmRollback(r *http.Request) (*confirmation, error) {
 		Happens: []string{
 			undone(list[at+1:]),
 			"Hosts that use the repository are cut off meanwhile. Their next backups read it anew, which takes longer; borg on each of them refuses it until it is verified there with “rolled back, and that is right”.",
-			"It stays frozen, if it is, until an admin unfreezes it.",
+			"It stays frozen until an admin unfreezes it.",
 		},
 		Command: s.commandsFor(r).borgfleet("repo", "rollback", name, "--to", strconv.Itoa(to), "--reason", orReason(reason.Value)),
 	}
@@ -167,7 +168,7 @@ func (s *site) confirmRollback(r *http.Request) (*confirmation, error) {
 		if reason.Value == "" {
 			return job.Invalid("reason", "is empty")
 		}
-		return s.Keeper.Rollback(ctx, by, name, to, reason.Value)
+		return s.Depot.Rollback(ctx, by, name, to, reason.Value)
 	}
 	return page, nil
 }

@@ -73,7 +73,7 @@ func (f *accessForm) Title() string {
 func (f *accessForm) Button() string {
 	switch {
 	case len(f.Shown) > 0 && f.Server != f.access.Address:
-		return "They are the right ones: go on"
+		return "Go on"
 	case f.Host != nil:
 		return "Change"
 	case len(f.Shown) > 0:
@@ -138,7 +138,7 @@ func (s *site) sendAccess(r *http.Request, f *accessForm, v *typed) (done bool, 
 		if len(server.HostKeys) > 0 {
 			continue
 		}
-		shown, err := s.SSH.ScanSSH(r.Context(), by, server.Address, servers[:i])
+		shown, err := s.Connections.ScanSSH(r.Context(), by, server.Address, servers[:i])
 		if err != nil {
 			return false, f.refused(err)
 		}
@@ -293,7 +293,7 @@ func (f *accessForm) fields(v *typed) {
 		field{Name: "jump", Label: "Through these servers", Kind: "area", Value: v.Get("jump"), Placeholder: "none", Help: "As ProxyJump: `user@host:port`, one a line, the first one first."},
 	)
 	own := checkField(v, "own_key", "Show it a key of its own", "One is made for it. Otherwise it is shown the key that all hosts are shown.")
-	sudo := checkField(v, "sudo", "Work as root, by `sudo -n`", "The user then needs the right to run `/bin/sh` by sudo without a password.")
+	sudo := checkField(v, "sudo", "Work as root, by sudo", "The user then needs the right to run `/bin/sh` by `sudo -n`, without a password.")
 	own.Wide, sudo.Wide = false, false
 	if f.Host == nil {
 		f.Main = append(f.Main, own)

@@ -78,9 +78,10 @@ type Options struct {
 	CountLogin func(error)      // told how each attempt to sign in ended; nil: nobody counts
 	OIDCName   string           // what the other way to sign in is called; it begins at /login/oidc
 
-	SSH    SSHHosts    // nil: hosts over SSH can neither be added nor changed
-	Depot  DepotReader // nil, as Keeper is then: the coordinator keeps no repositories itself
-	Keeper DepotKeeper
+	SSH         SSHHosts // nil, as Connections is then: hosts over SSH can neither be added nor changed
+	Connections Connections
+	Depot       Depot // nil, as Keeper is then: the coordinator keeps no repositories itself
+	Keeper      RepositoryAdmin
 }
 
 // defaultDataDir is the data directory that the command line looks into by
@@ -166,8 +167,8 @@ func (o *Options) complete() error {
 	if o.Enroller == nil || o.Remover == nil || o.Sessions == nil || o.Passwords == nil || o.Users == nil || o.Tokens == nil || o.Credentials == nil || o.Audit == nil {
 		return errors.New("web: a part that knows identities is missing in the options")
 	}
-	if (o.Depot == nil) != (o.Keeper == nil) {
-		return errors.New("web: half of the depot is missing in the options")
+	if (o.Depot == nil) != (o.Keeper == nil) || (o.SSH == nil) != (o.Connections == nil) {
+		return errors.New("web: half of the depot, or of what knows hosts over SSH, is missing in the options")
 	}
 	if o.Feed == nil || o.Logger == nil {
 		return errors.New("web: the feed or the logger is missing in the options")
