@@ -2,8 +2,9 @@
 // down again. It is the one place that knows every part, and where the order
 // of construction and teardown can be read:
 //
-//	data directory (locked) → store → authority → broker → vault → registry
-//	→ dispatch → access → enrol → gate → catalog, transfer → agentlink, busapi, httpapi, web, metrics
+//	data directory (locked) → store → authority → broker → vault → registry → depot
+//	→ dispatch → proxy → access → enrol → gate → catalog, transfer
+//	→ agentlink, hosts without an agent, busapi, httpapi, web, metrics
 //
 // Everything that is closed is closed in the reverse order, after the actors
 // have returned: the store last, so that nothing is written to a closed one.
@@ -31,20 +32,21 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/busapi"
 	"github.com/borgfleet/borgfleet/coordinator/internal/catalog"
 	"github.com/borgfleet/borgfleet/coordinator/internal/config"
+	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
 	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
 	"github.com/borgfleet/borgfleet/coordinator/internal/enrol"
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/gate"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
-	"github.com/borgfleet/borgfleet/coordinator/internal/oidc"
+	"github.com/borgfleet/borgfleet/coordinator/internal/proxy"
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
 	"github.com/borgfleet/borgfleet/coordinator/internal/state"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/coordinator/internal/transfer"
 	"github.com/borgfleet/borgfleet/coordinator/internal/vault"
-	"github.com/borgfleet/borgfleet/coordinator/internal/web"
 	"github.com/borgfleet/borgfleet/shared/build"
+	"github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -100,9 +102,15 @@ type daemon struct {
 	busCA     []byte // PEM, of whoever signed the bus's certificate; nil: whom every system trusts
 	broker    *broker.Broker
 	vault     *vault.Vault
-	link      *agentlink.Link
+	hostID    string // BORG_HOST_ID on this machine
+	links     *links
+	presence  *dispatch.Presence
 	registry  *registry.Registry
+	depot     *depot.Server // nil: there is none
+	caretaker *registry.Caretaker
 	dispatch  *dispatch.Service
+	proxy     *proxy.Service
+	posts     *posts
 	access    *access.Service
 	enrol     *enrol.Service
 	gate      *gate.Gate
@@ -129,7 +137,7 @@ func (d *daemon) teardown() {
 
 func (d *daemon) build(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.openData, d.openAuthority, d.listen, d.startBroker, d.buildService, d.buildAccess, d.buildArchives, d.buildEdges, d.announce,
+		d.openData, d.openAuthority, d.listen, d.startBroker, d.buildRegistry, d.openDepot, d.buildService, d.buildHosts, d.buildAccess, d.buildArchives, d.buildEdges, d.announce,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -194,8 +202,8 @@ func (d *daemon) listen(context.Context) error {
 	return nil
 }
 
-// buildService builds what owns the state.
-func (d *daemon) buildService(context.Context) error {
+// buildRegistry builds what knows hosts and repositories.
+func (d *daemon) buildRegistry(context.Context) error {
 	hasSecrets, err := d.store.HasSecrets()
 	if err != nil {
 		return fmt.Errorf("look for stored secrets: %w", err)
@@ -203,11 +211,11 @@ func (d *daemon) buildService(context.Context) error {
 	if d.vault, err = vault.Open(d.path(keyFile), !hasSecrets); err != nil {
 		return err
 	}
-	d.link = agentlink.New(d.broker.Agents(), d.broker.Signer())
-	presence := dispatch.NewPresence(time.Now)
+	d.presence = dispatch.NewPresence(time.Now)
 	d.registry, err = registry.New(registry.Options{
-		Store: d.store, Keyring: registry.NewKeyring(d.store, d.vault), Revoker: d.broker, Presence: presence, Feed: d.feed,
-		Removed: func(host string) { d.dispatch.HostRemoved(host) }, Logger: d.logger,
+		Store: d.store, Keyring: registry.NewKeyring(d.store, d.vault), Revoker: d.broker, Presence: d.presence, Feed: d.feed,
+		Removed: func(host string) { d.dispatch.HostRemoved(host) },
+		Problem: func(host string) *job.Failure { return d.posts.problem(host) }, Logger: d.logger,
 	})
 	if err != nil {
 		return err
@@ -221,8 +229,16 @@ func (d *daemon) buildService(context.Context) error {
 			d.logger.Error("store what hosts last said", "err", err)
 		}
 	})
+	return nil
+}
+
+// buildService builds what owns the state of jobs.
+func (d *daemon) buildService(context.Context) (err error) {
+	d.links = &links{agents: agentlink.New(d.broker.Agents(), d.broker.Signer())}
+	kept, server := d.depotFor()
+	d.caretaker = d.registry.Caretaker(server, d.depotAddress())
 	d.dispatch, err = dispatch.New(dispatch.Options{
-		Store: d.store, Link: d.link, Registry: d.registry, Presence: presence,
+		Store: d.store, Link: d.links, Registry: d.registry, Presence: d.presence, Depot: kept, DepotAddress: d.depotAddress(),
 		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Logger: d.logger,
 		Attention: func() []fleet.Attention { return append(d.disk.attention(), d.attention()...) },
 		Limits: dispatch.Limits{
@@ -232,6 +248,27 @@ func (d *daemon) buildService(context.Context) error {
 		History: dispatch.History{Keep: time.Duration(d.config.History.Keep), Jobs: d.config.History.Jobs},
 	})
 	return err
+}
+
+// buildHosts builds what runs the jobs of hosts without an agent.
+func (d *daemon) buildHosts(context.Context) error {
+	ring, err := d.ring()
+	if err != nil {
+		return err
+	}
+	d.proxy = proxy.New(proxy.Options{
+		Dir: d.path(hostsDir), Ring: ring, Sessions: d.dispatch, Ingest: d.dispatch, Logger: d.logger, Now: fault.Now,
+	})
+	d.links.proxies = d.proxy
+	_, restored, err := d.store.Restored()
+	if err != nil {
+		return fmt.Errorf("look whether the store was restored: %w", err)
+	}
+	d.posts = &posts{
+		registry: d.registry, proxy: d.proxy, feed: d.feed, logger: d.logger.Named("hosts"), dir: d.path(hostsDir), restored: restored,
+		open: d.openPost, kept: map[string]*keptPost{}, taken: map[string]bool{},
+	}
+	return nil
 }
 
 // attention is what needs a person and is nobody else's business.
@@ -275,97 +312,16 @@ func (d *daemon) buildAccess(ctx context.Context) (err error) {
 // buildArchives builds what reads archives while a host streams them.
 func (d *daemon) buildArchives(context.Context) (err error) {
 	d.catalog, err = catalog.New(catalog.Options{
-		Dir: d.path(listingsDir), Feed: d.feed, Jobs: d.dispatch, Archives: d.dispatch, Repositories: d.registry, Source: d.link, Logger: d.logger,
+		Dir: d.path(listingsDir), Feed: d.feed, Jobs: d.dispatch, Archives: d.dispatch, Repositories: d.registry, Source: d.links, Logger: d.logger,
 	})
 	if err != nil {
 		return err
 	}
 	d.transfer, err = transfer.New(transfer.Options{
-		Jobs: d.gate.Jobs(d.dispatch), Feed: d.feed, Source: d.link, Archives: d.dispatch, Catalog: d.catalog, Hosts: d.registry, Logger: d.logger,
+		Jobs: d.gate.Jobs(d.dispatch), Feed: d.feed, Source: d.links, Archives: d.dispatch, Catalog: d.catalog, Hosts: d.registry, Logger: d.logger,
 		InDepot: d.dispatch.InDepot,
 	})
 	return err
-}
-
-// buildEdges builds what translates between the service and the world.
-func (d *daemon) buildEdges(context.Context) error {
-	d.receiver = agentlink.NewReceiver(agentlink.Options{
-		Agents: d.broker.Agents(), System: d.broker.System(), Account: d.broker.AgentsAccount(), Stream: d.broker,
-		Sessions: d.dispatch, Ingest: d.dispatch, HostByKey: d.registry.HostByKey, Logger: d.logger,
-	})
-	d.busAPI = busapi.New(busapi.Options{
-		Connection: d.broker.API(), Identities: d.broker, Jobs: d.gate.Jobs(d.dispatch), Overview: d.dispatch, Inventory: d.registry,
-		Archives: d.dispatch, Catalog: d.catalog, Feed: d.feed, Logger: d.logger,
-	})
-	d.metrics = httpapi.NewMetrics(httpapi.MetricsOptions{
-		Snapshot: d.dispatch, Feed: d.feed, Logger: d.logger, Refusals: d.broker.Refusals, Expiry: d.authority.Expires,
-	})
-	mux := http.NewServeMux()
-	if err := d.addPages(mux); err != nil {
-		return err
-	}
-	return d.addAPI(mux)
-}
-
-func (d *daemon) addPages(mux *http.ServeMux) error {
-	provider, err := d.addProvider(mux)
-	if err != nil {
-		return err
-	}
-	hosts, jobs, audit := d.gate.Hosts(d.registry), d.gate.Jobs(d.dispatch), d.gate.Audit(d.store)
-	pages, err := web.New(web.Options{
-		Status: d.dispatch, Jobs: d.dispatch, Actions: jobs, Hosts: hosts, Repositories: d.registry, Archives: d.dispatch, Catalog: d.catalog,
-		Enroller: d.gate.Enrolment(d.enrol), Remover: hosts, Sessions: d.access, Passwords: d.access, Users: d.gate.People(d.access),
-		Tokens: d.gate.Tokens(d.access), Credentials: d.gate.Credentials(d.access), Audit: audit, Feed: d.feed,
-		CountLogin: d.metrics.CountLogin, OIDCName: provider,
-		Logger: d.logger, Version: build.Version, DataDir: d.config.Data,
-	})
-	if err != nil {
-		return err
-	}
-	mux.Handle("/", pages)
-	return nil
-}
-
-// addProvider lets people sign in with an identity provider, if there is one,
-// and returns what it is called.
-func (d *daemon) addProvider(mux *http.ServeMux) (name string, err error) {
-	c := d.config.OIDC
-	if !c.Enabled() {
-		return "", nil
-	}
-	handler, err := oidc.New(oidc.Options{
-		Issuer: c.Issuer, ClientID: c.ClientID, ClientSecretFile: c.ClientSecretFile,
-		NameClaim: c.NameClaim, RoleClaim: c.RoleClaim, Roles: c.Roles, URL: d.pageURL(),
-		SignIn: d.access.SignIn, StartSession: d.access.StartSession, Logger: d.logger,
-	})
-	if err != nil {
-		return "", err
-	}
-	mux.Handle(oidc.Path, handler)
-	mux.Handle(oidc.Path+"/", handler)
-	return handler.Name(), nil
-}
-
-func (d *daemon) addAPI(mux *http.ServeMux) error {
-	api, err := httpapi.New(httpapi.Options{
-		Mux: mux, Jobs: d.gate.Jobs(d.dispatch), Logs: d.dispatch, Statuses: d.dispatch, Hosts: d.gate.Hosts(d.registry),
-		Repositories: d.gate.Repositories(d.registry), Operations: d.gate.Operations(d.dispatch, d.registry), Feed: d.feed, Metrics: d.metrics,
-		Archives: d.dispatch, Catalog: d.catalog, Downloads: d.transfer,
-		Authenticator: d.access, Logins: d.access, People: d.gate.People(d.access), Tokens: d.gate.Tokens(d.access),
-		Credentials: d.gate.Credentials(d.access), Enrolment: d.gate.Enrolment(d.enrol), Audit: d.gate.Audit(d.store),
-		State: d.gate.State(d.keeper()), URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,
-		Ready: []httpapi.Check{
-			{Name: "bus", Trouble: "the bus is away, or takes no events", Check: func(context.Context) error { return d.broker.Healthy() }},
-			{Name: "store", Trouble: "the database cannot be written", Check: func(context.Context) error { return d.store.Healthy() }},
-			{Name: "disk", Trouble: "the space on the disk is not known", Check: func(context.Context) error { return d.disk.Healthy() }},
-		},
-	})
-	if err != nil {
-		return err
-	}
-	d.server = httpapi.NewServer(api, d.logger)
-	return nil
 }
 
 // announce says where the coordinator listens: in its log, and in files for

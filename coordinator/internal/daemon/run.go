@@ -36,6 +36,11 @@ func (d *daemon) run(ctx context.Context) error {
 	add("signal", func(context.Context) error { <-ctx.Done(); return nil })
 	add("dispatch", d.dispatch.Run)
 	add("agentlink", d.receiver.Run)
+	add("proxy", d.proxy.Run)
+	add("hosts", d.posts.Run)
+	if d.depot != nil {
+		add("depot", d.depot.Run)
+	}
 	add("catalog", d.catalog.Run)
 	add("enrol", d.enrol.Run)
 	add("authority", d.authority.Run)
