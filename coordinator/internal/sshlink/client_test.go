@@ -53,8 +53,12 @@ func connect(t *testing.T, c sshlink.Config, o sshlink.Options) *watched {
 // until waits for a state.
 func (w *watched) until(t *testing.T, what string, is func(sshlink.State) bool) sshlink.State {
 	t.Helper()
-	eventually(t, what, func() bool { return is(w.State()) })
-	return w.State()
+	var state sshlink.State
+	eventually(t, what, func() bool {
+		state = w.State()
+		return is(state)
+	})
+	return state
 }
 
 func (w *watched) connected(t *testing.T) {
@@ -181,21 +185,22 @@ func TestClientTellsAnUnchangedFailureOnce(t *testing.T) {
 }
 
 func TestClientGivesUpASilentHost(t *testing.T) {
+	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{})
-	c := connect(t, config(s), sshlink.Options{Keepalive: 200 * time.Millisecond, Patience: time.Second})
+	c := connect(t, config(s), sshlink.Options{Keepalive: 500 * time.Millisecond, Patience: 2 * time.Second})
 	c.connected(t)
 	ended := make(chan error, 1)
 	began := newSignal("began")
 	go func() {
-		_, err := c.Exec(t.Context(), "echo began; exec sleep 1000", nil, began, nil)
+		_, err := c.Exec(t.Context(), "echo began; exec sleep 20", nil, began, nil)
 		ended <- err
 	}()
 	began.wait(t)
 	s.Freeze()
 	defer s.Thaw()
 	state := c.until(t, "notice of the silence", func(s sshlink.State) bool { return !s.Connected })
-	wantFailure(t, state.Failure, job.HostUnreachable, "not answered for 600ms")
-	wantFailure(t, <-ended, job.ConnectionLost, "not answered for 600ms")
+	wantFailure(t, state.Failure, job.HostUnreachable, "not answered for 1.5s")
+	wantFailure(t, <-ended, job.ConnectionLost, "not answered for 1.5s")
 	c.until(t, "notice that nobody answers", func(s sshlink.State) bool {
 		return s.Failure != nil && strings.Contains(s.Failure.Message, "no answer in time")
 	})

@@ -17,12 +17,14 @@ import (
 // What the login shell is given: the same for every script, so that nothing of a
 // script shows in the host's list of processes, and in words that sh, csh, fish
 // and their kin all take alike: no ', \, ! or line break between the quotes. The
-// script comes on standard input behind a line with its length; dd takes not a
-// byte more, so that what follows is left for the script to read.
+// script comes on standard input, behind a line with its length and its last
+// word: one that a lost connection has cut short is not run. dd takes not a byte
+// more, so that what follows is left for the script to read; byte by byte where
+// it knows no other way to take all of what comes in parts.
 const (
 	command = "exec " + shell
 	asRoot  = "exec sudo -n -H " + shell
-	shell   = `/bin/sh -c 'IFS= read -r n && s=$(dd bs=1 count=$n 2>/dev/null) && eval "$s"'`
+	shell   = `/bin/sh -c 'IFS=" " read -r n m && s=$(dd bs=$n count=1 iflag=fullblock 2>/dev/null || dd bs=1 count=$n 2>/dev/null) && case $s in *"$m") eval "$s";; esac'`
 )
 
 // Exec runs a script by /bin/sh on the host. The script reads input from its
@@ -77,6 +79,9 @@ type run struct {
 
 // probe finds out whether scripts run on the host.
 func (l *link) probe(ctx context.Context) *fault {
+	if err := l.count(ctx); err != nil {
+		return transient(job.AsFailure(err))
+	}
 	as := []bool{false}
 	if l.sudo {
 		as = append(as, true)
@@ -91,6 +96,28 @@ func (l *link) probe(ctx context.Context) *fault {
 			return &fault{Failure: failure, final: failure.Code == job.PermissionDenied}
 		}
 	}
+	return nil
+}
+
+// count finds out how many sessions the server allows at a time, so that what
+// runs long never takes the last one.
+func (l *link) count(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(ctx, l.options.Patience)
+	defer stop()
+	opened := 0
+	for range mostScripts {
+		channel, requests, err := l.open(ctx)
+		if _, refused := errors.AsType[*ssh.OpenChannelError](err); refused {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		opened++
+		go ssh.DiscardRequests(requests)
+		defer channel.Close()
+	}
+	l.places.set(max(1, opened))
 	return nil
 }
 
@@ -111,15 +138,16 @@ func (l *link) exec(ctx context.Context, r run) (int, error) {
 		line = asRoot
 	}
 	go x.listen(requests)
-	go x.begin(line, "echo "+marker+"; echo "+marker+" >&2\n"+r.script)
+	go x.begin(line, wrapped(r.script, marker))
 	code, err := x.wait(ctx)
 	go x.end() // it may have to wait for the network
 	return x.outcome(code, err)
 }
 
-// session opens a channel for a script; free gives its place back.
+// session opens a channel for a script; free gives its place back. A server that
+// refuses may only not have noticed yet that another script is over.
 func (l *link) session(ctx context.Context, long bool) (ssh.Channel, <-chan *ssh.Request, func(), error) {
-	deadline := time.Now().Add(l.options.Patience)
+	var refusals time.Duration
 	for pause := 50 * time.Millisecond; ; pause *= 2 {
 		free, ok, err := l.places.take(ctx, long)
 		if err != nil {
@@ -132,20 +160,18 @@ func (l *link) session(ctx context.Context, long bool) (ssh.Channel, <-chan *ssh
 		if err == nil {
 			return channel, requests, free, nil
 		}
-		refusal, refused := errors.AsType[*ssh.OpenChannelError](err)
-		if refused {
-			l.places.refused()
-		}
 		free()
+		refusal, refused := errors.AsType[*ssh.OpenChannelError](err)
 		switch {
 		case !refused:
 			return nil, nil, nil, err
-		case time.Now().After(deadline):
+		case refusals > l.options.Patience:
 			return nil, nil, nil, job.Fail(job.PermissionDenied, "%s opens no session: %s", l.place, cleaned(refusal.Message)).
-				WithHint("see MaxSessions in sshd_config there: 10 is sshd's own choice, and 2 the least to work well")
+				WithHint("see MaxSessions in sshd_config there: 10 is sshd's own choice, and 3 the least to work well")
 		}
 		select {
 		case <-time.After(pause):
+			refusals += pause
 		case <-ctx.Done():
 		}
 	}
@@ -180,5 +206,9 @@ func (l *link) open(ctx context.Context) (ssh.Channel, <-chan *ssh.Request, erro
 	}
 }
 
-// header is the line before a script.
-func header(script string) string { return strconv.Itoa(len(script)) + "\n" + script }
+// wrapped is what the command reads: the line that it begins with, and the
+// script, which first prints the marker on both outputs.
+func wrapped(script, marker string) string {
+	script = "echo " + marker + "; echo " + marker + " >&2\n" + script + "\n# " + marker
+	return strconv.Itoa(len(script)) + " " + marker + "\n" + script
+}

@@ -40,7 +40,7 @@ func (x *execution) begin(command, script string) {
 	go x.carry(x.out, x.channel)
 	go x.carry(x.errs, x.channel.Stderr())
 	// A script may exit before it has read everything.
-	if _, err := io.WriteString(x.channel, header(script)); err == nil {
+	if _, err := io.WriteString(x.channel, script); err == nil {
 		x.channel.Write(x.run.input)
 	}
 	x.channel.CloseWrite()

@@ -50,14 +50,14 @@ func (l *link) listen(ctx context.Context) (net.Listener, error) {
 	}()
 	select {
 	case a := <-answered:
-		switch {
-		case a.err != nil && l.isLost():
-			return nil, unreachable(l.place, "the connection was lost: %s", reason(l.cause))
-		case a.err != nil:
-			return nil, job.Fail(job.PermissionDenied, "%s does not listen for the coordinator, so it has no tunnel to the depot", l.place).
-				WithHint("allow it there: AllowTcpForwarding yes (or remote) in sshd_config, and no \"restrict\" at the key")
+		if a.err == nil {
+			return a.listener, nil
 		}
-		return a.listener, nil
+		if gone := l.gone(); gone != nil {
+			return nil, unreachable(l.place, "the connection was lost: %s", reason(gone))
+		}
+		return nil, job.Fail(job.PermissionDenied, "%s does not listen for the coordinator, so it has no tunnel to the depot", l.place).
+			WithHint("allow it there: AllowTcpForwarding yes (or remote) in sshd_config, and no \"restrict\" at the key")
 	case <-ctx.Done():
 		go func() {
 			if a := <-answered; a.err == nil {

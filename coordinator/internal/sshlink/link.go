@@ -40,16 +40,6 @@ func newLink(c Config, o Options, clients []*ssh.Client) *link {
 	return l
 }
 
-// isLost reports whether the connection is over.
-func (l *link) isLost() bool {
-	select {
-	case <-l.lost:
-		return true
-	default:
-		return false
-	}
-}
-
 // gone returns why the connection is over, or nil if the host still answers.
 func (l *link) gone() error {
 	ctx, stop := context.WithTimeout(context.Background(), l.options.Patience)

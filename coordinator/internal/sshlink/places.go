@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Scripts that run at a time over one connection. An sshd allows ten unless it
-// is told otherwise, and notes that one is over a moment after we do.
+// Most scripts that run at a time over one connection. An sshd allows ten unless
+// it is told otherwise, and notes that one is over a moment after we do.
 const (
 	mostScripts = 8
 	mostLong    = 6
@@ -60,10 +60,9 @@ func (p *places) free(long bool) {
 	p.freed = make(chan struct{})
 }
 
-// refused notes that the server has opened no session for the holder of a
-// place: it allows fewer at a time than we thought.
-func (p *places) refused() {
+// set says how many there are.
+func (p *places) set(limit int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.limit = max(1, min(p.limit, p.taken-1))
+	p.limit = limit
 }

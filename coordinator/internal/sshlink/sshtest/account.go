@@ -18,7 +18,8 @@ func (s *Server) account(o Options) {
 	if o.Shell == "" {
 		current, err := user.Current()
 		s.check(err)
-		s.User, s.Home = current.Username, current.HomeDir
+		s.User, s.Home = current.Username, filepath.Join(s.dir, "home")
+		s.check(os.Mkdir(s.Home, 0o700))
 		return
 	}
 	if os.Getuid() != 0 {

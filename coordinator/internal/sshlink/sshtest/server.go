@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Config []string // lines of sshd_config; they come first, so they win over ours
 	// Shell is the login shell of a user who is made for the test. Empty: who runs
-	// the test logs in. Only root can make users; the test is skipped for others.
+	// the test logs in, with another HOME. Only root can make users; the test is skipped for others.
 	Shell string
 	Files map[string]string // what lies in the home directory of the user who is made: text by name
 	Sudo  bool              // the user who is made may become root without a password
@@ -32,7 +32,7 @@ type Server struct {
 	Address  string // user@127.0.0.1:port
 	HostPort string // 127.0.0.1:port
 	User     string
-	Home     string     // the user's home directory
+	Home     string     // the user's HOME, empty but for Options.Files
 	HostKey  string     // its public key, in authorized_keys form
 	Signer   ssh.Signer // the key that it lets in
 	Identity string     // file of that key, for a real ssh client
@@ -89,8 +89,8 @@ PermitRootLogin prohibit-password
 MaxStartups 100
 LogLevel VERBOSE
 # Borg takes the first network card's address for its host's name; here cards come and go with other tests.
-SetEnv BORG_HOST_ID=server@test
-`, port, s.dir)
+SetEnv BORG_HOST_ID=server@test HOME=%s
+`, port, s.dir, s.Home)
 }
 
 // NewHostKey gives the server another key; it shows it after Restart.
