@@ -83,11 +83,13 @@ func (s *Service) difference(repository string, seen listing, record store.Repos
 	for _, archive := range recorded {
 		known[archive.Name] = archive.ID
 	}
-	missing, unknown := []string{}, map[string]bool{}
+	var missing []string
+	unknown := map[string]bool{}
 	for _, archive := range seen.archives {
 		id, found := known[archive.Name]
 		switch {
-		case !found && !checkpoint.MatchString(archive.Name):
+		case checkpoint.MatchString(archive.Name):
+		case !found:
 			unknown[archive.Name] = true
 		case found && id != "" && id != archive.ID && listed[archive.Name] == "":
 			missing = append(missing, archive.Name)
@@ -95,7 +97,8 @@ func (s *Service) difference(repository string, seen listing, record store.Repos
 		listed[archive.Name] = archive.ID
 	}
 	for _, archive := range recorded {
-		if _, found := listed[archive.Name]; !found && seen.whole && !archive.SeenAt.After(seen.at) && !gone.may(archive.Name) {
+		_, found := listed[archive.Name]
+		if !found && seen.whole && !archive.SeenAt.After(seen.at) && !gone.may(archive.Name) {
 			missing = append(missing, archive.Name)
 		}
 	}
@@ -122,7 +125,8 @@ func differing(missing, unknown []string) *fleet.Frozen {
 	}
 	return &fleet.Frozen{
 		Reason:  strings.Join(parts, ", and "),
-		Missing: missing[:min(maxNamed, len(missing))], Unknown: unknown[:min(maxNamed, len(unknown))],
+		Missing: missing[:min(maxNamed, len(missing))],
+		Unknown: unknown[:min(maxNamed, len(unknown))],
 	}
 }
 
@@ -204,6 +208,7 @@ func (s *Service) claimed(repository string, unknown map[string]bool) error {
 // to, and tells people.
 func (b *batch) freeze(repository fleet.Repository, writer *entry, frozen fleet.Frozen) {
 	frozen.At = b.s.now()
+	frozen.Missing, frozen.Unknown = append([]string{}, frozen.Missing...), append([]string{}, frozen.Unknown...)
 	if writer != nil {
 		b.s.endInPlace(b, writer, job.Failed, frozenFailure(repository.Name, frozen))
 	}

@@ -29,6 +29,9 @@ func (m *model) checkNow() {
 				readers[r.order.Repository.Name]++
 			}
 		}
+		if host == fleet.LocalHost {
+			m.checkAlone(a, open)
+		}
 		if slots > 2 {
 			m.t.Fatalf("host %s runs %d jobs at once", host, slots)
 		}
@@ -72,6 +75,7 @@ func (m *model) openJobs() string {
 func (m *model) checkEnd() {
 	for _, id := range slices.Clone(m.jobs) {
 		m.checkPreview(id)
+		m.checkVet(id)
 	}
 	for _, id := range m.jobs {
 		j, err := m.dispatch().Job(context.Background(), id)
@@ -144,10 +148,47 @@ func (m *model) checkPreview(id job.ID) {
 		m.t.Errorf("%s %s has a dry run", prune.Kind, id)
 	case prune.Attempt > 0 && (!good || tooMuch || prune.Attempts[0].SentAt.Before(*dry.FinishedAt)):
 		m.t.Errorf("prune %s began, and its dry run is %s (%+v)", id, dry.State, dry.Result)
+	case aside.Vet != "": // it ended with that
 	case prune.Attempt == 0 && prune.State == job.Failed && tooMuch != (prune.Failure.Code == job.NeedsConfirmation):
 		m.t.Errorf("prune %s ended with %v, and its dry run is %s (%+v)", id, prune.Failure, dry.State, dry.Result)
 	case prune.Attempt == 0 && prune.State == job.Failed && good && !tooMuch:
 		m.t.Errorf("prune %s failed after a good dry run: %v", id, prune.Failure)
+	}
+}
+
+// checkAlone checks that hosts are kept out while something is deleted.
+func (m *model) checkAlone(a *agent, open []key) {
+	for _, k := range open {
+		r := a.of(k)
+		deletes := r.order.Kind == job.Prune && !strings.Contains(string(r.order.Spec), "dry_run")
+		if deletes && !m.dispatch().Busy(r.order.Repository.Name) {
+			m.t.Fatalf("hosts may use repository %s while job %s deletes", r.order.Repository.Name, k.job)
+		}
+	}
+}
+
+// checkVet checks that a prune in the depot began after a look that ended well.
+func (m *model) checkVet(id job.ID) {
+	prune, err := m.dispatch().Job(context.Background(), id)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	aside, err := m.store.Aside(id)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if prune.Kind != job.Prune || prune.Repository != "k" || prune.Attempt == 0 {
+		return
+	}
+	if aside.VetFor < prune.Attempt {
+		m.t.Errorf("attempt %d of prune %s had no look before it: %+v", prune.Attempt, id, aside)
+	}
+	if aside.VetFor != prune.Attempt {
+		return // there was to be another attempt
+	}
+	vet, err := m.dispatch().Job(context.Background(), aside.Vet)
+	if err != nil || vet.State != job.Succeeded || vet.FinishedAt.After(prune.Attempts[prune.Attempt-1].SentAt) {
+		m.t.Errorf("prune %s began, and the look before it is %+v, %v", id, vet, err)
 	}
 }
 

@@ -20,7 +20,8 @@ import (
 // that come and go, repeated and reordered deliveries, a store that fails
 // before and after its commit, coordinators that die at any moment, jobs that
 // expire or run out of time, hosts that are away for longer than the limit, and
-// hosts that talk nonsense. It checks while it runs that processes never overlap
+// hosts that talk nonsense. One repository is in the depot, and only to be
+// appended to. It checks while it runs that processes never overlap
 // where they must not, and that no step is asked of the store that the state
 // table has not; and at the end that every job is over and ran to its end at
 // most once.
@@ -51,6 +52,7 @@ func TestModel(t *testing.T) {
 				m.halt()
 				m.limits.Offline = 90 * time.Second
 				m.openStore()
+				m.keepDepot(map[string]fleet.Depot{"k": {AppendOnly: true, Hosts: []string{"*"}}})
 				m.start()
 				m.run()
 			})
@@ -140,7 +142,7 @@ func (m *model) breakStore() {
 }
 
 func (m *model) step() {
-	hosts := []string{"web1", "web2", "web3"}
+	hosts := []string{"web1", "web2", "web3", fleet.LocalHost}
 	host := hosts[m.random.IntN(len(hosts))]
 	switch roll := m.random.IntN(20); {
 	case roll < 3 && m.faults:
@@ -164,10 +166,13 @@ func (m *model) step() {
 }
 
 func (m *model) trySubmit(host string) {
+	if host == fleet.LocalHost {
+		host = "web1"
+	}
 	kinds := []job.Kind{job.Backup, job.Backup, job.List, job.Prune, job.Mount, job.Umount}
 	kind := kinds[m.random.IntN(len(kinds))]
 	request := job.Request{
-		Host: host, Kind: kind, Repository: []string{"a", "b"}[m.random.IntN(2)],
+		Host: host, Kind: kind, Repository: []string{"a", "b", "k"}[m.random.IntN(3)],
 		MaxAttempts: 5, IdempotencyKey: fmt.Sprintf("key-%d", m.random.Uint64()),
 	}
 	if m.random.IntN(3) == 0 {
@@ -287,7 +292,9 @@ func (m *model) mischief(host string) {
 	a := m.agents[host]
 	switch m.random.IntN(4) {
 	case 3:
-		m.exchange(host)
+		if host != fleet.LocalHost {
+			m.exchange(host)
+		}
 	case 0:
 		a.setUp(false)
 		m.dispatch().HostDisconnected(host)

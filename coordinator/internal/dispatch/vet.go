@@ -210,9 +210,11 @@ func (b *batch) compareWith(repository fleet.Repository, writer *entry, seen lis
 
 // takeOver makes what was listed what is recorded.
 func (b *batch) takeOver(name string, seen listing, record store.RepositoryRecord) {
-	archives := make([]fleet.Archive, len(seen.archives))
-	for i, archive := range seen.archives {
-		archives[i] = fleet.Archive{Archive: archive, SeenAt: seen.at}
+	archives := make([]fleet.Archive, 0, len(seen.archives))
+	for _, archive := range seen.archives {
+		if !checkpoint.MatchString(archive.Name) { // borg drops them by itself
+			archives = append(archives, fleet.Archive{Archive: archive, SeenAt: seen.at})
+		}
 	}
 	if !seen.whole {
 		b.also(store.PutArchives(name, archives...))

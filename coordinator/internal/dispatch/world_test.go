@@ -32,6 +32,7 @@ type world struct {
 	behind   bool                    // the stream is not read yet at a start
 	history  dispatch.History
 
+	depot     *depot                   // nil: there is none
 	attention func() []fleet.Attention // what other parts say
 
 	mu     sync.Mutex
@@ -87,11 +88,15 @@ func (w *world) start() {
 	w.t.Helper()
 	w.feed, w.presence = feed.New(), dispatch.NewPresence(nil)
 	w.registry.online = w.presence.Online
-	service, err := dispatch.New(dispatch.Options{
+	options := dispatch.Options{
 		Store: w.store, Link: w.link, Registry: w.registry, Presence: w.presence, Feed: w.feed,
 		LogDir: filepath.Join(w.dir, "logs"), Limits: w.limits, Logger: hclog.NewNullLogger(), Version: "test",
 		Attention: w.attention, History: w.history,
-	})
+	}
+	if w.depot != nil {
+		options.Depot, options.DepotAddress = w.depot, w.depot.address
+	}
+	service, err := dispatch.New(options)
 	if err != nil {
 		w.t.Fatal(err)
 	}
