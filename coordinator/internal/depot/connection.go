@@ -12,10 +12,8 @@ import (
 )
 
 const (
-	handshakeTime = 10 * time.Second // in which a client proves who it is
-	requestTime   = 30 * time.Second // in which it then asks for something
-	maxMissed     = 3                // keepalives without an answer
-	maxTries      = 3                // keys that a client may show
+	maxMissed = 3 // questions whether it is there that a client leaves open
+	maxTries  = 3 // keys that a client may show
 )
 
 // The ciphers that are fast here, and the one that every client knows. What a
@@ -73,7 +71,7 @@ func (s *Server) ServeConn(c net.Conn) {
 
 // greet finds out who is there. Not every connection has deadlines of its own.
 func (s *Server) greet(c net.Conn) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
-	ctx, cancel := context.WithTimeout(s.over, handshakeTime)
+	ctx, cancel := context.WithTimeout(s.over, s.times.handshake)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	if !s.places.greet(ctx) {
@@ -116,7 +114,7 @@ func (s *Server) refuse(repository, message string, about ...any) {
 
 // attend ends a connection whose client does not answer any more.
 func (s *Server) attend(conn ssh.Conn, gone context.Context) {
-	ticks := time.NewTicker(s.keepalive)
+	ticks := time.NewTicker(s.times.keepalive)
 	defer ticks.Stop()
 	answers := make(chan struct{}, 1)
 	waiting, missed := false, 0
@@ -146,7 +144,7 @@ func (s *Server) attend(conn ssh.Conn, gone context.Context) {
 
 // serve takes one session, and nothing else: no forwards, no second one.
 func (c *connection) serve(channels <-chan ssh.NewChannel) {
-	idle := time.AfterFunc(requestTime, func() { c.conn.Close() })
+	idle := time.AfterFunc(c.server.times.request, func() { c.conn.Close() })
 	defer idle.Stop()
 	taken := false
 	for offer := range channels {
@@ -194,7 +192,7 @@ func (c *connection) session(channel ssh.Channel, requests <-chan *ssh.Request, 
 // execute runs what was asked for, tells how it ended, and sees the client off.
 func (c *connection) execute(channel ssh.Channel, command string) {
 	code := c.visit(channel, command)
-	time.AfterFunc(handshakeTime, func() { c.conn.Close() }) // it leaves by itself, or else
+	time.AfterFunc(farewellTime, func() { c.conn.Close() }) // it leaves by itself, or else
 	channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(code)}))
 	channel.Close()
 }

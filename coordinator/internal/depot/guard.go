@@ -40,7 +40,9 @@ const (
 // where there is one, which fails, may destroy it after that.
 //
 // The protocol is a row of msgpack maps {i: number, m: method, a: {name: value}}.
-// Only that form passes. Data within is skipped without a copy.
+// Before them there may be negotiate in the form of borg 1.0, a list of 4 of
+// which the third is the method; nothing else passes. Data within is skipped
+// without a copy.
 type guard struct {
 	to io.Writer
 
@@ -175,8 +177,11 @@ func (g *guard) naming() bool {
 func (g *guard) open(values uint64, isMap bool) error {
 	depth := len(g.stack)
 	switch {
-	case depth == maxDepth, depth == 0 && !isMap, depth > 0 && g.naming(),
-		depth == 1 && (!isMap || g.key != "a"):
+	case depth == maxDepth,
+		depth == 0 && !isMap && values != 4,
+		depth > 0 && g.naming(),
+		depth == 1 && g.stack[0].isMap && (!isMap || g.key != "a"),
+		depth == 1 && !g.stack[0].isMap && g.stack[0].left != 1:
 		return errForeign
 	}
 	g.stack = append(g.stack, level{left: values, isMap: isMap})
@@ -222,6 +227,12 @@ func (g *guard) name(said []byte) error {
 func (g *guard) judge(said []byte) {
 	const none, no, yes = "\xc0", "\xc2", "\xc3"
 	switch plain := string(said); {
+	case len(g.stack) == 1 && !g.stack[0].isMap:
+		if g.stack[0].left == 2 {
+			if g.method = plain; g.word == nil || plain != "negotiate" {
+				g.refused = "a protocol that is too old"
+			}
+		}
 	case len(g.stack) == 1 && g.key == "m":
 		if g.method = plain; g.word == nil || !slices.Contains(additions, plain) {
 			g.refused = "an unknown request"

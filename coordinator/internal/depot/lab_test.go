@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/pem"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,12 @@ type lab struct {
 // newLab starts a depot that ends with the test.
 func newLab(t testing.TB) *lab {
 	t.Helper()
+	return newLabWith(t, func(*depot.Server) {})
+}
+
+// newLabWith lets a test prepare the server before it answers.
+func newLabWith(t testing.TB, prepare func(*depot.Server)) *lab {
+	t.Helper()
 	l := &lab{t: t, dir: t.TempDir(), hosts: map[string]string{}, grants: map[string]fleet.DepotGrant{}, busy: map[string]bool{}}
 	l.path = filepath.Join(l.dir, "depot")
 	server, err := depot.New(l.options())
@@ -48,6 +55,7 @@ func newLab(t testing.TB) *lab {
 		t.Fatal(err)
 	}
 	l.Server = server
+	prepare(server)
 	ctx, stop := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() { over <- server.Run(ctx) }()
@@ -181,7 +189,7 @@ func (c *client) borg(repository string, args ...string) *exec.Cmd {
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(c.dir, "borg"), "BORG_HOST_ID="+c.name+"@test",
 		"BORG_RSH="+c.rsh, "BORG_PASSPHRASE=secret", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes", "BORG_DELETE_I_KNOW_WHAT_I_AM_DOING=YES",
-		"BORG_CHECK_I_KNOW_WHAT_I_AM_DOING=YES")
+		"BORG_CHECK_I_KNOW_WHAT_I_AM_DOING=YES", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes")
 	return cmd
 }
 
@@ -200,6 +208,15 @@ func (c *client) ssh(user string, args ...string) *exec.Cmd {
 	cmd := exec.Command("sh", append([]string{"-c", c.rsh + ` "$@"`, "ssh"}, append([]string{"-l", user}, args...)...)...)
 	cmd.Dir = c.dir
 	return cmd
+}
+
+// plain runs ssh or sftp without what borg's ssh is told.
+func (c *client) plain(program string, args ...string) *exec.Cmd {
+	host, port, _ := net.SplitHostPort(c.lab.Addr().String())
+	return exec.Command(program, append([]string{
+		"-F", "none", "-oBatchMode=yes", "-oHostName=" + host, "-oPort=" + port, "-oIdentitiesOnly=yes", "-oHostKeyAlias=" + borg.DepotAlias,
+		`-oIdentityFile="` + filepath.Join(c.dir, "key") + `"`, `-oUserKnownHostsFile="` + filepath.Join(c.dir, "known_hosts") + `"`,
+	}, args...)...)
 }
 
 // local runs borg as the coordinator does, which must end well.

@@ -44,21 +44,26 @@ type Options struct {
 	Logger hclog.Logger
 }
 
-// keepalive is how often a client is asked whether it is there; one that is
-// silent three times is not.
-const keepalive = 15 * time.Second
+// times bound what clients take.
+type times struct {
+	handshake time.Duration // in which a client proves who it is
+	request   time.Duration // in which it then asks for something
+	keepalive time.Duration // after which it is asked whether it is there
+}
+
+var defaultTimes = times{handshake: 10 * time.Second, request: 30 * time.Second, keepalive: 15 * time.Second}
 
 // Server lets hosts reach repositories. It is safe for concurrent use.
 type Server struct {
-	options   Options
-	keepalive time.Duration
-	key       ssh.Signer
-	listener  net.Listener
-	places    *places
-	meter     *meter
-	table     *table
-	refused   rate.Sometimes // of what is refused, what is logged
-	logger    hclog.Logger
+	options  Options
+	times    times
+	key      ssh.Signer
+	listener net.Listener
+	places   *places
+	meter    *meter
+	table    *table
+	refused  rate.Sometimes // of what is refused, what is logged
+	logger   hclog.Logger
 
 	over     context.Context // done when the server ends
 	stop     context.CancelFunc
@@ -95,7 +100,7 @@ func New(o Options) (*Server, error) {
 	}
 	over, stop := context.WithCancel(context.Background())
 	return &Server{
-		options: o, keepalive: keepalive, key: key, listener: listener, over: over, stop: stop,
+		options: o, times: defaultTimes, key: key, listener: listener, over: over, stop: stop,
 		places: newPlaces(), meter: newMeter(), table: newTable(),
 		refused: rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		logger:  o.Logger.Named("depot"),

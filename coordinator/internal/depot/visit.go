@@ -108,10 +108,10 @@ func (c *connection) relay(channel ssh.Channel, v *visit, p *process) int {
 		errs := make(chan struct{})
 		go func() {
 			defer close(errs)
-			carry(channel.Stderr(), p.errors, &use.sent)
+			carry(visited{channel.Stderr(), v}, p.errors, &use.sent)
 			io.Copy(io.Discard, p.errors)
 		}()
-		carry(channel, p.output, &use.sent)
+		carry(visited{channel, v}, p.output, &use.sent)
 		io.Copy(io.Discard, p.output) // else borg could not end
 		<-errs
 	}()
@@ -162,4 +162,19 @@ func carry(to io.Writer, from io.Reader, moved *atomic.Uint64) error {
 			return err
 		}
 	}
+}
+
+// visited lets nothing through any more when a visit has to end: borg complains
+// in the middle of its protocol then.
+type visited struct {
+	io.Writer
+	visit *visit
+}
+
+// Write implements io.Writer.
+func (w visited) Write(p []byte) (int, error) {
+	if w.visit.over.Err() != nil {
+		return 0, context.Cause(w.visit.over)
+	}
+	return w.Writer.Write(p)
 }
