@@ -19,7 +19,12 @@ import (
 // which a host that may only add has added an archive.
 func filled(t *testing.T) (*lab, *client) {
 	t.Helper()
-	l := newLab(t)
+	return filledWith(t, func(*depot.Server) {})
+}
+
+func filledWith(t *testing.T, prepare func(*depot.Server)) (*lab, *client) {
+	t.Helper()
+	l := newLabWith(t, prepare)
 	web := l.host("web1")
 	l.local("vault", "init", "--encryption=repokey", "REPO")
 	l.allow(fleet.DepotGrant{Host: "web1", Repository: "vault", AppendOnly: true})

@@ -31,7 +31,8 @@ type lab struct {
 	*depot.Server
 	t    testing.TB
 	dir  string
-	path string // of the repositories
+	path string       // of the repositories
+	end  func() error // of the server
 
 	mu     sync.Mutex
 	hosts  map[string]string // by public key
@@ -59,9 +60,12 @@ func newLabWith(t testing.TB, prepare func(*depot.Server)) *lab {
 	ctx, stop := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() { over <- server.Run(ctx) }()
-	t.Cleanup(func() {
+	l.end = sync.OnceValue(func() error {
 		stop()
-		if err := <-over; err != nil {
+		return <-over
+	})
+	t.Cleanup(func() {
+		if err := l.end(); err != nil {
 			t.Errorf("run: %v", err)
 		}
 	})
@@ -142,10 +146,32 @@ func (l *lab) stranger(name string) *client {
 	l.check(err)
 	l.write(filepath.Join(c.dir, "key"), string(pem.EncodeToMemory(block)))
 	l.write(filepath.Join(c.dir, "key.pub"), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sshKey))))
-	known := filepath.Join(c.dir, "known_hosts")
-	l.write(known, borg.DepotKnownHost(l.HostKey()))
-	c.rsh = borg.DepotRSH(borg.DepotAccess{Identity: filepath.Join(c.dir, "key"), KnownHosts: known, Address: l.Addr().String()})
+	l.write(filepath.Join(c.dir, "known_hosts"), borg.DepotKnownHost(l.HostKey()))
+	c.rsh = c.reach(l.Addr().String())
 	return c
+}
+
+// reach is the ssh command that reaches the depot under an address.
+func (c *client) reach(address string) string {
+	return borg.DepotRSH(borg.DepotAccess{
+		Identity: filepath.Join(c.dir, "key"), KnownHosts: filepath.Join(c.dir, "known_hosts"), Address: address,
+	})
+}
+
+// dial logs in as the host, for no longer than the test.
+func (c *client) dial(repository string) (*ssh.Client, error) {
+	c.lab.t.Helper()
+	key, err := os.ReadFile(filepath.Join(c.dir, "key"))
+	c.lab.check(err)
+	signer, err := ssh.ParsePrivateKey(key)
+	c.lab.check(err)
+	client, err := ssh.Dial("tcp", c.lab.Addr().String(), &ssh.ClientConfig{
+		User: repository, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+	})
+	if err == nil {
+		c.lab.t.Cleanup(func() { client.Close() })
+	}
+	return client, err
 }
 
 func (l *lab) check(err error) {

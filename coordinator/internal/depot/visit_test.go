@@ -1,0 +1,249 @@
+package depot_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
+	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
+)
+
+// sending is a host that is in the middle of a backup, slowly.
+func sending(t *testing.T, l *lab, c *client) *exec.Cmd {
+	t.Helper()
+	l.bulk(filepath.Join(c.dir, "bulk"), 300_000_000)
+	cmd := c.borg("vault", "create", "--compression=none", "--upload-ratelimit=20000", "REPO::bulk", "bulk")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	errs, err := os.Create(filepath.Join(c.dir, "errors"))
+	l.check(err)
+	defer errs.Close()
+	cmd.Stderr = errs
+	l.check(cmd.Start())
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			cmd.Wait()
+		}
+	})
+	eventually(t, "some of a backup to arrive", func() bool { return l.use("vault").Received > 10_000_000 })
+	return cmd
+}
+
+func (c *client) complaint() string {
+	text, _ := os.ReadFile(filepath.Join(c.dir, "errors"))
+	return string(text)
+}
+
+// clean says that nothing of a visit is left.
+func (l *lab) clean() {
+	l.t.Helper()
+	if pids := l.serving("vault"); len(pids) > 0 {
+		l.t.Errorf("borg still serves: %v", pids)
+	}
+	if l.locked("vault") {
+		l.t.Error("the repository is still locked")
+	}
+}
+
+func TestEvictEndsABackup(t *testing.T) {
+	l, web := filled(t)
+	cmd := sending(t, l, web)
+	l.work("vault", true)
+	began := time.Now()
+	l.Evict("vault")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	l.clean()
+	l.local("vault", "list", "REPO")
+	if err := cmd.Wait(); err == nil || !strings.Contains(web.complaint(), "the coordinator works on this repository now") {
+		t.Errorf("the host's borg: %v: %s", err, web.complaint())
+	}
+	if said := run(t, web.borg("vault", "list", "REPO")); said.code != 2 || !strings.Contains(said.errors, "the coordinator works on this repository now") {
+		t.Errorf("while the coordinator works: %d, %s", said.code, said.errors)
+	}
+	l.work("vault", false)
+	web.do("vault", "create", "REPO::second", "etc")
+	l.local("vault", "check", "REPO")
+}
+
+func TestAHostThatMayNoMoreIsPutOut(t *testing.T) {
+	l, web := filled(t)
+	cmd := sending(t, l, web)
+	l.EvictHost("web2", "")
+	l.EvictHost("web1", "other")
+	if len(l.serving("vault")) == 0 {
+		t.Error("another one was put out")
+	}
+	l.EvictHost("web1", "")
+	l.clean()
+	if err := cmd.Wait(); err == nil || !strings.Contains(web.complaint(), "may no longer use this repository") {
+		t.Errorf("the host's borg: %v: %s", err, web.complaint())
+	}
+}
+
+func TestAKilledClientLeavesNothing(t *testing.T) {
+	l, web := filled(t)
+	cmd := sending(t, l, web)
+	l.check(syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL))
+	cmd.Wait()
+	eventually(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
+	eventually(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
+	l.clean()
+}
+
+func TestAFrozenClientIsNoticed(t *testing.T) {
+	l, web := filledWith(t, func(s *depot.Server) { s.Hurry(10*time.Second, 10*time.Second, 300*time.Millisecond) })
+	cmd := sending(t, l, web)
+	l.check(syscall.Kill(-cmd.Process.Pid, syscall.SIGSTOP))
+	eventually(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
+	eventually(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
+	l.clean()
+}
+
+func TestABorgThatDoesNotEndIsKilled(t *testing.T) {
+	l, web := filled(t)
+	sending(t, l, web)
+	pids := l.serving("vault")
+	if len(pids) != 1 {
+		t.Fatalf("serving: %v", pids)
+	}
+	pid, err := strconv.Atoi(pids[0])
+	l.check(err)
+	l.check(syscall.Kill(pid, syscall.SIGSTOP)) // it hears nothing but SIGKILL
+	l.work("vault", true)
+	l.Evict("vault")
+	if pids := l.serving("vault"); len(pids) > 0 {
+		t.Errorf("borg still serves: %v", pids)
+	}
+	l.local("vault", "list", "REPO") // its lock is that of a process of this host, which is gone
+	l.local("vault", "check", "REPO")
+}
+
+func TestTheEndOfTheServerEndsVisits(t *testing.T) {
+	l, web := filled(t)
+	cmd := sending(t, l, web)
+	l.check(l.end())
+	l.clean()
+	if err := cmd.Wait(); err == nil {
+		t.Error("the host's borg ended well")
+	}
+	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		t.Error("it still listens")
+	}
+}
+
+func TestAConnectionFromElsewhere(t *testing.T) {
+	l, web := filled(t)
+	way := sshtest.Start(t, sshtest.Options{})
+	client, err := ssh.Dial("tcp", way.HostPort, &ssh.ClientConfig{
+		User: way.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(way.Signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+	})
+	l.check(err)
+	defer client.Close()
+	listener, err := client.Listen("tcp", "127.0.0.1:0") // on the host
+	l.check(err)
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go l.ServeConn(c)
+		}
+	}()
+	web.rsh = web.reach(listener.Addr().String())
+	web.do("vault", "create", "REPO::through", "etc")
+	if got := l.archives("vault"); got != "first through" {
+		t.Errorf("archives %q", got)
+	}
+	sending(t, l, web)
+	client.Close()
+	eventually(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
+	eventually(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
+	l.clean()
+}
+
+func TestAHostHasItsShareOfConnections(t *testing.T) {
+	l := newLab(t)
+	web, db := l.host("web1"), l.host("db1")
+	var open []*ssh.Client
+	for range depot.MaxPerHost {
+		c, err := web.dial("vault")
+		l.check(err)
+		open = append(open, c)
+	}
+	serves := func(c *ssh.Client, err error) bool { // a login over the limit ends at once
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		session, err := c.NewSession()
+		if err != nil {
+			return false
+		}
+		err = session.Run("borg serve") // refused, but answered
+		_, answered := errors.AsType[*ssh.ExitError](err)
+		return answered
+	}
+	if serves(web.dial("vault")) {
+		t.Error("one more connection was served")
+	}
+	if !serves(db.dial("vault")) {
+		t.Error("another host was not served")
+	}
+	open[0].Close()
+	eventually(t, "a place to be free", func() bool { return serves(web.dial("vault")) })
+}
+
+func TestAConnectionIsForOneBorg(t *testing.T) {
+	l, web := filled(t)
+	c, err := web.dial("vault")
+	l.check(err)
+	first, err := c.NewSession()
+	l.check(err)
+	input, err := first.StdinPipe()
+	l.check(err)
+	l.check(first.Start("borg serve"))
+	if _, err := c.NewSession(); err == nil || !strings.Contains(err.Error(), "one borg for each connection") {
+		t.Errorf("a second session: %v", err)
+	}
+	if ok, err := first.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{"borg serve"})); ok || err != nil {
+		t.Errorf("a second command: %t, %v", ok, err)
+	}
+	for _, request := range []string{"pty-req", "x11-req", "auth-agent-req@openssh.com", "env", "signal"} {
+		if ok, err := first.SendRequest(request, true, nil); ok || err != nil {
+			t.Errorf("%s: %t, %v", request, ok, err)
+		}
+	}
+	l.check(input.Close())
+	l.check(first.Wait())
+}
+
+func TestIdleConnectionsEnd(t *testing.T) {
+	l, web := filledWith(t, func(s *depot.Server) { s.Hurry(10*time.Second, 300*time.Millisecond, time.Minute) })
+	c, err := web.dial("vault")
+	l.check(err)
+	over := make(chan error, 1)
+	go func() { over <- c.Wait() }()
+	select {
+	case <-over:
+	case <-time.After(30 * time.Second):
+		t.Error("a connection that asks for nothing did not end")
+	}
+	if _, err := ssh.Dial("tcp", l.Addr().String(), &ssh.ClientConfig{
+		User: "vault", Auth: []ssh.AuthMethod{ssh.Password("secret")}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+	}); err == nil || !strings.Contains(err.Error(), "unable to authenticate") {
+		t.Errorf("a password: %v", err)
+	}
+}
