@@ -27,13 +27,17 @@ func (s *Server) Restart() {
 	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.check(cmd.Start())
+	s.mu.Lock()
 	s.cmd = cmd
+	s.mu.Unlock()
 	s.answers()
 }
 
 // Stop ends the server and its connections at once. What was started over them
 // lives on, unless the end of its input or output ends it.
 func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.cmd == nil {
 		return
 	}
@@ -45,21 +49,38 @@ func (s *Server) Stop() {
 }
 
 // Drop ends every connection at once; the server goes on.
-func (s *Server) Drop() { signal(s.connections(), syscall.SIGKILL) }
+func (s *Server) Drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	signal(s.connections(), syscall.SIGKILL)
+}
 
 // Freeze stops the server and its connections without closing any: peers see
 // silence. Thaw lets them go on.
-func (s *Server) Freeze() { signal(append(s.connections(), s.cmd.Process.Pid), syscall.SIGSTOP) }
+func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 
 // Thaw undoes Freeze.
-func (s *Server) Thaw() { signal(append(s.connections(), s.cmd.Process.Pid), syscall.SIGCONT) }
+func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
 
 // Connections is how many processes of the server serve connections: one or two
 // for each.
-func (s *Server) Connections() int { return len(s.connections()) }
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.connections())
+}
+
+// signal reaches the server and its connections.
+func (s *Server) signal(what syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd != nil {
+		signal(append(s.connections(), s.cmd.Process.Pid), what)
+	}
+}
 
 // connections returns the server's descendants that are sshd's own, not what
-// they have started.
+// they have started. The caller holds the lock.
 func (s *Server) connections() []int {
 	if s.cmd == nil {
 		return nil

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,7 +28,8 @@ type Options struct {
 	Sudo  bool              // the user who is made may become root without a password
 }
 
-// Server is a real sshd that lets one user in with one key.
+// Server is a real sshd that lets one user in with one key. It may be cut and
+// frozen from any goroutine.
 type Server struct {
 	Address  string // user@127.0.0.1:port
 	HostPort string // 127.0.0.1:port
@@ -39,7 +41,9 @@ type Server struct {
 
 	t   testing.TB
 	dir string // readable by everybody: sshd reads the keys as the user
-	cmd *exec.Cmd
+
+	mu  sync.Mutex
+	cmd *exec.Cmd // nil when it is stopped
 }
 
 // Start starts a server that ends with the test, and waits until it answers.
