@@ -291,3 +291,16 @@ func TestChangesArePublished(t *testing.T) {
 		}
 	}
 }
+
+// What the coordinator does itself says for which host.
+func TestJobSaysForWhichHostItIs(t *testing.T) {
+	c := &coordinator{jobs: []job.Job{{ID: job.NewID(time.Unix(1, 0)), Kind: job.Prune, Host: fleet.LocalHost, For: "web1", Repository: "vault", State: job.Queued, Spec: job.PruneSpec{KeepDaily: 7}}}}
+	operator, _ := serve(t, c)
+	var reply json.RawMessage
+	if failure := request(t, operator, bus.JobsList, `{}`, &reply); failure != nil {
+		t.Fatal(failure)
+	}
+	if !strings.Contains(string(reply), `"host":"coordinator","repository":"vault","for":"web1"`) {
+		t.Errorf("the list does not say for which host the job is: %s", reply)
+	}
+}

@@ -12,7 +12,8 @@ import (
 // repositoryForm begins a form about a repository: with the host to run on.
 func (s *site) repositoryForm(r *http.Request, v *typed, part string, suggested ...string) (*jobForm, error) {
 	name := r.PathValue("repository")
-	if _, err := s.Repositories.Repository(r.Context(), name); err != nil {
+	repository, err := s.Repositories.Repository(r.Context(), name)
+	if err != nil {
 		return nil, err
 	}
 	host, chosen, err := s.hostField(r.Context(), v, task{name, kindOf(part)}, append(suggested, s.lastHost(r.Context(), name))...)
@@ -25,6 +26,9 @@ func (s *site) repositoryForm(r *http.Request, v *typed, part string, suggested 
 	}
 	if form.Key == "" {
 		form.Key = newKey(s)
+	}
+	if form.NoHost && repository.Depot != nil {
+		form.Closed = name
 	}
 	return form, nil
 }

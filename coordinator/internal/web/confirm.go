@@ -90,10 +90,14 @@ func (s *site) confirmHost(r *http.Request) (*confirmation, error) {
 	if h.Running > 0 {
 		jobs += " " + human.Count(h.Running) + " running " + human.Noun(h.Running, "job") + " will be recorded as interrupted."
 	}
+	end := "Its agent's connection is cut at once, and its identity never works again. To let it in once more, add it anew."
+	if h.Mode == fleet.ModeSSH {
+		end = "The coordinator's connection ends, and how it is reached is forgotten, with the key of its own. What lies in its working directory stays there."
+	}
 	return &confirmation{
 		Title: "Remove " + h.Name, Nav: "/hosts", Back: hostURL(h.Name), BackTo: h.Name, Ask: h.Name, Button: "Remove " + h.Name,
 		Happens: []string{
-			"Its agent's connection is cut at once, and its identity never works again. To let it in once more, add it anew.",
+			end,
 			jobs,
 			"Its archives stay in their repositories, and its past jobs in the history.",
 		},

@@ -130,14 +130,6 @@ func (p *depotPart) HostChoices() []choice {
 	return append(choices("", "", p.Known), choice{Value: everyHost, Label: "every host, and those to come"})
 }
 
-// AllowHost lets a host use a repository in the depot.
-func (c commands) AllowHost(repository, host string) string {
-	return c.borgfleet("repo", "allow", repository, host)
-}
-
-// ShowDepot tells the depot's address and its host key.
-func (c commands) ShowDepot() string { return c.borgfleet("depot", "show") }
-
 // admission serves the forms that let a host use a repository, or no longer.
 func (s *site) admission(change func(ctx context.Context, by fleet.Actor, repository, host string) (fleet.RepositoryView, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -192,12 +184,14 @@ func takes(h fleet.HostView, r fleet.RepositoryView, kind job.Kind) bool {
 	switch {
 	case r.Depot == nil:
 		return !local
-	case kind == job.Prune, kind == job.Backup: // of some host's archives
-		return !local && (kind == job.Prune || r.Depot.Admits(h.Name))
+	case kind == job.Prune: // of which host's archives is asked for
+		return !local
 	case fleet.OnDepot(kind):
 		return local
+	case local:
+		return kind == job.Download || kind == job.Diff || kind == job.Verify // which only read
 	}
-	return local || r.Depot.Admits(h.Name)
+	return r.Depot.Admits(h.Name)
 }
 
 // sizeUnits are what a size may end with, in steps of a thousand.

@@ -33,6 +33,7 @@ type jobForm struct {
 	Note    string // beside the button
 	Dense   bool   // fields are short
 	NoHost  bool   // there is none to run it on
+	Closed  string // the repository in the depot, if that is because it lets none in
 	Faults  []*job.Failure
 	reader
 

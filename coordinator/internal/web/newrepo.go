@@ -20,9 +20,6 @@ type newRepositoryForm struct {
 	asked fleet.NewRepository
 }
 
-// Fault is what was wrong with something that is no field.
-func (f *newRepositoryForm) Fault(name string) *job.Failure { return faultOf(f.Faults, name) }
-
 // madeRepository is the one page that shows the passphrase that was made for a
 // repository.
 type madeRepository struct {
@@ -84,6 +81,9 @@ func (f *newRepositoryForm) words() []string {
 	}
 	for _, host := range f.asked.Depot.Hosts {
 		words = append(words, "--host", host)
+	}
+	if f.asked.Encryption != job.RepokeyBlake2 {
+		words = append(words, "--encryption", string(f.asked.Encryption))
 	}
 	if f.asked.Generate {
 		words = append(words, "--generate-passphrase")

@@ -103,9 +103,6 @@ func (r hostRow) WayToDepot() string {
 	return "it connects to the depot"
 }
 
-// ShowHost prints all that is known of a host.
-func (c commands) ShowHost(name string) string { return c.borgfleet("host", "show", name) }
-
 // ConvertHost makes an agent's host of one that is reached over SSH.
 func (c commands) ConvertHost(name string) string { return c.borgfleet("host", "convert", name) }
 

@@ -127,14 +127,10 @@ func seaside() *world {
 	local := host(fleet.LocalHost, "", 0)
 	local.Mode, local.LastBackup, local.Facts.AgentVersion = fleet.ModeLocal, nil, ""
 	w.hosts = append(w.hosts, ssh, fresh, local)
-	for name, depot := range map[string]*fleet.Depot{
-		"vault": {Quota: 500e9, AppendOnly: true, Hosts: []string{"cam1", "web1"}},
-		"yard":  {Hosts: []string{"*"}},
-	} {
-		r := w.repositories[0]
-		r.Name, r.Location, r.Depot = name, job.DepotLocation, depot
-		w.repositories = append(w.repositories, r)
-	}
+	vault, yard := w.repositories[0], w.repositories[0]
+	vault.Name, vault.Location, vault.Depot = "vault", job.DepotLocation, &fleet.Depot{Quota: 500e9, AppendOnly: true, Hosts: []string{"cam1", "web1"}}
+	yard.Name, yard.Location, yard.Depot = "yard", job.DepotLocation, &fleet.Depot{Hosts: []string{"*"}}
+	w.repositories = append(w.repositories, vault, yard)
 	w.depot = fleet.DepotView{Address: "backup.example.net:8022", HostKey: sharedKey, Fingerprint: depotPrint, Uses: []fleet.DepotUse{
 		{Repository: "vault", Open: 2, Connections: 1310, Refused: 3, Received: 41_300_000_000, Sent: 12_000_000},
 	}}

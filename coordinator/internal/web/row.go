@@ -303,7 +303,7 @@ func (r attentionRow) What() template.HTML {
 		who += " → "
 	}
 	who += template.HTML(html.EscapeString(r.Repository)) //nolint:gosec // escaped
-	if who == "" {
+	if who == "" || (r.Host == "" && strings.Contains(r.Message, r.Repository)) {
 		return sentence(r.Message)
 	}
 	return who + ": " + prose(r.Message)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -343,6 +344,9 @@ func (f *accessForm) words() []string {
 	}
 	if f.access.Slots > 0 {
 		words = append(words, "--slots", strconv.Itoa(f.access.Slots))
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.labels)) {
+		words = append(words, "--label", name+"="+f.labels[name])
 	}
 	if f.reach == fleet.ReachTunnel {
 		words = append(words, "--reach", string(f.reach))
