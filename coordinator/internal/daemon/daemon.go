@@ -32,6 +32,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/busapi"
 	"github.com/borgfleet/borgfleet/coordinator/internal/catalog"
 	"github.com/borgfleet/borgfleet/coordinator/internal/config"
+	"github.com/borgfleet/borgfleet/coordinator/internal/convert"
 	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
 	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
 	"github.com/borgfleet/borgfleet/coordinator/internal/enrol"
@@ -114,6 +115,7 @@ type daemon struct {
 	access    *access.Service
 	enrol     *enrol.Service
 	gate      *gate.Gate
+	convert   *convert.Service
 	catalog   *catalog.Catalog
 	transfer  *transfer.Service
 	receiver  *agentlink.Receiver
@@ -306,6 +308,7 @@ func (d *daemon) buildAccess(ctx context.Context) (err error) {
 		URLs: d.config.AgentURLs(d.broker.URL()), CA: d.busCA, Fingerprint: d.busFingerprint(), Logger: d.logger,
 	})
 	d.gate = gate.New(d.access)
+	d.convert = convert.New(convert.Options{Hosts: d.registry, Tokens: d.enrol, Take: d.takeHost, Logger: d.logger})
 	return err
 }
 

@@ -38,11 +38,13 @@ func (d *daemon) addPages(mux *http.ServeMux) error {
 		return err
 	}
 	hosts, jobs, audit := d.gate.Hosts(d.registry), d.gate.Jobs(d.dispatch), d.gate.Audit(d.store)
+	reach, kept := d.gate.Connections(connections{d}), d.gate.Depot(d.caretaker, d.dispatch)
 	pages, err := web.New(web.Options{
 		Status: d.dispatch, Jobs: d.dispatch, Actions: jobs, Hosts: hosts, Repositories: d.registry, Archives: d.dispatch, Catalog: d.catalog,
 		Enroller: d.gate.Enrolment(d.enrol), Remover: hosts, Sessions: d.access, Passwords: d.access, Users: d.gate.People(d.access),
 		Tokens: d.gate.Tokens(d.access), Credentials: d.gate.Credentials(d.access), Audit: audit, Feed: d.feed,
 		CountLogin: d.metrics.CountLogin, OIDCName: provider,
+		SSH: hosts, Connections: reach, Depot: kept, Keeper: d.gate.Repositories(d.registry),
 		Logger: d.logger, Version: build.Version, DataDir: d.config.Data,
 	})
 	if err != nil {
@@ -79,6 +81,7 @@ func (d *daemon) addAPI(mux *http.ServeMux) error {
 		Archives: d.dispatch, Catalog: d.catalog, Downloads: d.transfer,
 		Authenticator: d.access, Logins: d.access, People: d.gate.People(d.access), Tokens: d.gate.Tokens(d.access),
 		Credentials: d.gate.Credentials(d.access), Enrolment: d.gate.Enrolment(d.enrol), Audit: d.gate.Audit(d.store),
+		Connections: d.gate.Connections(connections{d}), Depot: d.gate.Depot(d.caretaker, d.dispatch),
 		State: d.gate.State(d.keeper()), URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,
 		Ready: []httpapi.Check{
 			{Name: "bus", Trouble: "the bus is away, or takes no events", Check: func(context.Context) error { return d.broker.Healthy() }},

@@ -45,6 +45,7 @@ type posts struct {
 
 	changing sync.Mutex // held while one is opened or closed
 	mu       sync.Mutex
+	life     context.Context // of Run; nil before
 	kept     map[string]*keptPost
 	taken    map[string]bool // out of service, by whoever took them
 	failed   bool            // one could not be opened; it is tried again
@@ -66,6 +67,9 @@ func (p *posts) Run(ctx context.Context) error {
 	watcher := p.feed.Watch()
 	defer watcher.Close()
 	defer p.closeAll()
+	p.mu.Lock()
+	p.life = ctx
+	p.mu.Unlock()
 	p.sweep(ctx)
 	p.all(ctx)
 	updates := make(chan []feed.Update)
@@ -216,11 +220,40 @@ func (p *posts) close(host string) {
 
 // drop takes a host out of service that is gone, or has an agent now.
 func (p *posts) drop(host string) {
-	if p.find(host) == nil && !p.proxy.Has(host) {
+	p.mu.Lock()
+	kept, taken := p.kept[host] != nil, p.taken[host]
+	p.mu.Unlock()
+	if taken || !kept && !p.proxy.Has(host) {
 		return
 	}
 	p.close(host)
 	p.proxy.Detach(host, true)
+}
+
+// lend takes a host out of service, but keeps its connection, until release is
+// called. What runs on the host goes on.
+func (p *posts) lend(host string) (release func(), err error) {
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	p.mu.Lock()
+	life, taken := p.life, p.taken[host]
+	if !taken {
+		p.taken[host] = true
+	}
+	p.mu.Unlock()
+	if taken {
+		return nil, job.Fail(job.Conflict, "host %s is out of service already", host)
+	}
+	p.proxy.Detach(host, false)
+	return func() {
+		p.changing.Lock()
+		p.mu.Lock()
+		delete(p.taken, host)
+		p.mu.Unlock()
+		p.close(host)
+		p.changing.Unlock()
+		p.one(life, host)
+	}, nil
 }
 
 func (p *posts) closeAll() {

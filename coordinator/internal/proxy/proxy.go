@@ -211,6 +211,32 @@ func (s *Service) SetOnline(host string, online bool) {
 	}
 }
 
+// Greet says hello for a host now, and returns when that is settled: what the
+// coordinator knows of it is what Facts says then. [fleet.ErrHostAway] says that
+// it is not attached.
+func (s *Service) Greet(ctx context.Context, host string) error {
+	h := s.find(host)
+	if h == nil {
+		return fleet.ErrHostAway
+	}
+	settled := make(chan struct{})
+	select {
+	case h.greets <- settled:
+	case <-h.life.Done():
+		return fleet.ErrHostAway
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-settled:
+		return nil
+	case <-h.life.Done():
+		return fleet.ErrHostAway
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Order hands an order over, and returns the answer once it is in the host's
 // journal. [fleet.ErrHostAway] says that it was not taken.
 func (s *Service) Order(ctx context.Context, host string, order bus.Order) (reply bus.OrderReply, err error) {

@@ -30,6 +30,7 @@ type session struct {
 	worker    *worker.Worker
 	engine    *runs
 	reach     *reach
+	greets    chan chan<- struct{} // who wants a hello now
 
 	life   context.Context // of the session
 	cancel context.CancelFunc
@@ -53,7 +54,7 @@ func (s *Service) open(r Runner) (*session, error) {
 	r.Slots = cmp.Or(r.Slots, 1)
 	h := &session{
 		service: s, runner: r, logger: logger, journal: opened,
-		instance: rand.Text(), startedAt: s.options.Now().UTC(), reach: newReach(),
+		instance: rand.Text(), startedAt: s.options.Now().UTC(), reach: newReach(), greets: make(chan chan<- struct{}),
 	}
 	h.life, h.cancel = context.WithCancel(context.Background())
 	h.engine = newRuns(h)

@@ -26,6 +26,7 @@ const (
 type settler struct {
 	*session
 	online   bool                // as the coordinator was told
+	asked    []chan<- struct{}   // who waits for the next hello
 	told     map[attempt.Key]int // events up to here were stored in this life
 	said     []bus.HostAttempt   // attempts after the last hello was settled
 	failures int
@@ -39,9 +40,9 @@ func (h *session) settle(ctx context.Context) {
 	s := &settler{session: h, told: map[attempt.Key]int{}}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for first := true; ; first = false {
 		online, moved := h.reach.look()
-		if online != s.online {
+		if first || online != s.online {
 			s.tellPresence(online)
 			s.next = time.Time{}
 		}
@@ -52,6 +53,8 @@ func (h *session) settle(ctx context.Context) {
 		case <-moved:
 		case <-h.worker.Changes():
 		case <-timer.C:
+		case settled := <-h.greets:
+			s.asked, s.next = append(s.asked, settled), time.Time{}
 		}
 	}
 }
@@ -215,6 +218,10 @@ func (s *settler) after() error {
 		return err
 	}
 	s.said = attempts(snapshot.Records)
+	for _, settled := range s.asked {
+		close(settled)
+	}
+	s.asked = nil
 	told := make(map[attempt.Key]int, len(snapshot.Records))
 	open, over := false, false
 	for _, r := range snapshot.Records {
