@@ -212,7 +212,7 @@ func (c *Client) connect(ctx context.Context) (*link, *fault) {
 
 // keep asks the host whether it is there, until it is not or ctx ends.
 func (c *Client) keep(ctx context.Context, l *link) *fault {
-	defer l.close(context.Canceled)
+	defer l.close(errLeft)
 	ticker := time.NewTicker(c.options.Keepalive)
 	defer ticker.Stop()
 	for {

@@ -29,16 +29,16 @@ func Check(ctx context.Context, c Config) *job.Failure {
 	if fault != nil {
 		return fault.Failure
 	}
-	l.close(context.Canceled)
+	l.close(errLeft)
 	return nil
 }
 
 // dial connects and logs in, to each server on the way and then to the host.
 func dial(ctx context.Context, c Config, o Options) (*link, *fault) {
-	t := travel{signer: c.Signer, options: o, host: c.Host}
+	t := travel{signer: c.Signer, options: o}
 	fault := t.through(ctx, c.Jump)
 	if fault == nil {
-		fault = t.enter(ctx, fleet.SSHHop{Address: c.Address, HostKeys: c.HostKeys}, place{name: "host " + c.Host, address: c.Address, host: c.Host})
+		fault = t.enter(ctx, fleet.SSHHop{Address: c.Address, HostKeys: c.HostKeys}, placeOf(c))
 	}
 	if fault != nil {
 		closeAll(t.clients)
@@ -51,14 +51,13 @@ func dial(ctx context.Context, c Config, o Options) (*link, *fault) {
 type travel struct {
 	signer  ssh.Signer
 	options Options
-	host    string        // whose way it is
 	clients []*ssh.Client // each goes through the one before
 }
 
 // through enters the servers on the way.
 func (t *travel) through(ctx context.Context, jump []fleet.SSHHop) *fault {
 	for _, hop := range jump {
-		if fault := t.enter(ctx, hop, place{name: "the jump server", address: hop.Address, host: t.host}); fault != nil {
+		if fault := t.enter(ctx, hop, place{name: "the jump server", address: hop.Address}); fault != nil {
 			return fault
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -225,6 +228,39 @@ func TestAFrozenJumpServerIsGivenUp(t *testing.T) {
 	c.until(t, "notice of the silence behind it", func(s sshlink.State) bool {
 		return !s.Connected && strings.Contains(s.Failure.Message, "no answer in time")
 	})
+}
+
+// TestServersWithSeveralKeys holds that the key that is known is the one that is
+// asked for, whichever the server likes best.
+func TestServersWithSeveralKeys(t *testing.T) {
+	var lines []string
+	public := map[string]string{}
+	for _, name := range []string{"rsa", "ecdsa"} {
+		file := filepath.Join(t.TempDir(), name)
+		if said, err := exec.Command("ssh-keygen", "-q", "-t", name, "-N", "", "-C", "", "-f", file).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+		text, err := os.ReadFile(file + ".pub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, public[name] = append(lines, "HostKey "+file), strings.TrimSpace(string(text))
+	}
+	s := sshtest.Start(t, sshtest.Options{Config: lines})
+	shown, err := sshlink.Scan(t.Context(), s.Address, nil, otherKey(t))
+	if err != nil || len(shown) != 3 {
+		t.Fatalf("it shows %+v, %v", shown, err)
+	}
+	for i, want := range []string{s.HostKey, public["ecdsa"], public["rsa"]} {
+		if shown[i].Key != want {
+			t.Errorf("key %d is %s, want %s", i, shown[i].Key, want)
+		}
+		c := config(s)
+		c.HostKeys = []string{want}
+		if f := sshlink.Check(t.Context(), c); f != nil {
+			t.Errorf("with %s alone: %v", want, f)
+		}
+	}
 }
 
 func TestScan(t *testing.T) {

@@ -104,21 +104,33 @@ func (l *link) probe(ctx context.Context) *fault {
 func (l *link) count(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, l.options.Patience)
 	defer stop()
-	opened := 0
+	type answer struct {
+		channel ssh.Channel
+		err     error
+	}
+	answers := make(chan answer, mostScripts)
 	for range mostScripts {
-		channel, requests, err := l.open(ctx)
-		if _, refused := errors.AsType[*ssh.OpenChannelError](err); refused {
-			break
+		go func() {
+			channel, requests, err := l.open(ctx)
+			if err == nil {
+				go ssh.DiscardRequests(requests)
+			}
+			answers <- answer{channel, err}
+		}()
+	}
+	opened := 0
+	var failed error
+	for range mostScripts {
+		a := <-answers
+		if _, refused := errors.AsType[*ssh.OpenChannelError](a.err); a.err == nil {
+			opened++
+			defer a.channel.Close()
+		} else if !refused {
+			failed = a.err
 		}
-		if err != nil {
-			return err
-		}
-		opened++
-		go ssh.DiscardRequests(requests)
-		defer channel.Close()
 	}
 	l.places.set(max(1, opened))
-	return nil
+	return failed
 }
 
 // exec runs a script when there is a place for it.

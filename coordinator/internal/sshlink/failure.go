@@ -30,8 +30,10 @@ func final(f *job.Failure) *fault { return &fault{Failure: f, final: true} }
 type place struct {
 	name    string // "host web1", "the jump server root@gate:22"
 	address string
-	host    string // whose way leads here
+	host    string // name of the host; empty for servers on the way
 }
+
+func placeOf(c Config) place { return place{name: "host " + c.Host, address: c.Address, host: c.Host} }
 
 func (p place) String() string { return p.name + " (" + p.address + ")" }
 

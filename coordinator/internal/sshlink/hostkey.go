@@ -82,9 +82,13 @@ func (p *pins) changed(at place, shown string) *job.Failure {
 	for i, key := range p.keys {
 		known[i] = fingerprintOf(key)
 	}
+	confirm := "confirm it"
+	if at.host != "" {
+		confirm += " with borgfleet host set " + at.host + " --host-key FINGERPRINT"
+	}
 	return job.Fail(job.HostKeyChanged, "%s shows another host key than the known one: it shows %s, known is %s",
 		at, shown, strings.Join(known, ", ")).
-		WithHint("if the machine was installed anew, compare the fingerprint there and confirm it with borgfleet host set %s --host-key FINGERPRINT; if not, somebody may be listening in between", at.host)
+		WithHint("if the machine was installed anew, compare the fingerprint there and %s; if not, somebody may be listening in between", confirm)
 }
 
 func fingerprintOf(key ssh.PublicKey) string {

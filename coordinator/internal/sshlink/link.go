@@ -2,6 +2,7 @@ package sshlink
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"golang.org/x/crypto/ssh"
@@ -21,11 +22,14 @@ type link struct {
 	why   chan error    // why we have ended it, if it was us
 }
 
+// errLeft says that nobody wants the connection any more.
+var errLeft = errors.New("the coordinator has ended it")
+
 // newLink takes over a connection and those that it goes through.
 func newLink(c Config, o Options, clients []*ssh.Client) *link {
 	last := len(clients) - 1
 	l := &link{
-		place: place{name: "host " + c.Host, address: c.Address, host: c.Host}, client: clients[last], way: clients[:last],
+		place: placeOf(c), client: clients[last], way: clients[:last],
 		places: newPlaces(), options: o, sudo: c.Sudo,
 		lost: make(chan struct{}), why: make(chan error, 1),
 	}
