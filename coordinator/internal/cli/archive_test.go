@@ -171,8 +171,6 @@ func TestSpecs(t *testing.T) {
 		"delete":     {strings.Fields("archive delete main a b --yes --host web1"), job.DeleteSpec{Archives: []string{"a", "b"}}},
 		"by a glob":  {strings.Fields("archive delete main --glob web1-* --dry-run"), job.DeleteSpec{Glob: "web1-*", DryRun: true}},
 		"umount":     {strings.Fields("archive umount /mnt/a --force --host web1"), job.UmountSpec{MountPoint: "/mnt/a", Force: true}},
-		"verify":     {strings.Fields("host verify web1 --repo main"), job.VerifySpec{}},
-		"accept":     {strings.Fields("host verify web1 --repo main --accept-moved --accept-older --rebuild-cache"), job.VerifySpec{AcceptMoved: true, AcceptOlder: true, RebuildCache: true}},
 		"a database": {strings.Fields("backup --repo main --content-from dump-postgres --stdin-name p.sql"), job.BackupSpec{ContentFrom: "dump-postgres", StdinName: "p.sql"}},
 		"a backup with everything": {
 			append(strings.Fields(`backup --repo main --exclude *.a,b --exclude-from /etc/x --patterns-from /etc/y --exclude-caches --exclude-if-present .nobackup

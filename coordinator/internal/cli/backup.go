@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -16,7 +17,7 @@ type backupCommand struct {
 	Host  string   `help:"The host with the data. Default: the only one there is." placeholder:"HOST"`
 	deadlines
 	backupOptions
-	Create string `help:"Make the repository first, at this location, if there is none of that name." placeholder:"LOCATION" group:"For --create:"`
+	Create string `help:"Make the repository first, at this location or in the depot, if there is none of that name." placeholder:"LOCATION" group:"For --create:"`
 	fresh  `group:"For --create:"`
 }
 
@@ -73,6 +74,9 @@ func (c backupCommand) createNew(s *session, api *client.Client) error {
 	request, err := c.repository(s, c.Repo, c.Create)
 	if err != nil {
 		return err
+	}
+	if c.Create == job.DepotLocation {
+		request.Depot = &fleet.Depot{Hosts: []string{c.Host}}
 	}
 	_, made, err := c.add(s, api, request, []string{c.Host})
 	if err != nil {

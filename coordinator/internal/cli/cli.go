@@ -40,8 +40,10 @@ type grammar struct {
 	Job     jobCommands     `cmd:"" help:"Jobs: list, show, watch, log, cancel, retry, submit." group:"daily"`
 	Archive archiveCommands `cmd:"" help:"Archives in a repository: list, show, files, find, history, diff, restore, download, delete, mount, umount." group:"daily"`
 
-	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, token, verify, remove." group:"fleet"`
-	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, break-lock, seal, key-export, remove." group:"fleet"`
+	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, token, verify, set, enable, disable, key, convert, remove." group:"fleet"`
+	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, break-lock, seal, key-export, allow, deny, unfreeze, transactions, rollback, remove." group:"fleet"`
+
+	Depot depotCommands `cmd:"" help:"The depot, where the coordinator keeps repositories itself: show." group:"fleet"`
 
 	Login     loginCommand  `cmd:"" help:"Sign in at a coordinator elsewhere." group:"people"`
 	Logout    logoutCommand `cmd:"" help:"Sign out there." group:"people"`

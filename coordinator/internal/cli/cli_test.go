@@ -56,10 +56,10 @@ func TestEveryHelpPage(t *testing.T) {
 			}
 		}
 	}
-	for _, command := range []string{"status", "backup", "archive", "job", "host", "repo", "login", "logout", "whoami", "user", "token", "nats-creds", "audit", "serve", "completion", "version"} {
+	for _, command := range []string{"status", "backup", "archive", "job", "host", "repo", "depot", "login", "logout", "whoami", "user", "token", "nats-creds", "audit", "serve", "completion", "version"} {
 		visit(command)
 	}
-	if pages < 54 {
+	if pages < 66 {
 		t.Errorf("only %d pages", pages)
 	}
 }
@@ -109,6 +109,21 @@ func TestMistakes(t *testing.T) {
 		"no passphrase":         {"repo add a --location /x", console.ExitUsage, "--passphrase-file"},
 		"two passphrases":       {"repo add a --location /x --generate-passphrase --passphrase-file p", console.ExitUsage, "exclude each other"},
 		"not sure":              {"repo remove main", console.ExitUsage, "add --yes"},
+		"an address of nobody":  {"host add legacy --ssh legacy.example.net", console.ExitUsage, "which user logs in"},
+		"a bad port":            {"host add legacy --ssh me@legacy:0", console.ExitUsage, "is not a port"},
+		"a bad jump":            {"host add legacy --ssh me@legacy --jump gate", console.ExitUsage, "which user logs in"},
+		"an agent's slots":      {"host add legacy --slots 2", console.ExitUsage, "add --ssh"},
+		"an agent's sudo":       {"host set web1 --sudo", console.ExitFailed, "is not reached over SSH"},
+		"nothing to set":        {"host set web1", console.ExitUsage, "nothing to change"},
+		"two ways to it":        {"host set web1 --direct --jump me@gate", console.ExitUsage, "exclude each other"},
+		"no such key file":      {"host add legacy --ssh me@legacy --host-key /none", console.ExitUsage, "no such file"},
+		"a server's append":     {"host key web1 --append-only", console.ExitUsage, "needs --repo"},
+		"whose line":            {"host key --repo main", console.ExitUsage, "needs a host's name"},
+		"convert, not sure":     {"host convert web1", console.ExitUsage, "add --yes"},
+		"rollback, not sure":    {"repo rollback main --to 3 --reason x", console.ExitUsage, "add --yes"},
+		"unfreeze without why":  {"repo unfreeze main", console.ExitUsage, "--reason=TEXT"},
+		"a quota elsewhere":     {"repo add a --location /x --generate-passphrase --quota 5G", console.ExitUsage, "add --location depot"},
+		"a quota in words":      {"repo add a --location depot --generate-passphrase --quota much", console.ExitUsage, "is not a size"},
 		"nothing to submit":     {"job submit", console.ExitUsage, "give the request as JSON"},
 		"request is not JSON":   {"job submit {", console.ExitUsage, "has an example"},
 		"a timeout of no time":  {"repo info main --host web1 --timeout 1ms", console.ExitUsage, "--timeout must be at least 1s"},

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -13,10 +12,16 @@ import (
 type hostCommands struct {
 	List   hostList   `cmd:"" help:"List hosts."`
 	Show   hostShow   `cmd:"" help:"Show one host."`
-	Add    hostAdd    `cmd:"" help:"Make a host known by name, before its agent enrols."`
+	Add    hostAdd    `cmd:"" help:"Make a host known: one whose agent will enrol, or with --ssh one without."`
 	Token  hostToken  `cmd:"" help:"Let a host in: a one-time token, and the command to run there."`
 	Verify hostVerify `cmd:"" help:"Look whether a host can do its work, and what to do where it cannot."`
-	Remove hostRemove `cmd:"" help:"Remove a host, and cut its agent off at once."`
+	Set    hostSet    `cmd:"" help:"Change how a host without an agent is reached."`
+	Enable hostEnable `cmd:"" help:"Back a host up that was switched off, if it has borg."`
+
+	Disable hostDisable `cmd:"" help:"Back a host up no more."`
+	Key     hostKey     `cmd:"" help:"Print a host's public key, or the one that the coordinator shows."`
+	Convert hostConvert `cmd:"" help:"Give a host that is reached over SSH an agent."`
+	Remove  hostRemove  `cmd:"" help:"Remove a host, and cut its agent off at once."`
 }
 
 type hostList struct{}
@@ -51,6 +56,12 @@ func (s *session) printHosts(hosts []fleet.HostView, now time.Time) {
 		if h.Facts != nil {
 			borg, agent = orNone(h.Facts.BorgVersion), orNone(h.Facts.AgentVersion)
 		}
+		switch h.Mode {
+		case fleet.ModeSSH:
+			agent = "over SSH"
+		case fleet.ModeLocal:
+			agent = "the coordinator"
+		}
 		t.row(h.Name, presence(h, now), backup, added, borg, agent)
 	}
 	t.end()
@@ -65,85 +76,19 @@ func orNone(text string) string {
 
 func presence(h fleet.HostView, now time.Time) string {
 	switch {
+	case h.Problem != nil:
+		return "not reached: " + string(h.Problem.Code)
+	case h.Online && h.Disabled:
+		return "online, switched off"
 	case h.Online:
 		return "online"
-	case h.PublicKey == "":
+	case h.PublicKey == "" && h.Mode != fleet.ModeSSH && h.Mode != fleet.ModeLocal:
 		return "not enrolled"
 	case h.Since.IsZero():
 		return "never connected"
 	default:
 		return "offline, seen " + human.Ago(h.Since, now)
 	}
-}
-
-type hostShow struct {
-	Name string `arg:"" help:"The host's name."`
-}
-
-// Run runs the command.
-func (c hostShow) Run(s *session) error {
-	api, err := s.connect()
-	if err != nil {
-		return err
-	}
-	host, err := api.Host(s.ctx, c.Name)
-	if err != nil {
-		return err
-	}
-	return s.show(host, func() { s.printHost(host) })
-}
-
-func (s *session) printHost(host fleet.HostView) {
-	now := time.Now()
-	t := newFacts(s.Out)
-	t.row("host", host.Name)
-	t.row("presence", presence(host, now))
-	if host.EnrolledAt != nil {
-		t.row("enrolled", human.Ago(*host.EnrolledAt, now))
-	}
-	t.row("running", human.Plural(host.Running, "job"))
-	if f := host.Facts; f != nil {
-		t.row("system", f.OS)
-		t.row("borg", orNone(f.BorgVersion))
-		if f.BorgFailure != nil {
-			t.row("", f.BorgFailure.Error())
-		}
-		t.row("agent", f.AgentVersion+", started "+human.Ago(f.StartedAt, now))
-		t.row("free space", human.Bytes(int64(min(f.FreeBytes, 1<<62)))+" where borg keeps its cache")
-		if skew := math.Round(f.ClockSkew); skew > 0 {
-			t.row("clock", human.Seconds(skew)+" ahead of the coordinator's")
-		} else if skew < 0 {
-			t.row("clock", human.Seconds(-skew)+" behind the coordinator's")
-		}
-		t.row("journal", human.Plural(f.JournalDepth, "event")+" not yet stored here")
-	}
-	if b := host.LastBackup; b != nil {
-		t.row("last backup", fmt.Sprintf("%s, %s (%s new)", human.Ago(b.FinishedAt, now), b.Archive, human.Bytes(b.DeduplicatedSize)))
-	}
-	t.end()
-}
-
-type hostAdd struct {
-	Name  string            `arg:"" help:"The new host's name: a-z, 0-9 and -."`
-	Label map[string]string `help:"A label, as key=value; may be repeated." placeholder:"KEY=VALUE"`
-}
-
-// Run runs the command.
-func (c hostAdd) Run(s *session) error {
-	if err := job.CheckHostName("name", c.Name); err != nil {
-		return err
-	}
-	api, err := s.connect()
-	if err != nil {
-		return err
-	}
-	added, err := api.AddHost(s.ctx, c.Name, c.Label)
-	if err != nil {
-		return err
-	}
-	return s.show(added, func() {
-		s.printf("Added host %s. Let its agent in with: borgfleet host token %s\n", c.Name, c.Name)
-	})
 }
 
 type hostToken struct {
@@ -198,7 +143,7 @@ func (c hostRemove) Run(s *session) error {
 	}
 	if !c.Yes {
 		err := s.confirm(
-			fmt.Sprintf("Remove host %s? Its agent is cut off at once, its jobs that are not over end. [y/N] ", c.Name),
+			fmt.Sprintf("Remove host %s? Its agent is cut off at once, or the coordinator's key for it forgotten; its jobs that are not over end. [y/N] ", c.Name),
 			"this cuts the host's agent off and ends its jobs (add --yes if you are sure)")
 		if err != nil {
 			return err

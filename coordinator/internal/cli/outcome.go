@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -44,9 +45,15 @@ func subject(j job.Job) string {
 		}
 		return j.Title() + " with " + j.Repository
 	default:
+		if j.For != "" {
+			return string(j.Kind) + " of " + j.Repository + " on " + j.Host + " for " + j.For
+		}
 		return string(j.Kind) + " of " + j.Repository + " on " + j.Host
 	}
 }
+
+// about is the host whose archives a job is about, or else the one that runs it.
+func about(j job.Job) string { return cmp.Or(j.For, j.Host) }
 
 // outcome is how a finished job ended, and in what time.
 func outcome(j job.Job) string {

@@ -22,7 +22,14 @@ type repoCommands struct {
 	Seal    repoSeal      `cmd:"" help:"Seal the passphrase to one more host (custody hosts)."`
 	Export  repoExport    `cmd:"" name:"key-export" help:"Get borg's key for safe keeping, encrypted to an age recipient."`
 	Move    repoMove      `cmd:"" help:"Say where a repository is now that was moved."`
-	Remove  repoRemove    `cmd:"" help:"Forget a repository. What is on its disk stays."`
+	Allow   repoAllow     `cmd:"" help:"Let a host use a repository in the depot."`
+	Deny    repoDeny      `cmd:"" help:"No longer let a host use it."`
+
+	Unfreeze     repoUnfreeze     `cmd:"" help:"Take a frozen repository in the depot as it is."`
+	Transactions repoTransactions `cmd:"" help:"List the changes of a repository in the depot."`
+	Rollback     repoRollback     `cmd:"" help:"Undo the newest changes of a frozen repository."`
+
+	Remove repoRemove `cmd:"" help:"Forget a repository. What is on its disk stays."`
 }
 
 type repoList struct{}
@@ -74,7 +81,14 @@ func (c repoShow) Run(s *session) error {
 	return s.show(r, func() {
 		t := newFacts(s.Out)
 		t.row("repository", r.Name)
-		t.row("location", r.Location)
+		if r.InDepot() {
+			t.row("location", "depot: kept by the coordinator itself")
+		} else {
+			t.row("location", r.Location)
+		}
+		if r.Depot != nil {
+			t.depot(r)
+		}
 		t.row("encryption", string(r.Encryption))
 		t.row("passphrase", custody(r))
 		if r.HasKey {
@@ -91,6 +105,7 @@ func (c repoShow) Run(s *session) error {
 			}
 		}
 		t.end()
+		s.printFrozen(r)
 	})
 }
 

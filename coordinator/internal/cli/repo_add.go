@@ -2,6 +2,7 @@ package cli
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,9 +97,22 @@ func (s *session) seal(api *client.Client, passphrase secret.Value, repository s
 
 type repoAdd struct {
 	Name     string `arg:"" help:"The new repository's name."`
-	Location string `required:"" help:"Absolute path on the host, or ssh://user@host:port/path." placeholder:"LOCATION"`
+	Location string `required:"" help:"Absolute path on the host, ssh://user@host:port/path, or depot for one that the coordinator keeps itself." placeholder:"LOCATION"`
 	fresh
-	For []string `help:"With custody hosts: seal the passphrase to these hosts." placeholder:"HOST"`
+	For        []string `help:"With custody hosts: seal the passphrase to these hosts." placeholder:"HOST"`
+	Quota      size     `help:"What the repository may take, such as 500G. Default: no limit." placeholder:"SIZE" group:"For --location depot:"`
+	AppendOnly bool     `help:"Hosts may add, and never delete." group:"For --location depot:"`
+	Host       []string `help:"Let this host use it, or all with '*'; may be repeated." placeholder:"HOST" group:"For --location depot:"`
+}
+
+// Help is the end of the command's help.
+func (repoAdd) Help() string {
+	return `Examples:
+
+    borgfleet repo add main --location ssh://backup@store.example.net/srv/borg/main --generate-passphrase
+    borgfleet repo add shared --location depot --quota 500G --append-only --host web1 --host db1 --generate-passphrase
+
+A repository in the depot is created at once. Hosts reach it without any set-up of their own.`
 }
 
 // Run implements repo add. The passphrase is never an argument.
@@ -106,9 +120,16 @@ func (c repoAdd) Run(s *session) error {
 	if (c.Custody == fleet.CustodyHosts) != (len(c.For) > 0) {
 		return console.Usage("--custody hosts and --for HOST,… belong together")
 	}
+	inDepot := c.Location == job.DepotLocation
+	if !inDepot && (c.Quota > 0 || c.AppendOnly || len(c.Host) > 0) {
+		return console.Usage("--quota, --append-only and --host are for the depot (add --location depot)")
+	}
 	request, err := c.repository(s, c.Name, c.Location)
 	if err != nil {
 		return err
+	}
+	if inDepot {
+		request.Depot = &fleet.Depot{Quota: int64(c.Quota), AppendOnly: c.AppendOnly, Hosts: c.Host}
 	}
 	api, err := s.connect()
 	if err != nil {
@@ -118,15 +139,46 @@ func (c repoAdd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	var created error
+	if inDepot {
+		created = s.createInDepot(api, c.Name)
+	}
 	if s.globals.JSON {
-		return s.PrintJSON(struct {
+		return errors.Join(s.PrintJSON(struct {
 			fleet.RepositoryView
 			Generated string `json:"generated_passphrase,omitempty"`
-		}{added, string(made.Reveal())})
+		}{added, string(made.Reveal())}), created)
 	}
-	s.printf("Added repository %s. Create it on disk with: borgfleet repo init %s --host HOST\n", c.Name, c.Name)
+	switch {
+	case !inDepot:
+		s.printf("Added repository %s. Create it on disk with: borgfleet repo init %s --host HOST\n", c.Name, c.Name)
+	case created == nil:
+		s.printf("Created repository %s in the depot. It may be used by: %s\n", c.Name, users(added))
+	default:
+		s.printf("Added repository %s, but it may not be there on disk. To create it: borgfleet repo init %s\n", c.Name, c.Name)
+	}
 	s.printGenerated(made)
-	return nil
+	return created
+}
+
+// createInDepot creates a repository in the depot on disk. An error says why that
+// has not worked.
+func (s *session) createInDepot(api *client.Client, name string) error {
+	submitted, err := api.SubmitJob(s.ctx, job.Request{Kind: job.Init, Repository: name, Spec: []byte("{}")})
+	if err != nil {
+		return err
+	}
+	done, err := s.await(api, submitted.ID)
+	switch {
+	case err != nil:
+		return err
+	case done.State == job.Succeeded || done.State == job.Warning:
+		return nil
+	case done.Failure != nil:
+		return console.Exit{Code: console.ExitJobFailed, Err: done.Failure}
+	default:
+		return console.Exit{Code: console.ExitJobFailed, Err: fmt.Errorf("job %s is %s", done.ID, done.State)}
+	}
 }
 
 func (s *session) printGenerated(passphrase secret.Value) {

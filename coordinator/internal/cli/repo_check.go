@@ -67,6 +67,6 @@ func (s *session) printCheck(j job.Job, r job.Result) {
 	}
 	s.omitted(r.DamagedOmitted, "damaged item")
 	if spec, _ := j.Spec.(job.CheckSpec); spec.Repair && j.State != job.Failed {
-		s.printf("  see what is left: %s\n", commandLine("borgfleet", "repo", "check", j.Repository, "--host", j.Host))
+		s.printf("  see what is left: %s\n", commandLine("borgfleet", "repo", "check", j.Repository, "--host", about(j)))
 	}
 }

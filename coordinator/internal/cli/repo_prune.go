@@ -89,7 +89,7 @@ func (s *session) printPreview(r job.Result) {
 
 // printFreeing says when the space of what was deleted is free.
 func (s *session) printFreeing(j job.Job) {
-	s.printf("  their space is free after: %s\n", commandLine("borgfleet", "repo", "compact", j.Repository, "--host", j.Host))
+	s.printf("  their space is free after: %s\n", commandLine("borgfleet", "repo", "compact", j.Repository, "--host", about(j)))
 }
 
 // omitted says how much was left out of a result.
@@ -103,7 +103,7 @@ func (s *session) omitted(count int, noun string) {
 // being asked again.
 func confirming(j job.Job) string {
 	spec, _ := j.Spec.(job.PruneSpec)
-	words := []string{"borgfleet", "repo", "prune", j.Repository, "--host", j.Host}
+	words := []string{"borgfleet", "repo", "prune", j.Repository, "--host", about(j)}
 	add := func(flag, value string) {
 		if value != "" && value != "0" {
 			words = append(words, flag, value)

@@ -65,7 +65,7 @@ func (s *session) printJobs(jobs []job.Job, now time.Time) {
 		if j.StartedAt != nil {
 			ran = human.Duration(j.Duration(now))
 		}
-		t.row(string(j.ID), string(j.State), string(j.Kind), j.Host, orNone(j.Repository), human.Ago(j.SubmittedAt, now), ran, remark(j))
+		t.row(string(j.ID), string(j.State), string(j.Kind), about(j), orNone(j.Repository), human.Ago(j.SubmittedAt, now), ran, remark(j))
 	}
 	t.end()
 }

@@ -20,7 +20,7 @@ func (hostVerify) Help() string {
     borgfleet host verify web1 --repo main
     borgfleet host verify web1 --repo main --accept-moved
 
-Looks for borg and its version, for what it takes to mount archives, and for space; with --repo also whether the repository can be read with the passphrase that is kept for it. Whatever is not good comes with what to do about it; the exit code is then 3, or 4 if the repository cannot be read.`
+A host over SSH is connected to first. Looks for borg and its version, for what it takes to mount archives, and for space; with --repo also whether the repository can be read with the passphrase that is kept for it. Whatever is not good comes with what to do about it; the exit code is then 3, or 4 if the repository cannot be read.`
 }
 
 // Run runs the command.
@@ -28,9 +28,16 @@ func (c hostVerify) Run(s *session) error {
 	if c.Repo == "" && (c.AcceptMoved || c.AcceptOlder || c.RebuildCache) {
 		return job.Invalid("repo", "--accept-moved, --accept-older and --rebuild-cache are about a repository").WithHint("name it with --repo")
 	}
-	return s.runAt(place{host: c.Name, repository: c.Repo, deadlines: c.deadlines}, job.VerifySpec{
-		AcceptMoved: c.AcceptMoved, AcceptOlder: c.AcceptOlder, RebuildCache: c.RebuildCache,
-	})
+	spec := job.VerifySpec{AcceptMoved: c.AcceptMoved, AcceptOlder: c.AcceptOlder, RebuildCache: c.RebuildCache}
+	api, request, err := s.prepare(place{host: c.Name, repository: c.Repo, deadlines: c.deadlines}, spec)
+	if err != nil {
+		return err
+	}
+	submitted, err := api.VerifyHost(s.ctx, request, spec)
+	if err != nil {
+		return err
+	}
+	return s.watch(api, submitted.ID)
 }
 
 // printChecks shows what a host was verified for.

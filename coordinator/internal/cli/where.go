@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -91,19 +92,28 @@ func (s *session) prepare(at place, spec job.Spec) (*client.Client, job.Request,
 	if err != nil {
 		return nil, request, err
 	}
-	request.Host, err = s.hostFor(api, at)
+	request.Host, err = s.hostFor(api, at, spec.Kind())
 	return api, request, err
 }
 
 // hostFor returns the host that was named; else the only one there is; else the
-// one that made the archives.
-func (s *session) hostFor(api *client.Client, at place) (string, error) {
+// one that made the archives. For what the coordinator does itself in its depot it
+// returns none.
+func (s *session) hostFor(api *client.Client, at place, kind job.Kind) (string, error) {
 	if at.host != "" {
 		return at.host, nil
 	}
 	hosts, err := api.Hosts(s.ctx)
 	if err != nil {
 		return "", err
+	}
+	all := len(hosts)
+	hosts = slices.DeleteFunc(hosts, func(h fleet.HostView) bool { return h.Mode == fleet.ModeLocal })
+	if len(hosts) < all && at.repository != "" && kind != job.Prune && (fleet.OnDepot(kind) || kind == job.Diff) {
+		repository, err := api.Repository(s.ctx, at.repository)
+		if err != nil || repository.InDepot() {
+			return "", err
+		}
 	}
 	if len(hosts) == 1 {
 		return hosts[0].Name, nil
