@@ -331,6 +331,9 @@ func (d *daemon) buildArchives(context.Context) (err error) {
 // the command line and other clients on this machine.
 func (d *daemon) announce(ctx context.Context) error {
 	endpoints := Endpoints{HTTP: d.localURL(), Bus: d.config.AgentURLs(d.broker.URL())[0]}
+	if d.depot != nil {
+		endpoints.Depot = d.depot.Addr().String()
+	}
 	if ca := d.authority.CA(); ca != nil {
 		endpoints.CAFile = d.path(caFile)
 		if err := renameio.WriteFile(endpoints.CAFile, ca, 0o644); err != nil { // not secret: clients need it

@@ -22,6 +22,7 @@ const LocalTokenFile = "local.token"
 type Endpoints struct {
 	HTTP   string `json:"http"`              // URL of the status page and API
 	Bus    string `json:"bus"`               // URL of the bus
+	Depot  string `json:"depot,omitempty"`   // host:port where the depot listens; empty: there is none
 	CAFile string `json:"ca_file,omitempty"` // PEM of the authority of both; empty: the system's
 }
 
