@@ -107,6 +107,12 @@ func (l *lab) allow(grant fleet.DepotGrant) {
 	l.grants[grant.Host+" "+grant.Repository] = grant
 }
 
+func (l *lab) deny(host, repository string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.grants, host+" "+repository)
+}
+
 func (l *lab) work(repository string, busy bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

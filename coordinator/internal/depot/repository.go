@@ -47,13 +47,13 @@ func (s *Server) present(repository string) error {
 		WithHint("borgfleet repo list shows which there are")
 }
 
-// prepare notes what a repository is like, before a host that may only add to it
-// gets to it.
+// prepare notes what a repository is like, before a host gets to it.
 func (s *Server) prepare(grant fleet.DepotGrant) error {
-	if !grant.AppendOnly || !s.exists(grant.Repository) {
+	if !s.exists(grant.Repository) {
 		return nil
 	}
-	if _, err := os.Stat(s.kept(grant.Repository, configFile)); errors.Is(err, fs.ErrNotExist) {
+	_, err := os.Stat(s.kept(grant.Repository, configFile))
+	if grant.AppendOnly && errors.Is(err, fs.ErrNotExist) {
 		if err := s.KeepConfig(grant.Repository); err != nil {
 			return err
 		}

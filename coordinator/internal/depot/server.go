@@ -35,8 +35,9 @@ type Options struct {
 	BaseDir string
 	// Grant says what the holder of a key (in authorized_keys form, without a
 	// comment) may do with a repository. With a failure that names a host, the
-	// login works and the reason is told; with one that does not, it does not.
-	// It is called concurrently.
+	// login works and the reason is told; with one that does not, it does not. It
+	// is called concurrently, and again and again while a connection is open: what
+	// is no longer granted ends.
 	Grant func(publicKey, repository string) (fleet.DepotGrant, *job.Failure)
 	// Busy reports whether the coordinator itself works on a repository, which
 	// then takes nobody else. Nil: never. It is called concurrently.
@@ -172,14 +173,6 @@ func (s *Server) Uses() []fleet.DepotUse { return s.meter.uses() }
 // gone. It does not keep others out: Busy does.
 func (s *Server) Evict(repository string) {
 	s.table.evict(func(v *visit) bool { return v.grant.Repository == repository }, errBusy)
-}
-
-// EvictHost is Evict for all that one host does: it was removed, or may no longer
-// use a repository ("": any).
-func (s *Server) EvictHost(host, repository string) {
-	s.table.evict(func(v *visit) bool {
-		return v.grant.Host == host && (repository == "" || v.grant.Repository == repository)
-	}, errDenied)
 }
 
 // Close lets the port go when Run is never called.

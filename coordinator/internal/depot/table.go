@@ -11,10 +11,10 @@ import (
 
 // What a client is told when it may not go on. Hosts know the words of shared/borg.
 var (
-	errBusy   = errors.New(borg.DepotBusy + "; try again later")
-	errDenied = errors.New("this host may no longer use this repository")
-	errClosed = errors.New(borg.DepotClosed)
-	errLeft   = errors.New("the connection is over")
+	errBusy    = errors.New(borg.DepotBusy + "; try again later")
+	errChanged = errors.New("this host may use this repository no longer as it could; try again")
+	errClosed  = errors.New(borg.DepotClosed)
+	errLeft    = errors.New("the connection is over")
 )
 
 // visit is what one host does with one repository: one borg serve.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/borgfleet/borgfleet/shared/borg"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 const (
@@ -45,7 +46,7 @@ func (c *connection) visit(channel ssh.Channel, command string) int {
 		return c.reject(channel, failure)
 	}
 	if grant.Host != c.host || grant.Repository != repository {
-		return c.reject(channel, errDenied)
+		return c.reject(channel, errChanged)
 	}
 	v, err := s.table.add(c.gone, grant)
 	if err != nil {
@@ -102,6 +103,7 @@ func (c *connection) relay(channel ssh.Channel, v *visit, p *process) int {
 			v.end(refusal)
 		}
 	}()
+	go c.review(v)
 	told := make(chan struct{}) // all that borg says has gone to the client
 	go func() {
 		defer close(told)
@@ -116,15 +118,33 @@ func (c *connection) relay(channel ssh.Channel, v *visit, p *process) int {
 		<-errs
 	}()
 	code := p.wait(v.over)
-	if v.grant.AppendOnly {
-		if err := c.server.remember(v.grant.Repository); err != nil {
-			c.server.logger.Warn("cannot note what a repository is like", "repo", v.grant.Repository, "err", err)
-		}
+	if err := c.server.remember(v.grant.Repository); err != nil {
+		c.server.logger.Warn("cannot note what a repository is like", "repo", v.grant.Repository, "err", err)
 	}
 	reason := context.Cause(v.over)
 	c.server.table.remove(v)
 	c.server.logger.Debug("served", "repo", v.grant.Repository, "host", v.grant.Host, "code", code, "ended", reason)
 	return c.farewell(channel, reason, told, code)
+}
+
+// review ends a visit that would not begin any more. Another quota is for the
+// next one.
+func (c *connection) review(v *visit) {
+	ticks := time.NewTicker(c.server.times.keepalive)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-v.over.Done():
+			return
+		case <-ticks.C:
+		}
+		switch grant, failure := c.server.options.Grant(c.key, v.grant.Repository); {
+		case failure != nil && failure.Code != job.Internal: // a fault of ours takes nothing from anybody
+			v.end(failure)
+		case failure == nil && (grant.Host != v.grant.Host || grant.AppendOnly && !v.grant.AppendOnly):
+			v.end(errChanged)
+		}
+	}
 }
 
 // farewell says why a visit was ended, or waits until the client knows all that

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
 )
 
@@ -77,18 +78,27 @@ func TestEvictEndsABackup(t *testing.T) {
 	l.local("vault", "check", "REPO")
 }
 
-func TestAHostThatMayNoMoreIsPutOut(t *testing.T) {
-	l, web := filled(t)
-	cmd := sending(t, l, web)
-	l.EvictHost("web2", "")
-	l.EvictHost("web1", "other")
-	if len(l.serving("vault")) == 0 {
-		t.Error("another one was put out")
-	}
-	l.EvictHost("web1", "")
-	l.clean()
-	if err := cmd.Wait(); err == nil || !strings.Contains(web.complaint(), "may no longer use this repository") {
-		t.Errorf("the host's borg: %v: %s", err, web.complaint())
+func TestWhatIsNoLongerGrantedEnds(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*lab)
+		says   string
+	}{
+		"nothing": {change: func(l *lab) { l.deny("web1", "vault") }, says: "host web1 may not use repository vault"},
+		"less": {change: func(l *lab) {
+			l.allow(fleet.DepotGrant{Host: "web1", Repository: "vault", AppendOnly: true})
+		}, says: "no longer as it could"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, web := filledWith(t, func(s *depot.Server) { s.Hurry(10*time.Second, 10*time.Second, 200*time.Millisecond) })
+			l.allow(fleet.DepotGrant{Host: "web1", Repository: "vault"})
+			cmd := sending(t, l, web)
+			l.allow(fleet.DepotGrant{Host: "web1", Repository: "vault", Quota: 1 << 30}) // is for the next visit
+			test.change(l)
+			if err := cmd.Wait(); err == nil || !strings.Contains(web.complaint(), test.says) {
+				t.Errorf("the host's borg: %v: %s", err, web.complaint())
+			}
+			l.clean()
+		})
 	}
 }
 

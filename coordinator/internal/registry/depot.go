@@ -15,8 +15,9 @@ import (
 const everyHost = "*"
 
 // DepotGrant returns what the host with a public key, in authorized_keys form
-// without a comment, may do with a repository in the depot. It is nil together
-// with a *job.Failure that says why not.
+// without a comment, may do with a repository in the depot. Together with a
+// *job.Failure that says why not, it holds no more than the host, if one has the
+// key.
 func (r *Registry) DepotGrant(publicKey, name string) (fleet.DepotGrant, *job.Failure) {
 	host, known := r.byDepotKey(publicKey)
 	if !known {
@@ -25,13 +26,13 @@ func (r *Registry) DepotGrant(publicKey, name string) (fleet.DepotGrant, *job.Fa
 	}
 	repository, err := readRepository(r.store, name)
 	if err != nil {
-		return fleet.DepotGrant{}, job.AsFailure(err)
+		return fleet.DepotGrant{Host: host.Name}, job.AsFailure(err)
 	}
 	if repository.Depot == nil {
-		return fleet.DepotGrant{}, job.Fail(job.PermissionDenied, "repository %s is not in the depot, but at %s", name, repository.Location)
+		return fleet.DepotGrant{Host: host.Name}, job.Fail(job.PermissionDenied, "repository %s is not in the depot, but at %s", name, repository.Location)
 	}
 	if !repository.Depot.Admits(host.Name) {
-		return fleet.DepotGrant{}, job.Fail(job.PermissionDenied, "host %s may not use repository %s", host.Name, name).
+		return fleet.DepotGrant{Host: host.Name}, job.Fail(job.PermissionDenied, "host %s may not use repository %s", host.Name, name).
 			WithHint("borgfleet repo allow %s %s", name, host.Name)
 	}
 	return fleet.DepotGrant{
