@@ -65,5 +65,9 @@ func auditEntry(j job.Job) fleet.AuditEntry {
 	if j.Repository == "" {
 		object = "host/" + j.Host
 	}
-	return fleet.AuditEntry{Action: actions[j.Kind], Object: object, Detail: "host " + j.Host + ", job " + string(j.ID)}
+	host := j.Host
+	if j.For != "" {
+		host += " for " + j.For
+	}
+	return fleet.AuditEntry{Action: actions[j.Kind], Object: object, Detail: "host " + host + ", job " + string(j.ID)}
 }

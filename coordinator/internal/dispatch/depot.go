@@ -12,7 +12,7 @@ import (
 // where their jobs run, who may have any, and how their orders say the way.
 
 // Depot keeps repositories on the coordinator's own machine. It is safe for
-// concurrent use.
+// concurrent use, and calls nothing of the service but [Service.Busy].
 type Depot interface {
 	// Dir is the absolute path of a repository.
 	Dir(repository string) string

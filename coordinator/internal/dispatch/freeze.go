@@ -223,7 +223,7 @@ func (b *batch) freeze(repository fleet.Repository, writer *entry, frozen fleet.
 
 // adopt makes what is in a frozen repository what is recorded, and lets it go.
 func (b *batch) adopt(repository fleet.Repository, seen listing) error {
-	if !seen.whole || repository.Depot.Frozen == nil {
+	if !seen.whole {
 		b.s.logger.Error("repository stays frozen: not all of its archives could be listed", "repo", repository.Name)
 		return nil
 	}

@@ -58,9 +58,24 @@ func TestUnfreezeTakesWhatIsThere(t *testing.T) {
 			!strings.HasPrefix(asked.Detail, "it was me (frozen: ") || !strings.Contains(asked.Detail, string(adopts.ID)) {
 			t.Errorf("audit says %+v", asked)
 		}
+		again := w.submit(of("web1", job.List, "shared", ""))
+		w.ends(again, lists("b", "c", "d"))
 		writer := w.submit(deletes())
 		w.ends(w.look(writer), lists("b", "c", "d"))
 		w.expect(writer.ID, job.Running, 1, "")
+	})
+}
+
+// Two people may have the same thought.
+func TestUnfreezeTwice(t *testing.T) {
+	keeping(t, func(t *testing.T, w *world) {
+		w.freeze([]string{"a"}, "b")
+		one, two := w.unfreeze(), w.unfreeze()
+		w.ends(one, lists("b"))
+		w.ends(two, lists("b", "c")) // the second one says nothing of what has come since
+		if f := w.frozen(); f == nil || cmp.Diff([]string{"c"}, f.Unknown) != "" {
+			t.Errorf("frozen is %+v", f)
+		}
 	})
 }
 

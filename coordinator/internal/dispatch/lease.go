@@ -13,12 +13,8 @@ type ticket struct {
 	Host       string
 	Repository string // empty: none
 	MountPoint string // of a mount
-	Before     job.ID // the job that it looks at the repository for; empty: none
+	Before     job.ID // the job that it looks at the repository for, whose reservation it may pass
 }
-
-// exclusive reports whether a ticket must be alone on its repository. What is
-// looked at must not change until the job goes that it is looked at for.
-func (t ticket) exclusive() bool { return t.Kind.Exclusive() || t.Before != "" }
 
 // title names a ticket in a sentence: "…Y0ABCD (backup of web1)".
 func (t ticket) title() string {
@@ -52,14 +48,14 @@ func (l leases) hold(t ticket) {
 	if t.Kind == job.Mount && entry.mount == nil {
 		entry.mount = &t
 	}
-	entry.exclusive = entry.exclusive || t.exclusive()
+	entry.exclusive = entry.exclusive || t.Kind.Exclusive()
 	entry.busy = ""
 }
 
 // reserve keeps later jobs away from t's repository, so that shared jobs that
 // keep coming cannot starve an exclusive one. The first reservation stays.
 func (l leases) reserve(t ticket) {
-	if entry := l.entry(t.Repository); entry.next == nil && t.exclusive() {
+	if entry := l.entry(t.Repository); entry.next == nil && t.Kind.Exclusive() {
 		entry.next = &t
 	}
 }
@@ -70,7 +66,7 @@ func (l leases) blocker(t ticket) string {
 	if entry == nil || t.leaseless() {
 		return ""
 	}
-	if len(entry.holders) > 0 && (entry.exclusive || t.exclusive()) {
+	if len(entry.holders) > 0 && (entry.exclusive || t.Kind.Exclusive()) {
 		if entry.busy == "" { // thousands may ask
 			entry.busy = entry.occupied(t.Repository)
 		}

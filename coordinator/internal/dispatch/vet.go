@@ -173,7 +173,7 @@ func (b *batch) lookedFor(repository fleet.Repository, writer, look *entry) erro
 	if next, ok := seen.next(); ok && (writer != nil || look.adopt || look.settles) {
 		return b.goOn(writer, look, job.ListSpec{Before: next})
 	}
-	if look.adopt {
+	if look.adopt && repository.Depot.Frozen != nil {
 		return b.adopt(repository, seen)
 	}
 	if repository.Depot.Frozen != nil {
