@@ -193,6 +193,9 @@ func holdPlaces(t *testing.T, lines []string, long int) {
 			t.Fatal("a long script neither begins nor is refused")
 		}
 	}
+	if long == 0 {
+		holdAll(t, c.Client)
+	}
 	var short sync.WaitGroup
 	for range 12 {
 		short.Go(func() {
@@ -202,4 +205,24 @@ func holdPlaces(t *testing.T, lines []string, long int) {
 		})
 	}
 	short.Wait()
+}
+
+// holdAll takes the one place that there is, and waits in vain for another.
+func holdAll(t *testing.T, c *sshlink.Client) {
+	t.Helper()
+	began := newSignal("began")
+	holding, release := context.WithCancel(t.Context())
+	released := make(chan struct{})
+	go func() {
+		defer close(released)
+		c.Exec(holding, "echo began; while sleep 0.1; do echo; done", nil, began, nil)
+	}()
+	began.wait(t)
+	waiting, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer stop()
+	if _, err := c.Exec(waiting, "echo out of turn", nil, nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("who waits for a place in vain is told %v", err)
+	}
+	release()
+	<-released
 }
