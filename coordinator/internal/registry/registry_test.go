@@ -62,6 +62,7 @@ type house struct {
 	data     string
 	removed  []string // hosts that dispatch was told of
 	now      time.Time
+	problems map[string]*job.Failure // of hosts over SSH
 }
 
 func newHouse(t testing.TB) *house {
@@ -93,6 +94,7 @@ func (h *house) restart(t testing.TB) {
 	t.Helper()
 	r, err := registry.New(registry.Options{
 		Store: h.store, Keyring: h.keyring, Revoker: h.revoker, Presence: h.presence, Feed: h.feed,
+		Problem: func(host string) *job.Failure { return h.problems[host] },
 		Removed: func(host string) { h.removed = append(h.removed, host) },
 		Now:     func() time.Time { return h.now }, Logger: hclog.NewNullLogger(),
 	})
