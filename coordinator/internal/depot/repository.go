@@ -88,7 +88,8 @@ func (s *Server) keep(repository, file string, content []byte) error {
 }
 
 // ConfigChanged reports whether a repository's configuration is another one than
-// was kept: somebody has changed the passphrase, say. One of which none was kept
+// was kept: somebody has changed the passphrase, say. How far checks in parts have
+// come does not count. One of which none was kept
 // has not changed, as no host has been there.
 func (s *Server) ConfigChanged(repository string) (bool, error) {
 	kept, err := os.ReadFile(s.kept(repository, configFile))
@@ -105,5 +106,17 @@ func (s *Server) ConfigChanged(repository string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("configuration of %s: %w", repository, err)
 	}
-	return !bytes.Equal(kept, config), nil
+	return !bytes.Equal(lasting(kept), lasting(config)), nil
+}
+
+// lasting is a configuration without where borg's last check in parts has ended,
+// which such a check of ours notes there.
+func lasting(config []byte) []byte {
+	var lines []byte
+	for line := range bytes.Lines(config) {
+		if !bytes.HasPrefix(line, []byte("last_segment_checked ")) {
+			lines = append(lines, line...)
+		}
+	}
+	return lines
 }

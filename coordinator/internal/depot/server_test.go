@@ -107,6 +107,14 @@ func TestKeptConfiguration(t *testing.T) {
 	config := filepath.Join(l.Dir("vault"), "config")
 	was, err := os.ReadFile(config)
 	l.check(err)
+	l.write(config, strings.Replace(string(was), "\nid = ", "\nlast_segment_checked = 3\nid = ", 1))
+	if changed() {
+		t.Error("a check in parts counts as a change")
+	}
+	l.write(config, strings.Replace(string(was), "\nid = ", "\nappend_only = 1\nid = ", 1))
+	if !changed() {
+		t.Error("a changed line was not noticed")
+	}
 	l.write(config, string(was)+"\n")
 	if !changed() {
 		t.Error("a change was not noticed")
