@@ -50,6 +50,7 @@ func (c connections) TryHost(ctx context.Context, _ fleet.Actor, host string) er
 	if err != nil || view.Mode != fleet.ModeSSH {
 		return err
 	}
+	c.posts.catchUp(host)
 	p, err := c.post(host)
 	if err != nil {
 		return err

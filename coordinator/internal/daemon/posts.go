@@ -230,6 +230,17 @@ func (p *posts) drop(host string) {
 	p.proxy.Detach(host, true)
 }
 
+// catchUp takes a host into service as the registry has it now, for who does not
+// want to wait until the feed has told so.
+func (p *posts) catchUp(host string) {
+	p.mu.Lock()
+	life := p.life
+	p.mu.Unlock()
+	if life != nil && life.Err() == nil {
+		p.one(life, host)
+	}
+}
+
 // lend takes a host out of service, but keeps its connection, until release is
 // called. What runs on the host goes on.
 func (p *posts) lend(host string) (release func(), err error) {
