@@ -3,10 +3,17 @@
 set -f
 umask 077
 LC_ALL=C
-PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+PATH=${PATH:+$PATH:}$paths # a login without a terminal may have less than one with
 export LC_ALL PATH
 boot=none
 if [ "$proc" ]; then { IFS= read -r boot <"$proc/sys/kernel/random/boot_id"; } 2>/dev/null || boot=none; fi
+
+# say WORDS would be seen by others if a program of its own printed them.
+case $(command -v printf):$(command -v print) in
+	printf:*) say='printf %s' ;;
+	*:print) say='print -rn --' ;;
+	*) say='' ;;
+esac
 
 # put NAME VALUE: one answer, whatever is in the value.
 put() { printf '%s %s\n%s\n' "$1" "${#2}" "$2"; }

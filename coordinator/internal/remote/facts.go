@@ -174,7 +174,7 @@ func (h *Host) problem(said answers) *job.Failure {
 		_, failure := h.unwritable(said.get("dir"), room)
 		return failure
 	}
-	if said.get("printf") != "printf" {
+	if said.get("say") == "" {
 		return job.AsFailure(h.refused(answers{{"refused", "printf"}}))
 	}
 	return nil

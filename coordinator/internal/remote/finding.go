@@ -44,7 +44,7 @@ func bad(name string, failure *job.Failure) job.Finding {
 
 func (h *Host) shellFinding(said answers) job.Finding {
 	switch {
-	case said.get("printf") != "printf":
+	case said.get("say") == "":
 		return bad("shell", job.AsFailure(h.refused(answers{{"refused", "printf"}})))
 	case said.get("setsid") == "":
 		return job.Finding{

@@ -55,6 +55,7 @@ type Host struct {
 	options Options
 	logger  hclog.Logger
 	shell   string // of the host
+	paths   string // where programs are looked for when the login's PATH does not have them
 	proc    string // where the host lists its processes; empty: nowhere
 
 	mu       sync.Mutex
@@ -71,6 +72,9 @@ type answer struct {
 	at      time.Time
 }
 
+// usualPaths are the directories of programs on most hosts.
+const usualPaths = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // New returns a Host.
 func New(o Options) *Host {
 	if o.Hooks == "" {
@@ -83,7 +87,8 @@ func New(o Options) *Host {
 		o.ReaderPatience = readerPatience
 	}
 	return &Host{
-		options: o, logger: o.Logger.Named("remote").With("host", o.Host), shell: "/bin/sh", proc: "/proc",
+		options: o, logger: o.Logger.Named("remote").With("host", o.Host),
+		shell: "/bin/sh", paths: usualPaths, proc: "/proc",
 		followed: map[string]int{}, outputs: map[string]*output{}, sealed: map[string]*sealed{}, ways: map[string]string{},
 	}
 }

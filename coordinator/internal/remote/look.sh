@@ -41,7 +41,7 @@ borg
 	put system "$(uname -s)"
 	put machine "$(uname -m)"
 	put setsid "$(command -v setsid)"
-	put printf "$(command -v printf)"
+	put say "$say"
 	room
 }
 [ "$ask" != verify ] || fuse

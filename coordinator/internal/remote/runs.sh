@@ -33,7 +33,7 @@ remove() {
 signal() {
 	{ IFS=' ' read -r pid since where _ <"$job/started"; } 2>/dev/null || return 0
 	alive "$pid" "$since" "$where" || return 0
-	said=$(kill -s "$signal" -- "-$pid" 2>&1) || ! alive "$pid" "$since" "$where" || { echo "$said" >&2; return 1; }
+	said=$(kill "-$signal" "-$pid" 2>&1) || ! alive "$pid" "$since" "$where" || { echo "$said" >&2; return 1; }
 }
 
 case $ask in

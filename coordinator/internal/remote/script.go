@@ -100,7 +100,7 @@ func (v values) String() string {
 // place is the beginning of every script: where we keep things, and those of a
 // run, on this host.
 func (h *Host) place(id string) string {
-	text := "shell=" + quote(h.shell) + "\nproc=" + quote(h.proc) + "\n"
+	text := "shell=" + quote(h.shell) + "\npaths=" + quote(h.paths) + "\nproc=" + quote(h.proc) + "\n"
 	switch dir := h.options.Dir; {
 	case dir == "":
 		text += "dir=${HOME%/}/.borgfleet\n"

@@ -211,7 +211,7 @@ func (h *Host) refused(said answers) error {
 		return fmt.Errorf("the connection to %s broke before the passphrase was there", h.options.Host)
 	case "printf":
 		failure := job.Fail(job.PermissionDenied, "the shell of %s would give a passphrase to another program to print", h.options.Host).
-			WithHint("its /bin/sh has no printf of its own: install dash, bash or busybox as /bin/sh")
+			WithHint("its /bin/sh has neither printf nor print of its own: install dash, bash or busybox as /bin/sh")
 		return &process.StartError{Doing: "hand over the passphrase", Err: explained{errors.New("printf is no part of the shell"), failure}}
 	}
 	errno, failure := h.unwritable(said.get("dir"), words)

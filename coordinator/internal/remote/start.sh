@@ -21,7 +21,7 @@ if [ "$length" -gt 0 ]; then
 	pass=$(cat; printf x)
 	[ "${#pass}" -eq $((length + 1)) ] || refuse input ''
 	pass=${pass%x}
-	case $(command -v printf) in /*) refuse printf '' ;; esac
+	[ "$say" ] || refuse printf ''
 fi
 
 # identify sets $hostid: by that borg's locks know this host. It belongs to one machine, also where
@@ -66,7 +66,7 @@ detach() {
 # launch returns when the program runs, or never will, and says what is missing for a supervisor.
 launch() {
 	if [ "$length" -gt 0 ]; then
-		printf %s "$pass" | detach 9>&1 >/dev/null 2>&1 | { IFS= read -r word; echo "$word"; }
+		$say "$pass" | detach 9>&1 >/dev/null 2>&1 | { IFS= read -r word; echo "$word"; }
 	else
 		detach 9>&1 </dev/null >/dev/null 2>&1 | { IFS= read -r word; echo "$word"; }
 	fi
