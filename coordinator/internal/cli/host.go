@@ -153,6 +153,6 @@ func (c hostRemove) Run(s *session) error {
 		return err
 	}
 	return s.show(map[string]string{"removed": c.Name}, func() {
-		s.printf("Host %s is removed, and its agent cut off. Its archives stay where they are.\n", c.Name)
+		s.printf("Host %s is removed, and cut off. Its archives stay where they are.\n", c.Name)
 	})
 }

@@ -279,7 +279,7 @@ func TestTokens(t *testing.T) {
 	h := newHouse(t)
 	for name, asked := range map[string]fleet.NewEnrolmentToken{
 		"no host": {}, "bad host": {Host: "Web 1"}, "too short": {Host: "web1", Lifetime: time.Second}, "too long": {Host: "web1", Lifetime: 8 * 24 * time.Hour},
-		"negative": {Host: "web1", Lifetime: -time.Hour},
+		"negative": {Host: "web1", Lifetime: -time.Hour}, "the coordinator itself": {Host: fleet.LocalHost},
 	} {
 		_, _, err := h.EnrolmentToken(t.Context(), alice, asked)
 		if failure, ok := errors.AsType[*job.Failure](err); !ok || failure.Code != job.InvalidRequest {
