@@ -17,20 +17,22 @@ import (
 
 const benchBytes = 1 << 30
 
-// BenchmarkBorg backs random data up and reads it again, through the depot and
-// through OpenSSH's sshd with the same command in turn. With TMPDIR in memory and
-// -benchtime=3x it says what of OpenSSH's throughput the depot has.
+// BenchmarkBorg backs random data up and reads it again, through the depot, also
+// where a host may only add, and through OpenSSH's sshd with the same command in
+// turn. With TMPDIR in memory and -benchtime=3x it says what of OpenSSH's
+// throughput the depot has.
 func BenchmarkBorg(b *testing.B) {
 	l := newLab(b)
 	web := l.host("web1")
 	l.bulk(filepath.Join(web.dir, "bulk"), benchBytes)
 	ways := map[string]func(args ...string) *exec.Cmd{
 		"depot":   func(args ...string) *exec.Cmd { return web.borg("depot", args...) },
+		"guarded": func(args ...string) *exec.Cmd { return web.borg("guarded", args...) },
 		"openssh": l.openSSH(web, "openssh"),
 	}
 	for name := range ways {
-		l.allow(fleet.DepotGrant{Host: "web1", Repository: name})
-		web.do(name, "init", "--encryption=none", "REPO")
+		l.allow(fleet.DepotGrant{Host: "web1", Repository: name, AppendOnly: name == "guarded"})
+		l.local(name, "init", "--encryption=none", "REPO")
 	}
 	spent := map[string]time.Duration{}
 	for b.Loop() {
@@ -42,15 +44,17 @@ func BenchmarkBorg(b *testing.B) {
 				}
 				spent[name+"-"+kind[0]] += time.Since(began)
 			}
-			web.do(name, "delete", "REPO::a")
-			web.do(name, "compact", "REPO")
+			l.local(name, "delete", "REPO::a")
+			l.local(name, "compact", "REPO")
 		}
 	}
 	for what, long := range spent {
 		b.ReportMetric(benchBytes/1e6*float64(b.N)/long.Seconds(), what+"-MB/s")
 	}
 	for _, kind := range []string{"create", "extract"} {
-		b.ReportMetric(100*spent["openssh-"+kind].Seconds()/spent["depot-"+kind].Seconds(), kind+"-%")
+		for _, way := range []string{"depot", "guarded"} {
+			b.ReportMetric(100*spent["openssh-"+kind].Seconds()/spent[way+"-"+kind].Seconds(), way+"-"+kind+"-%")
+		}
 	}
 }
 

@@ -71,13 +71,13 @@ func (s *Server) ServeConn(c net.Conn) {
 
 // greet finds out who is there. Not every connection has deadlines of its own.
 func (s *Server) greet(c net.Conn) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
-	ctx, cancel := context.WithTimeout(s.over, s.times.handshake)
+	patience, cancel := context.WithTimeout(s.over, s.times.handshake)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { c.Close() })()
-	if !s.places.greet(ctx) {
+	if !s.places.greet(patience) {
 		return nil, nil, nil, fmt.Errorf("%d others have not proved yet who they are", maxStrangers)
 	}
 	defer s.places.greeted()
+	defer time.AfterFunc(s.times.handshake, func() { c.Close() }).Stop()
 	config := &ssh.ServerConfig{
 		Config:            ssh.Config{Ciphers: ciphers},
 		MaxAuthTries:      maxTries,

@@ -13,5 +13,9 @@ func (s *Server) Hurry(handshake, request, keepalive time.Duration) {
 // NewGuard returns what looks at a client's requests.
 func NewGuard(to io.Writer) io.Writer { return &guard{to: to} }
 
-// MaxPerHost is how many connections a host may have.
-const MaxPerHost = maxPerHost
+// How many connections there may be.
+const (
+	MaxConnections = maxConnections
+	MaxStrangers   = maxStrangers
+	MaxPerHost     = maxPerHost
+)

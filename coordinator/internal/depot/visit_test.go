@@ -2,6 +2,7 @@ package depot_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -214,6 +215,35 @@ func TestAHostHasItsShareOfConnections(t *testing.T) {
 	}
 	open[0].Close()
 	eventually(t, "a place to be free", func() bool { return serves(web.dial("vault")) })
+}
+
+// strangers connect, and say nothing.
+func (l *lab) strangers(n int) {
+	l.t.Helper()
+	for range n {
+		c, err := net.Dial("tcp", l.Addr().String())
+		l.check(err)
+		l.t.Cleanup(func() { c.Close() })
+	}
+}
+
+func TestStrangersAreWaitedFor(t *testing.T) {
+	l, web := filledWith(t, func(s *depot.Server) { s.Hurry(5*time.Second, time.Minute, time.Minute) })
+	l.strangers(depot.MaxStrangers)
+	web.do("vault", "list", "REPO")
+}
+
+func TestThereIsAnEndOfConnections(t *testing.T) {
+	l := newLabWith(t, func(s *depot.Server) { s.Hurry(time.Minute, time.Minute, time.Minute) })
+	l.strangers(depot.MaxConnections)
+	eventually(t, "one more to be sent away", func() bool {
+		c, err := net.Dial("tcp", l.Addr().String())
+		l.check(err)
+		defer c.Close()
+		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err = c.Read(make([]byte, 1))
+		return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+	})
 }
 
 func TestAConnectionIsForOneBorg(t *testing.T) {
