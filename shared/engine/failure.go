@@ -41,6 +41,9 @@ func checked(o job.Outcome, found []job.Finding) job.Outcome {
 // startFailure explains why borg could not be started.
 func (r *run) startFailure(binary string, err *process.StartError) *job.Failure {
 	host := r.attempt.Host
+	if failure, ok := errors.AsType[*job.Failure](err.Err); ok {
+		return failure // the executor knows more about its host
+	}
 	if errors.Is(err, syscall.EPIPE) {
 		return job.Fail(job.ConnectionLost, "nobody was there to read what borg on %s was going to print", host).
 			WithHint("the agent there was stopped just then, or is very busy: ask again")

@@ -1,5 +1,7 @@
 package remote
 
+import "time"
+
 // Odd makes a host out of the ordinary: another /bin/sh, no programs but in some
 // directories, and no /proc. What is empty stays as it is, but for proc.
 func Odd(h *Host, shell, paths, proc string) *Host {
@@ -12,3 +14,12 @@ func Odd(h *Host, shell, paths, proc string) *Host {
 	}
 	return h
 }
+
+// Patient sets for how many looks a program waits for its reader.
+func Patient(h *Host, looks int) *Host {
+	h.options.ReaderPatience = time.Duration(looks) * napTime
+	return h
+}
+
+// Minutes is a time as job directories are cleaned by.
+func Minutes(n int) time.Duration { return time.Duration(n) * time.Minute }

@@ -1,6 +1,7 @@
 package remote_test
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,6 +9,8 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/remote"
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/process"
+	"github.com/borgfleet/borgfleet/shared/secret"
 	"github.com/borgfleet/borgfleet/shared/worker"
 )
 
@@ -36,11 +39,11 @@ func TestHostIsAnExecutor(t *testing.T) {
 		path  func(t *testing.T) string // empty: as it is
 		proc  string
 	}{
-		"dash":                  {"/bin/dash", []string{"/bin/dash", "-c"}, nil, "/proc"},
-		"busybox":               {"", []string{"/bin/busybox", "sh", "-c"}, busybox, "/proc"},
-		"bash without setsid":   {"/bin/bash", []string{"/bin/bash", "-c"}, func(t *testing.T) string { return without(t, "setsid") }, "/proc"},
-		"dash without /proc":    {"/bin/dash", []string{"/bin/dash", "-c"}, nil, ""},
-		"mksh, whole naps only": {"/bin/mksh", []string{"/bin/mksh", "-c"}, wholeNaps, "/proc"},
+		"dash":                {"/bin/dash", []string{"/bin/dash", "-c"}, nil, "/proc"},
+		"busybox":             {"", []string{"/bin/busybox", "sh", "-c"}, busybox, "/proc"},
+		"bash without setsid": {"/bin/bash", []string{"/bin/bash", "-c"}, func(t *testing.T) string { return without(t, "setsid") }, "/proc"},
+		"dash without /proc":  {"/bin/dash", []string{"/bin/dash", "-c"}, nil, ""},
+		"mksh":                {"/bin/mksh", []string{"/bin/mksh", "-c"}, nil, "/proc"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine()
@@ -60,6 +63,20 @@ func TestHostIsAnExecutor(t *testing.T) {
 				t.Error("a name was run as a command")
 			}
 		})
+	}
+}
+
+// TestWholeNapsOnly has a host whose sleep takes no parts of a second.
+func TestWholeNapsOnly(t *testing.T) {
+	m := newMachine()
+	m.env = []string{"PATH=" + wholeNaps(t)}
+	h := open(t, m, t.TempDir())
+	_, output := enginetest.StartPiped(t, h, enginetest.Shell("job.1", "echo out; echo err >&2"), secret.Value{})
+	if text, err := io.ReadAll(output); string(text) != "out\n" || err != nil {
+		t.Errorf("read %q, %v", text, err)
+	}
+	if exit, got := enginetest.Follow(t, h, "job.1", process.Offsets{}); exit.Code != 0 || got.Stderr.String() != "err\n" {
+		t.Errorf("exit %+v, %q", exit, got.Stderr.String())
 	}
 }
 
