@@ -23,3 +23,6 @@ func Patient(h *Host, looks int) *Host {
 
 // Minutes is a time as job directories are cleaned by.
 func Minutes(n int) time.Duration { return time.Duration(n) * time.Minute }
+
+// Install is how borg is installed, by what os-release says.
+func Install(release string) string { return install(release) }
