@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/remote"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // begin is how a script comes to a host: by standard input, and a line with its
@@ -29,10 +30,11 @@ type machine struct {
 	shell []string // in place of /bin/sh -c
 	env   []string // on top of the test's
 
-	mu    sync.Mutex
-	cut   chan struct{} // closed when the connection breaks
-	input int           // of every standard input only so much comes, if it is not 0
-	execs int
+	mu      sync.Mutex
+	cut     chan struct{} // closed when the connection breaks
+	input   int           // of every standard input only so much comes, if it is not 0
+	execs   int
+	crowded int // so many long scripts get no place
 }
 
 func newMachine() *machine {
@@ -63,19 +65,34 @@ func (m *machine) Exec(ctx context.Context, script string, input []byte, out, er
 	}
 	command := exec.Command(m.shell[0], append(m.shell[1:len(m.shell):len(m.shell)], begin)...)
 	command.Env = append(os.Environ(), m.env...)
-	ends, err := pipes(command)
+	ends, err := start(command)
 	if err != nil {
 		return 0, err
 	}
-	if err := command.Start(); err != nil {
-		return 0, err
+	copied := make(chan error, 1)
+	go func() { copied <- carry(ends, given, out, errs) }()
+	select {
+	case err = <-copied:
+		_ = command.Wait() // its exit code tells
+		return command.ProcessState.ExitCode(), err
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-cut:
+		err = errCut
 	}
-	for _, file := range []any{command.Stdin, command.Stdout, command.Stderr} {
-		file.(*os.File).Close()
+	for _, end := range ends {
+		_ = end.SetDeadline(time.Now())
 	}
+	<-copied
+	go func() { _ = command.Wait() }() // only to reap it
+	return 0, err
+}
+
+// carry brings what is given to a script, and what it prints to the writers.
+func carry(ends [3]*os.File, given []byte, out, errs io.Writer) error {
 	var copying sync.WaitGroup
 	copying.Go(func() {
-		_, _ = ends[0].Write(given)
+		_, _ = ends[0].Write(given) // a script may end before it has read all
 		ends[0].Close()
 	})
 	var faults [2]error
@@ -85,38 +102,24 @@ func (m *machine) Exec(ctx context.Context, script string, input []byte, out, er
 			ends[i+1].Close()
 		})
 	}
-	over := make(chan struct{})
-	go func() {
-		copying.Wait()
-		_ = command.Wait() // its exit code tells
-		close(over)
-	}()
-	select {
-	case <-over:
-		return command.ProcessState.ExitCode(), errors.Join(faults[:]...)
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-cut:
-		err = errCut
-	}
-	for _, end := range ends {
-		_ = end.SetDeadline(time.Now())
-	}
 	copying.Wait()
-	for _, end := range ends {
-		end.Close()
-	}
-	return 0, err
+	return errors.Join(faults[:]...)
 }
 
 // ExecLong implements remote.Shell.
 func (m *machine) ExecLong(ctx context.Context, script string, input []byte, out, errs io.Writer) (int, error) {
+	m.mu.Lock()
+	crowded := m.crowded > 0
+	m.crowded--
+	m.mu.Unlock()
+	if crowded {
+		return 0, job.Fail(job.Unavailable, "there is no place")
+	}
 	return m.Exec(ctx, script, input, out, errs)
 }
 
-// pipes gives a command pipes, and returns our ends of them.
-func pipes(command *exec.Cmd) ([3]*os.File, error) {
-	var ours [3]*os.File
+// start starts a command between pipes, and returns our ends of them.
+func start(command *exec.Cmd) (ours [3]*os.File, err error) {
 	var theirs [3]*os.File
 	for i := range ours {
 		reader, writer, err := os.Pipe()
@@ -129,7 +132,11 @@ func pipes(command *exec.Cmd) ([3]*os.File, error) {
 		}
 	}
 	command.Stdin, command.Stdout, command.Stderr = theirs[0], theirs[1], theirs[2]
-	return ours, nil
+	err = command.Start()
+	for _, file := range theirs {
+		file.Close()
+	}
+	return ours, err
 }
 
 // open returns a host whose things are in a directory.

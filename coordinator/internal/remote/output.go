@@ -95,14 +95,7 @@ func (h *Host) connect(ctx context.Context, id string) (*output, string, error) 
 	select {
 	case word := <-o.verdict:
 		if word == "go" {
-			h.mu.Lock()
-			h.outputs[id] = o
-			h.mu.Unlock()
-			select {
-			case <-ended: // it was over before it was noted
-				h.forgetOutput(id, o)
-			default:
-			}
+			h.noteOutput(id, o)
 		}
 		return o, word, nil
 	case err := <-ended:
@@ -121,6 +114,17 @@ func (h *Host) connect(ctx context.Context, id string) (*output, string, error) 
 	case <-ctx.Done():
 		_ = o.Close() // nobody has it yet
 		return nil, "", ctx.Err()
+	}
+}
+
+// noteOutput keeps an output until its script is over.
+func (h *Host) noteOutput(id string, o *output) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.over {
+		h.outputs[id] = o
 	}
 }
 

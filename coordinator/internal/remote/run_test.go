@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -138,6 +139,40 @@ func claimed(t *testing.T, dir string) (pid int) {
 		t.Fatal(err)
 	}
 	return pid
+}
+
+// TestNoPlaceForLongScripts follows by short ones, and waits for a place to read
+// a pipe.
+func TestNoPlaceForLongScripts(t *testing.T) {
+	m := newMachine()
+	h := open(t, m, t.TempDir())
+	m.crowded = 3
+	enginetest.Start(t, h, enginetest.Shell("job.1", `echo a; sleep 1.5; echo b`), secret.Value{})
+	if exit, got := enginetest.Follow(t, h, "job.1", process.Offsets{}); exit.Code != 0 || got.Stdout.String() != "a\nb\n" {
+		t.Errorf("exit %+v, %q", exit, got.Stdout.String())
+	}
+	m.mu.Lock()
+	m.crowded = 2
+	m.mu.Unlock()
+	_, output := enginetest.StartPiped(t, h, enginetest.Shell("job.2", `echo piped`), secret.Value{})
+	if text, err := io.ReadAll(output); string(text) != "piped\n" || err != nil {
+		t.Errorf("read %q, %v", text, err)
+	}
+}
+
+// TestReaderCut cuts the connection over which a pipe is read: that is no end of
+// the output.
+func TestReaderCut(t *testing.T) {
+	m := newMachine()
+	h := open(t, m, t.TempDir())
+	_, output := enginetest.StartPiped(t, h, enginetest.Shell("job.1", `echo begun; sleep 60`), secret.Value{})
+	if _, err := io.ReadFull(output, make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	m.breakLink()
+	if n, err := output.Read(make([]byte, 1)); n != 0 || !errors.Is(err, errCut) {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
 }
 
 // TestSupervisorKilled kills what waits for the program: that goes on, and when
