@@ -71,7 +71,8 @@ var errFailing = errors.New("the store takes nothing now")
 
 func (c *Coordinator) fail(failing bool) { c.change(func() { c.failing = failing }) }
 
-func (c *Coordinator) newest() bus.Hello {
+// Newest returns the newest hello.
+func (c *Coordinator) Newest() bus.Hello {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.hello

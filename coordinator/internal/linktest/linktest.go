@@ -133,7 +133,7 @@ const listed = 200_000
 // order makes an order for the host as it said hello last.
 func (s *scene) order(kind job.Kind, spec string) bus.Order {
 	s.t.Helper()
-	hello := s.core.newest()
+	hello := s.core.Newest()
 	now := time.Now()
 	sealed, err := secret.Seal(secret.FromString(Passphrase), secret.Purpose{Host: s.Host, Repository: Repository}, hello.SealKey)
 	if err != nil {
