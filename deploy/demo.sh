@@ -49,7 +49,7 @@ say "1. The coordinator: status page, API, a bus, and an authority of its own fo
 mkdir -p "$data" "$home/files"
 export BORGFLEET_DATA=$data BORGFLEET_URL= BORGFLEET_TOKEN=
 printf '$ borgfleet serve --data %s &\n' "$data"
-bin/borgfleet serve --config /dev/null --data "$data" --http "$(listen 8440)" --bus "$(listen 4222)" >"$home/coordinator.log" 2>&1 &
+bin/borgfleet serve --config /dev/null --data "$data" --http "$(listen 8440)" --bus "$(listen 4222)" --depot "$(listen 2222)" >"$home/coordinator.log" 2>&1 &
 coordinator=$!
 await "$coordinator" test -s "$data/endpoints.json"
 endpoint() { sed -n "s/.*\"$1\": *\"\\([^\"]*\\)\".*/\\1/p" "$data/endpoints.json"; }

@@ -231,7 +231,7 @@ func TestServeRefusesToStartBadly(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh := func() string { return filepath.Join(t.TempDir(), "data") }
-	free := []string{"--http", "127.0.0.1:0", "--bus", "127.0.0.1:0"}
+	free := []string{"--http", "127.0.0.1:0", "--bus", "127.0.0.1:0", "--depot", "127.0.0.1:0"}
 	for name, test := range map[string]struct {
 		args []string
 		code int
@@ -239,6 +239,7 @@ func TestServeRefusesToStartBadly(t *testing.T) {
 	}{
 		"HTTP port in use":     {[]string{"--data", fresh(), "--http", taken.Addr().String(), "--bus", "127.0.0.1:0"}, 1, taken.Addr().String()},
 		"bus port in use":      {[]string{"--data", fresh(), "--http", "127.0.0.1:0", "--bus", taken.Addr().String()}, 1, taken.Addr().String()},
+		"depot port in use":    {[]string{"--data", fresh(), "--http", "127.0.0.1:0", "--bus", "127.0.0.1:0", "--depot", taken.Addr().String()}, 1, taken.Addr().String()},
 		"data in use":          {append([]string{"--data", c.Data}, free...), 1, "in use"},
 		"data is a file":       {append([]string{"--data", plain}, free...), 1, plain},
 		"expired certificate":  {append([]string{"--data", fresh(), "--config", certificate(t, -time.Hour)}, free...), 2, "expired"},
@@ -324,7 +325,7 @@ func TestServeWithoutPermissionSaysSo(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	argv := []string{binary, "serve", "--config", os.DevNull, "--data", filepath.Join(closed, "data"), "--http", "127.0.0.1:0", "--bus", "127.0.0.1:0"}
+	argv := []string{binary, "serve", "--config", os.DevNull, "--data", filepath.Join(closed, "data"), "--http", "127.0.0.1:0", "--bus", "127.0.0.1:0", "--depot", "127.0.0.1:0"}
 	if os.Getuid() == 0 {
 		argv = append([]string{"setpriv", "--reuid", "nobody", "--clear-groups"}, argv...)
 	}

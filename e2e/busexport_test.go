@@ -159,7 +159,7 @@ func TestACoordinatorWaitsForItsBus(t *testing.T) {
 	o.c.Terminate(t)
 	o.server.Kill()
 	process := harness.Start(t, "coordinator without a bus", nil, harness.Binary(t, "borgfleet"), "serve",
-		"--config", o.config, "--data", o.c.Data, "--http", o.c.HTTP[len("http://"):])
+		"--config", o.config, "--data", o.c.Data, "--http", o.c.HTTP[len("http://"):], "--depot", o.c.Depot)
 	harness.Eventually(t, "the coordinator to say that it waits", func() error {
 		if !process.Alive() {
 			t.Fatal("it ended")

@@ -25,6 +25,7 @@ type Coordinator struct {
 	Data    string // its state
 	HTTP    string // http://127.0.0.1:…
 	Bus     string // tls://127.0.0.1:…
+	Depot   string // host:port
 	t       testing.TB
 	options CoordinatorOptions
 }
@@ -32,18 +33,20 @@ type Coordinator struct {
 // CoordinatorOptions are what tests choose about a coordinator. The zero value
 // is one on free ports of loopback with a fresh data directory.
 type CoordinatorOptions struct {
-	Flags                 []string // further ones of serve
-	Env                   []string // besides the test's own
-	Data                  string   // its state
-	Config                string   // the configuration file's text
-	HTTPListen, BusListen string   // host:port; port 0 is a free one
+	Flags  []string // further ones of serve
+	Env    []string // besides the test's own
+	Data   string   // its state
+	Config string   // the configuration file's text
+	// Where it listens, as host:port; port 0 is a free one.
+	HTTPListen, BusListen, DepotListen string
 }
 
 // Endpoints is what the coordinator writes into its data directory once it
 // listens, for the command line on the same machine.
 type Endpoints struct {
-	HTTP string `json:"http"`
-	Bus  string `json:"bus"`
+	HTTP  string `json:"http"`
+	Bus   string `json:"bus"`
+	Depot string `json:"depot"`
 }
 
 // StartCoordinator starts a coordinator in a fresh data directory, on free
@@ -67,16 +70,17 @@ func StartCoordinatorWith(t testing.TB, o CoordinatorOptions) *Coordinator {
 	o.Config = config
 	o.Data = cmp.Or(o.Data, filepath.Join(dir, "coordinator"))
 	c := &Coordinator{Data: o.Data, t: t, options: o}
-	c.start(cmp.Or(o.HTTPListen, "127.0.0.1:0"), cmp.Or(o.BusListen, "127.0.0.1:0"))
+	const free = "127.0.0.1:0"
+	c.start(cmp.Or(o.HTTPListen, free), cmp.Or(o.BusListen, free), cmp.Or(o.DepotListen, free))
 	return c
 }
 
-func (c *Coordinator) start(httpListen, busListen string) {
+func (c *Coordinator) start(httpListen, busListen, depotListen string) {
 	c.t.Helper()
 	endpoints := filepath.Join(c.Data, "endpoints.json")
 	_ = os.Remove(endpoints)
 	argv := append([]string{
-		Binary(c.t, "borgfleet"), "serve", "--config", c.options.Config, "--data", c.Data, "--http", httpListen, "--bus", busListen,
+		Binary(c.t, "borgfleet"), "serve", "--config", c.options.Config, "--data", c.Data, "--http", httpListen, "--bus", busListen, "--depot", depotListen,
 	}, c.options.Flags...)
 	c.Process = Start(c.t, "coordinator", c.options.Env, argv...)
 	Eventually(c.t, "the coordinator to be ready", func() error {
@@ -91,7 +95,7 @@ func (c *Coordinator) start(httpListen, busListen string) {
 		if err := json.Unmarshal(data, &e); err != nil {
 			return err
 		}
-		c.HTTP, c.Bus = e.HTTP, e.Bus
+		c.HTTP, c.Bus, c.Depot = e.HTTP, e.Bus, e.Depot
 		response, err := http.Get(c.HTTP + "/readyz")
 		if err != nil {
 			return err
@@ -108,7 +112,7 @@ func (c *Coordinator) start(httpListen, busListen string) {
 // data and the same addresses.
 func (c *Coordinator) Restart() {
 	c.t.Helper()
-	c.start(hostPort(c.t, c.HTTP), hostPort(c.t, c.Bus))
+	c.start(hostPort(c.t, c.HTTP), hostPort(c.t, c.Bus), c.Depot)
 }
 
 func hostPort(t testing.TB, address string) string {

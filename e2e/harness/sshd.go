@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -21,12 +23,14 @@ type SSHD struct {
 	Port    int
 	dir     string
 	user    string
+	argv    []string
 }
 
 // SSHDOptions are what tests choose about an sshd.
 type SSHDOptions struct {
 	Prefix []string // goes before its command line, to run it elsewhere
 	Listen string   // address, without a port; empty means loopback
+	Config []string // further lines of sshd_config
 }
 
 // StartSSHD starts an sshd on a free port of loopback, and waits until it
@@ -44,7 +48,7 @@ func StartSSHDWith(t testing.TB, o SSHDOptions) *SSHD {
 		t.Fatal(err)
 	}
 	s := &SSHD{Address: cmp.Or(o.Listen, "127.0.0.1"), Port: FreePort(t), dir: t.TempDir(), user: current.Username}
-	s.configure(t)
+	s.configure(t, o.Config)
 	if os.Getuid() == 0 { // its privilege separation needs this directory
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Fatal(err)
@@ -55,7 +59,14 @@ func StartSSHDWith(t testing.TB, o SSHDOptions) *SSHD {
 		program = "/usr/sbin/sshd"
 	}
 	argv := append(slices.Clone(o.Prefix), program, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
-	s.Process = Start(t, "sshd", nil, argv...)
+	s.argv = argv
+	s.start(t)
+	return s
+}
+
+func (s *SSHD) start(t testing.TB) {
+	t.Helper()
+	s.Process = Start(t, "sshd", nil, s.argv...)
 	Eventually(t, "sshd to answer", func() error {
 		connection, err := net.Dial("tcp", s.HostPort())
 		if err != nil {
@@ -63,11 +74,31 @@ func StartSSHDWith(t testing.TB, o SSHDOptions) *SSHD {
 		}
 		return connection.Close()
 	})
-	return s
 }
 
-// configure makes keys, and a configuration that knows no others.
-func (s *SSHD) configure(t testing.TB) {
+// ChangeHostKey puts another server in this one's place: it has the same address
+// and another key, and nobody's connection is kept.
+func (s *SSHD) ChangeHostKey(t testing.TB) {
+	t.Helper()
+	sessions := children(s.PID())
+	s.Kill()
+	for _, pid := range sessions {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	for _, name := range []string{"host", "host.pub"} {
+		if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := Run(t, nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(s.dir, "host")); r.Code != 0 {
+		t.Fatal(r.Stderr)
+	}
+	s.start(t)
+}
+
+// configure makes keys, and a configuration that knows no others. Of two lines
+// about the same thing sshd takes the first.
+func (s *SSHD) configure(t testing.TB, lines []string) {
 	t.Helper()
 	for _, key := range []string{"host", "client"} {
 		if r := Run(t, nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(s.dir, key)); r.Code != 0 {
@@ -84,7 +115,7 @@ func (s *SSHD) configure(t testing.TB) {
 	}
 	s.write(t, "authorized_keys", string(public))
 	s.write(t, "known_hosts", "* "+string(hostKey)) // it may be reached under other addresses
-	s.write(t, "sshd_config", fmt.Sprintf(`Port %d
+	s.write(t, "sshd_config", strings.Join(lines, "\n")+"\n"+fmt.Sprintf(`Port %d
 ListenAddress %s
 HostKey %[3]s/host
 AuthorizedKeysFile %[3]s/authorized_keys
@@ -102,6 +133,27 @@ SetEnv BORG_HOST_ID=server@test
 `, s.Port, s.Address, s.dir))
 }
 
+// children are the processes whose parent has this id.
+func children(parent int) (found []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has just ended
+		}
+		var state string
+		var pid, itsParent int
+		_, rest, _ := strings.Cut(string(stat), ") ") // the name before it may hold anything
+		if _, err := fmt.Sscan(rest, &state, &itsParent); err != nil || itsParent != parent {
+			continue
+		}
+		if _, err := fmt.Sscan(string(stat), &pid); err == nil {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
 func (s *SSHD) write(t testing.TB, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
@@ -113,6 +165,27 @@ func (s *SSHD) write(t testing.TB, name, text string) {
 func (s *SSHD) RSH() string {
 	return fmt.Sprintf("ssh -F none -i %s/client -o IdentitiesOnly=yes -o UserKnownHostsFile=%s/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes", s.dir, s.dir)
 }
+
+// HostKeyFile holds the public key with which the server proves itself.
+func (s *SSHD) HostKeyFile() string { return filepath.Join(s.dir, "host.pub") }
+
+// ClientKeyFile holds the private key that the server lets in.
+func (s *SSHD) ClientKeyFile() string { return filepath.Join(s.dir, "client") }
+
+// Allow lets in whoever has the key of a line in authorized_keys form, for what
+// the line allows.
+func (s *SSHD) Allow(t testing.TB, line string) {
+	t.Helper()
+	path := filepath.Join(s.dir, "authorized_keys")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, "authorized_keys", string(text)+line+"\n")
+}
+
+// KnownHostsFile is for clients of the server, under whichever address.
+func (s *SSHD) KnownHostsFile() string { return filepath.Join(s.dir, "known_hosts") }
 
 // HostPort is where it listens.
 func (s *SSHD) HostPort() string { return net.JoinHostPort(s.Address, strconv.Itoa(s.Port)) }
