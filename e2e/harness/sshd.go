@@ -67,6 +67,12 @@ func StartSSHDWith(t testing.TB, o SSHDOptions) *SSHD {
 func (s *SSHD) start(t testing.TB) {
 	t.Helper()
 	s.Process = Start(t, "sshd", nil, s.argv...)
+	pid := s.PID()
+	t.Cleanup(func() { // its sessions would outlive it
+		for _, session := range children(pid) {
+			_ = syscall.Kill(session, syscall.SIGKILL)
+		}
+	})
 	Eventually(t, "sshd to answer", func() error {
 		connection, err := net.Dial("tcp", s.HostPort())
 		if err != nil {
