@@ -76,25 +76,8 @@ func (d *daemon) post(host string) (*sshPost, error) {
 
 // try has the host connected, and looked at.
 func (p *sshPost) try(ctx context.Context) *job.Failure {
-	if state, _ := p.state(); !state.Connected {
-		if failure := sshlink.Check(ctx, p.config); failure != nil {
-			return failure
-		}
-		p.client.Poke()
-	}
-	for {
-		state, moved := p.state()
-		if state.Connected {
-			break
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			if state.Failure != nil {
-				return state.Failure
-			}
-			return job.Fail(job.HostUnreachable, "host %s does not answer", p.host.Name)
-		}
+	if failure := p.client.Try(ctx); failure != nil {
+		return failure
 	}
 	p.remote.Forget()
 	if failure := p.look(ctx); failure != nil {

@@ -78,14 +78,15 @@ type Client struct {
 
 	mu    sync.Mutex
 	state State
-	link  *link // nil when there is none
+	link  *link         // nil when there is none
+	tried chan struct{} // closed, and made anew, when the state was set
 }
 
 // New returns a client that connects when Run is called.
 func New(c Config, o Options) *Client {
 	o = o.withDefaults()
 	o.Logger = o.Logger.With("host", c.Host)
-	return &Client{config: c, options: o, poke: make(chan struct{}, 1), state: State{Since: time.Now()}}
+	return &Client{config: c, options: o, poke: make(chan struct{}, 1), state: State{Since: time.Now()}, tried: make(chan struct{})}
 }
 
 // State returns whether the host is connected now.
@@ -101,6 +102,27 @@ func (c *Client) Poke() {
 	case c.poke <- struct{}{}:
 	default:
 	}
+}
+
+// Try has Run connect now, unless it is connected, and waits for what comes of it;
+// nil: there is a connection.
+func (c *Client) Try(ctx context.Context) *job.Failure {
+	c.mu.Lock()
+	connected, tried := c.state.Connected, c.tried
+	c.mu.Unlock()
+	if connected {
+		return nil
+	}
+	c.Poke()
+	select {
+	case <-tried:
+	case <-ctx.Done():
+		return unreachable(placeOf(c.config), "it has not answered in time")
+	}
+	if now := c.State(); !now.Connected {
+		return now.Failure
+	}
+	return nil
 }
 
 // Times between two tries.
@@ -177,6 +199,8 @@ func (c *Client) set(l *link, f *fault) {
 		next.Since = was.Since
 	}
 	c.state = next
+	close(c.tried)
+	c.tried = make(chan struct{})
 	c.mu.Unlock()
 	if same {
 		return

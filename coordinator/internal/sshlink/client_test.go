@@ -237,3 +237,25 @@ func (s *signal) wait(t *testing.T) {
 		t.Fatalf("%q does not come", s.words)
 	}
 }
+
+// Whoever wants the host now gets it over the one connection, or learns why not.
+func TestTry(t *testing.T) {
+	s := sshtest.Start(t, sshtest.Options{})
+	good := sshlink.New(config(s), sshlink.Options{Keepalive: time.Hour})
+	go func() { _ = good.Run(t.Context()) }() // it ends with the test
+	for range 3 {
+		if f := good.Try(t.Context()); f != nil {
+			t.Fatal(f)
+		}
+	}
+	if n := s.Connections(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	c := config(s)
+	c.Address = "root@127.0.0.1:1"
+	away := sshlink.New(c, sshlink.Options{})
+	go func() { _ = away.Run(t.Context()) }()
+	for range 3 { // also the same failure once more
+		wantFailure(t, away.Try(t.Context()), job.HostUnreachable, "127.0.0.1:1")
+	}
+}

@@ -21,18 +21,6 @@ func ParseAddress(text string) (user, hostport string, err error) {
 	return a.User, a.HostPort(), nil
 }
 
-// Check tries once whether the host lets us in, runs scripts, and lets us become
-// root where that is wanted. It returns why not, or nil.
-func Check(ctx context.Context, c Config) *job.Failure {
-	client := New(c, Options{})
-	l, fault := client.connect(ctx)
-	if fault != nil {
-		return fault.Failure
-	}
-	l.close(errLeft)
-	return nil
-}
-
 // dial connects and logs in, to each server on the way and then to the host.
 func dial(ctx context.Context, c Config, o Options) (*link, *fault) {
 	t := travel{signer: c.Signer, options: o}
