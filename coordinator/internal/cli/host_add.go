@@ -18,6 +18,7 @@ type hostAdd struct {
 	accessFlags `group:"For --ssh:"`
 	OwnKey      bool `help:"Log in with a key of this host alone, which the coordinator makes." group:"For --ssh:"`
 	Yes         bool `help:"Believe what key the host shows, without asking." short:"y" group:"For --ssh:"`
+	Keep        bool `help:"Add it also if it cannot be reached now." group:"For --ssh:"`
 }
 
 // Help is the end of the command's help.
@@ -39,7 +40,7 @@ func (c hostAdd) Run(s *session) error {
 	if c.SSH != "" {
 		return c.addSSH(s)
 	}
-	if c.given() || c.OwnKey || c.Yes {
+	if c.given() || c.OwnKey || c.Yes || c.Keep {
 		return console.Usage("how a host is reached is not said to one with an agent (add --ssh USER@HOST)")
 	}
 	api, err := s.connect()
@@ -84,15 +85,19 @@ func (c hostAdd) addSSH(s *session) error {
 	if err != nil {
 		return err
 	}
-	if !s.globals.JSON {
-		s.printf("Added host %s, which is reached over SSH at %s.\n", c.Name, added.SSH.Address)
-	}
-	return s.firstLook(api, added)
+	return c.firstLook(s, api, added)
+}
+
+// unwanted reports whether a host that is new is not to stay because of a
+// failure: a wrong address, or another server than was meant. One that does not
+// let us in stays, as it may have to be told a key that was made just now.
+func (c hostAdd) unwanted(failure *job.Failure) bool {
+	return !c.Keep && (failure.Code == job.HostUnreachable || failure.Code == job.HostKeyChanged)
 }
 
 // firstLook looks at a host over SSH that is new, and says what is still to be
 // done.
-func (s *session) firstLook(api *client.Client, added fleet.HostView) error {
+func (c hostAdd) firstLook(s *session, api *client.Client, added fleet.HostView) error {
 	var checks []job.Finding
 	submitted, err := api.VerifyHost(s.ctx, job.Request{Host: added.Name}, job.VerifySpec{})
 	if err == nil {
@@ -100,6 +105,13 @@ func (s *session) firstLook(api *client.Client, added fleet.HostView) error {
 		if done, err = s.await(api, submitted.ID); err == nil && done.Result != nil {
 			checks = done.Result.Checks
 		}
+	}
+	if failure, ok := errors.AsType[*job.Failure](err); ok && c.unwanted(failure) {
+		failure.Message += "; host " + added.Name + " was not added"
+		return errors.Join(failure, api.RemoveHost(s.ctx, added.Name))
+	}
+	if !s.globals.JSON {
+		s.printf("Added host %s, which is reached over SSH at %s.\n", added.Name, added.SSH.Address)
 	}
 	host, readErr := api.Host(s.ctx, added.Name)
 	if readErr != nil {
