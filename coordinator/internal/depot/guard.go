@@ -184,6 +184,9 @@ func (g *guard) open(values uint64, isMap bool) error {
 		depth == 1 && !g.stack[0].isMap && g.stack[0].left != 1:
 		return errForeign
 	}
+	if depth == 2 && g.stack[1].isMap { // borg takes it for a truth, like any other value
+		g.judge(nil)
+	}
 	g.stack = append(g.stack, level{left: values, isMap: isMap})
 	return g.settle()
 }
@@ -223,7 +226,8 @@ func (g *guard) name(said []byte) error {
 	return nil
 }
 
-// judge notes what a value means, wherever it is in the message.
+// judge notes what a value means, wherever it is in the message. Nothing stands
+// for a map, an array, or a text that is too long.
 func (g *guard) judge(said []byte) {
 	const none, no, yes = "\xc0", "\xc2", "\xc3"
 	switch plain := string(said); {
