@@ -91,8 +91,8 @@ func TestWhatIsDoneToAddedArchivesIsUndone(t *testing.T) {
 			if l.local("vault", "list", "--format={id}{NL}", "REPO") == id {
 				t.Fatal("nothing was done")
 			}
+			l.local("vault", "info", "REPO") // our own borg remembers the newest state that it has seen
 			l.check(l.Rollback("vault", known[len(known)-1].Number))
-			l.check(os.RemoveAll(filepath.Join(l.dir, "local"))) // borg remembers what came later
 			if got := l.local("vault", "list", "--format={id}{NL}", "REPO"); got != id {
 				t.Errorf("archives %s, and not %s", got, id)
 			}

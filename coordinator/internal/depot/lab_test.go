@@ -259,7 +259,7 @@ func (l *lab) local(repository string, args ...string) string {
 	}
 	cmd := exec.Command("borg", args...)
 	cmd.Dir = l.dir
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(l.dir, "local"), "BORG_HOST_ID="+hostID,
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(l.dir, "serve"), "BORG_HOST_ID="+hostID,
 		"BORG_PASSPHRASE=secret", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes")
 	said := run(l.t, cmd)
 	if said.code != 0 {

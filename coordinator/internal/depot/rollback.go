@@ -27,7 +27,8 @@ import (
 // do something about it: no such transaction, or the repository is in use.
 //
 // After it, the borg of hosts that have seen what came later refuses the
-// repository (RepositoryReplay) until its cache of it is removed.
+// repository (RepositoryReplay) until its cache of it is removed. The
+// coordinator's own, which has the same base directory, does not.
 func (s *Server) Rollback(repository string, to int) error {
 	defer s.table.hold(repository)()
 	known, err := s.Transactions(repository)
@@ -60,7 +61,7 @@ func (s *Server) rollback(repository string, to int, aside string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(os.MkdirAll(aside, 0o700), s.forgetAfter(repository, to, numbers)); err != nil {
+	if err := errors.Join(os.MkdirAll(aside, 0o700), s.forgetAfter(repository, to, numbers), s.forgetNewest(repository)); err != nil {
 		return err
 	}
 	if err := s.setIndexAside(repository, aside); err != nil {
