@@ -152,32 +152,47 @@ func TestFirstLook(t *testing.T) {
 		change func(n *network)
 		says   []string
 		code   int
+		flag   string
 	}{
 		"not let in": {func(n *network) {
 			n.answers["POST /hosts/legacy/verify"] = job.Fail(job.PermissionDenied, "legacy does not let the coordinator's key in")
-		}, []string{"~/.ssh/authorized_keys", "ssh-ed25519 ", "borgfleet host verify legacy"}, console.ExitUnreachable},
+		}, []string{"~/.ssh/authorized_keys", "ssh-ed25519 ", "borgfleet host verify legacy"}, console.ExitUnreachable, "--yes"},
 		"not there": {func(n *network) {
 			n.answers["POST /hosts/legacy/verify"] = job.Fail(job.HostUnreachable, "connection refused")
-		}, []string{"Added host legacy"}, console.ExitUnreachable},
+		}, []string{"Added host legacy"}, console.ExitUnreachable, "--keep"},
 		"no borg": {func(n *network) {
 			n.view.Disabled = true
 			n.view.Facts = &fleet.Facts{BorgFailure: job.Fail(job.BorgMissing, "borg is not installed").WithHint("apt install borgbackup")}
-		}, []string{"borg is not installed (apt install borgbackup)", "borgfleet host enable legacy"}, 0},
+		}, []string{"borg is not installed (apt install borgbackup)", "borgfleet host enable legacy"}, 0, "--yes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNetwork(t)
 			test.change(n)
-			r := n.run(t, "", "host", "add", "legacy", "--ssh", "me@legacy", "--yes")
+			r := n.run(t, "", "host", "add", "legacy", "--ssh", "me@legacy", "--yes", test.flag)
 			for _, text := range test.says {
 				if r.code != test.code || !strings.Contains(r.out, text) {
 					t.Errorf("exit code %d, no %q:\n%s%s", r.code, text, r.out, r.err)
 				}
 			}
-			r = n.run(t, "", "host", "add", "legacy", "--ssh", "me@legacy", "--yes", "--json")
+			r = n.run(t, "", "host", "add", "legacy", "--ssh", "me@legacy", "--yes", test.flag, "--json")
 			if host := (fleet.HostView{}); json.Unmarshal([]byte(r.out), &host) != nil || host.Name != "legacy" || r.code != test.code {
 				t.Errorf("as JSON: exit code %d:\n%s%s", r.code, r.out, r.err)
 			}
 		})
+	}
+}
+
+// What cannot be reached is a wrong address more often than not.
+func TestHostThatIsNotThereIsNotAdded(t *testing.T) {
+	n := newNetwork(t)
+	n.answers["POST /hosts/legacy/verify"] = job.Fail(job.HostUnreachable, "connection refused")
+	n.answers["DELETE /hosts/legacy"] = struct{}{}
+	r := n.run(t, "", "host", "add", "legacy", "--ssh", "me@legacy", "--yes")
+	if r.code != console.ExitUnreachable || !strings.Contains(r.err, "connection refused; host legacy was not added") || r.out != "" {
+		t.Errorf("exit code %d:\n%s%s", r.code, r.out, r.err)
+	}
+	if !strings.Contains(strings.Join(n.asked, "\n"), "DELETE /hosts/legacy") {
+		t.Errorf("it is still there: %v", n.asked)
 	}
 }
 
