@@ -67,12 +67,7 @@ func StartSSHDWith(t testing.TB, o SSHDOptions) *SSHD {
 func (s *SSHD) start(t testing.TB) {
 	t.Helper()
 	s.Process = Start(t, "sshd", nil, s.argv...)
-	pid := s.PID()
-	t.Cleanup(func() { // its sessions would outlive it
-		for _, session := range children(pid) {
-			_ = syscall.Kill(session, syscall.SIGKILL)
-		}
-	})
+	t.Cleanup(s.EndSessions) // they would outlive it
 	Eventually(t, "sshd to answer", func() error {
 		connection, err := net.Dial("tcp", s.HostPort())
 		if err != nil {
@@ -88,9 +83,7 @@ func (s *SSHD) ChangeHostKey(t testing.TB) {
 	t.Helper()
 	sessions := children(s.PID())
 	s.Kill()
-	for _, pid := range sessions {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
+	killAll(sessions)
 	for _, name := range []string{"host", "host.pub"} {
 		if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
 			t.Fatal(err)
@@ -137,6 +130,15 @@ ClientAliveCountMax 3
 # Borg takes the first network card's address for its host's name; here cards come and go with other tests.
 SetEnv BORG_HOST_ID=server@test
 `, s.Port, s.Address, s.dir))
+}
+
+// EndSessions breaks all connections to the server.
+func (s *SSHD) EndSessions() { killAll(children(s.PID())) }
+
+func killAll(pids []int) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
 }
 
 // children are the processes whose parent has this id.
