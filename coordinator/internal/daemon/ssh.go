@@ -235,7 +235,9 @@ func (p *sshPost) dig(ctx context.Context) (int, *job.Failure) {
 	if port != 0 {
 		return port, nil
 	}
-	port, err := p.client.Forward(context.WithoutCancel(ctx), p.depot.ServeConn) // it ends with the connection
+	port, err := p.client.Forward(context.WithoutCancel(ctx), func(c net.Conn) { // it ends with the connection
+		p.depot.ServeConn(c, "the tunnel of host "+p.host.Name)
+	})
 	if err != nil {
 		return 0, job.AsFailure(err)
 	}

@@ -1,7 +1,9 @@
 package depot
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -37,24 +39,21 @@ type connection struct {
 }
 
 // ServeConn answers one connection, also one that came another way than over the
-// server's port, and returns when it is over.
-func (s *Server) ServeConn(c net.Conn) {
+// server's port, and returns when it is over. from names where it comes from, by
+// something that whoever made it cannot choose; empty: its address.
+func (s *Server) ServeConn(c net.Conn, from string) {
 	defer c.Close()
-	if !s.places.enter() {
-		s.refuse("", "too many connections", "from", c.RemoteAddr().String())
-		return
-	}
-	defer s.places.leave()
+	from = cmp.Or(from, address(c))
 	defer context.AfterFunc(s.over, func() { c.Close() })()
-	conn, channels, requests, err := s.greet(c)
+	conn, channels, requests, err := s.welcome(c, from)
 	if err != nil {
-		s.refuse("", "login refused", "from", c.RemoteAddr().String(), "err", err)
+		s.refuse("", "login refused", "from", from, "err", err)
 		return
 	}
 	defer conn.Close()
 	host := conn.Permissions.Extensions[extensionHost]
-	if !s.places.host(host) {
-		s.refuse(conn.User(), "too many connections of one host", "host", host)
+	if refused := s.places.host(host); refused != "" {
+		s.refuse(conn.User(), refused, "host", host, "from", from)
 		return
 	}
 	defer s.places.left(host)
@@ -69,14 +68,23 @@ func (s *Server) ServeConn(c net.Conn) {
 	client.serve(channels)
 }
 
-// greet finds out who is there. Not every connection has deadlines of its own.
-func (s *Server) greet(c net.Conn) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+// welcome finds out who is there, when there is a place for a stranger.
+func (s *Server) welcome(c net.Conn, from string) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	if !s.places.enter(from) {
+		return nil, nil, nil, errors.New("too many others have not proved yet who they are")
+	}
+	defer s.places.leave(from)
 	patience, cancel := context.WithTimeout(s.over, s.times.handshake)
 	defer cancel()
-	if !s.places.greet(patience) {
-		return nil, nil, nil, fmt.Errorf("%d others have not proved yet who they are", maxStrangers)
+	if !s.places.greet(patience, from) {
+		return nil, nil, nil, fmt.Errorf("%d others, or %d of its address, have not proved yet who they are", maxAttended, maxOfAddress)
 	}
-	defer s.places.greeted()
+	defer s.places.greeted(from)
+	return s.greet(c)
+}
+
+// greet finds out who is there. Not every connection has deadlines of its own.
+func (s *Server) greet(c net.Conn) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	defer time.AfterFunc(s.times.handshake, func() { c.Close() }).Stop()
 	config := &ssh.ServerConfig{
 		Config:            ssh.Config{Ciphers: ciphers},

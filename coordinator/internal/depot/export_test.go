@@ -17,5 +17,7 @@ func NewGuard(to io.Writer) io.Writer { return &guard{to: to} }
 const (
 	MaxConnections = maxConnections
 	MaxStrangers   = maxStrangers
+	MaxAttended    = maxAttended
+	MaxPerAddress  = maxPerAddress
 	MaxPerHost     = maxPerHost
 )

@@ -151,7 +151,7 @@ func (s *Server) accept() error {
 			}
 			continue
 		}
-		s.serving.Go(func() { s.ServeConn(connection) })
+		s.serving.Go(func() { s.ServeConn(connection, "") })
 	}
 }
 

@@ -170,7 +170,7 @@ func TestAConnectionFromElsewhere(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go l.ServeConn(c)
+			go l.ServeConn(c, "the tunnel of host web1")
 		}
 	}()
 	web.rsh = web.reach(listener.Addr().String())
@@ -217,33 +217,97 @@ func TestAHostHasItsShareOfConnections(t *testing.T) {
 	eventually(t, "a place to be free", func() bool { return serves(web.dial("vault")) })
 }
 
-// strangers connect, and say nothing.
-func (l *lab) strangers(n int) {
+// strangers connect from an address, and say nothing.
+func (l *lab) strangers(n int, from string) {
 	l.t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	for range n {
-		c, err := net.Dial("tcp", l.Addr().String())
+		c, err := dialer.Dial("tcp", l.Addr().String())
 		l.check(err)
 		l.t.Cleanup(func() { c.Close() })
 	}
 }
 
+// sentAway reports whether who connects from an address is not even greeted.
+func (l *lab) sentAway(from string) bool {
+	l.t.Helper()
+	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", l.Addr().String())
+	l.check(err)
+	defer c.Close()
+	c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	_, err = c.Read(make([]byte, 1))
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
 func TestStrangersAreWaitedFor(t *testing.T) {
 	l, web := filledWith(t, func(s *depot.Server) { s.Hurry(5*time.Second, time.Minute, time.Minute) })
-	l.strangers(depot.MaxStrangers)
+	l.strangers(depot.MaxAttended, "127.0.0.1")
 	web.do("vault", "list", "REPO")
 }
 
-func TestThereIsAnEndOfConnections(t *testing.T) {
+// Nobody who only connects keeps others out, however often that is.
+func TestOneAddressDoesNotCrowdOthersOut(t *testing.T) {
 	l := newLabWith(t, func(s *depot.Server) { s.Hurry(time.Minute, time.Minute, time.Minute) })
-	l.strangers(depot.MaxConnections)
-	eventually(t, "one more to be sent away", func() bool {
-		c, err := net.Dial("tcp", l.Addr().String())
-		l.check(err)
-		defer c.Close()
-		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		_, err = c.Read(make([]byte, 1))
-		return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
-	})
+	web := l.host("web1")
+	l.strangers(depot.MaxPerAddress, "127.0.0.2")
+	eventually(t, "one more of the address to be sent away", func() bool { return l.sentAway("127.0.0.2") })
+	l.strangers(depot.MaxStrangers, "127.0.0.2")
+	if said := run(t, web.ssh("vault", "borgfleet-depot", "borg serve")); !strings.Contains(said.errors, "may not use repository") {
+		t.Errorf("a host elsewhere: %+v", said)
+	}
+}
+
+// What a tunnel brings is counted as the tunnel's, wherever its other end says
+// that it is from.
+func TestATunnelIsOneAddress(t *testing.T) {
+	l := newLabWith(t, func(s *depot.Server) { s.Hurry(time.Minute, time.Minute, time.Minute) })
+	ended := make(chan struct{}, depot.MaxPerAddress+1)
+	for range depot.MaxPerAddress + 1 {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { theirs.Close() })
+		go func() {
+			l.ServeConn(ours, "the tunnel of host web1")
+			ended <- struct{}{}
+		}()
+	}
+	<-ended
+	select {
+	case <-ended:
+		t.Error("two were sent away")
+	default:
+	}
+}
+
+func TestThereIsAnEndOfStrangers(t *testing.T) {
+	l := newLabWith(t, func(s *depot.Server) { s.Hurry(time.Minute, time.Minute, time.Minute) })
+	for i := range depot.MaxStrangers / depot.MaxPerAddress {
+		l.strangers(depot.MaxPerAddress, "127.0.1."+strconv.Itoa(i+1))
+	}
+	eventually(t, "one more to be sent away", func() bool { return l.sentAway("127.0.0.1") })
+}
+
+func TestThereIsAnEndOfConnections(t *testing.T) {
+	l := newLab(t)
+	dialed := 0
+	for i := range depot.MaxConnections / depot.MaxPerHost {
+		host := l.host("web" + strconv.Itoa(i))
+		for range depot.MaxPerHost {
+			_, err := host.dial("vault")
+			l.check(err)
+			dialed++
+		}
+	}
+	c, err := l.host("db1").dial("vault")
+	if err != nil {
+		return
+	}
+	over := make(chan error, 1)
+	go func() { over <- c.Wait() }()
+	select {
+	case <-over:
+	case <-time.After(30 * time.Second):
+		t.Errorf("%d connections, and one more stayed", dialed)
+	}
 }
 
 func TestAConnectionIsForOneBorg(t *testing.T) {
