@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,11 +17,13 @@ const (
 	lookEvery = 100 * time.Millisecond
 	undoTime  = 20 * time.Second
 	tokenTime = 10 * time.Minute
+	maxCache  = 2 << 30 // bytes of borg's cache that are copied; a larger one is made anew sooner
 )
 
 // memory gives the agent what borg remembers.
 func (c *conversion) memory(ctx context.Context) (string, error) {
-	result, err := c.run(ctx, "copying what borg remembers", memoryScript, nil, "base", c.access.BaseDir, "id", c.access.HostID)
+	result, err := c.run(ctx, "copying what borg remembers", memoryScript, nil,
+		"base", c.access.BaseDir, "id", c.access.HostID, "most", strconv.Itoa(maxCache>>10))
 	if err != nil {
 		return "", err
 	}

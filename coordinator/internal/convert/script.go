@@ -109,10 +109,19 @@ mkdir -p "${config%/*}" && cat >"$config.new" && mv "$config.new" "$config"
 `
 
 // memoryScript gives the agent's borg what borg has kept on this host so far:
-// keys, and what it knows of repositories; and its cache, without a copy, where
-// there is none yet. It prints what there was.
+// keys, and what it knows of repositories; and its cache, where there is none
+// yet: without a copy if that can be, else if a copy is no trouble. It prints what
+// there was.
 const memoryScript = `
 umask 077
+copied() {
+  set -- $(du -sk "$base/.cache/borg" 2>/dev/null) 0
+  size=$1
+  set -- $(df -Pk "$data" | tail -n 1)
+  [ "$size" -gt 0 ] && [ "$size" -lt "$most" ] && [ "$((size * 2))" -lt "${4:-0}" ] || return 1
+  rm -rf "$data/borg/.cache/borg"
+  cp -Rp "$base/.cache/borg" "$data/borg/.cache/" 2>/dev/null
+}
 mkdir -p "$data/borg" && chmod 700 "$data" "$data/borg" || exit 1
 if [ -n "$id" ] && [ ! -e "$data/host-id" ]; then
   printf '%s\n' "$id" >"$data/host-id" || exit 1
@@ -123,7 +132,7 @@ if [ -d "$base/.config/borg" ]; then
 fi
 if [ -d "$base/.cache/borg" ] && [ ! -e "$data/borg/.cache" ]; then
   mkdir "$data/borg/.cache" || exit 1
-  if cp -Rpl "$base/.cache/borg" "$data/borg/.cache/" 2>/dev/null; then echo cache
+  if cp -Rpl "$base/.cache/borg" "$data/borg/.cache/" 2>/dev/null || copied; then echo cache
   else rm -rf "$data/borg/.cache"; fi
 fi
 :

@@ -1,10 +1,7 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/convert"
@@ -102,26 +99,16 @@ func (d *daemon) takeHost(ctx context.Context, host string) (convert.Access, err
 	if failure := p.try(ctx); failure != nil {
 		return convert.Access{}, failure
 	}
+	memory, failure := p.remote.Memory(ctx)
+	if failure != nil {
+		return convert.Access{}, failure
+	}
 	release, err := d.posts.lend(host)
 	if err != nil {
 		return convert.Access{}, err
 	}
 	d.dispatch.HostDisconnected(host)
-	p.mu.Lock()
-	dir := p.dir
-	p.mu.Unlock()
 	return convert.Access{
-		Shell: p.client, BaseDir: filepath.Join(dir, "borg"), HostID: p.lockName(ctx, dir), Release: func(bool) { release() },
+		Shell: p.client, BaseDir: memory.BaseDir, HostID: memory.HostID, Release: func(bool) { release() },
 	}, nil
-}
-
-// lockName returns the name by which borg's locks know the host, or nothing when
-// no job has run there.
-func (p *sshPost) lockName(ctx context.Context, dir string) string {
-	var said bytes.Buffer
-	_, err := p.client.Exec(ctx, `IFS= read -r dir; set -- "$dir"/host-id-*; if [ $# = 1 ] && [ -f "$1" ]; then cat "$1"; fi`, []byte(dir+"\n"), &said, nil)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(said.String())
 }

@@ -270,6 +270,7 @@ func (d *daemon) buildHosts(context.Context) error {
 		registry: d.registry, proxy: d.proxy, feed: d.feed, logger: d.logger.Named("hosts"), dir: d.path(hostsDir), restored: restored,
 		open: d.openPost, kept: map[string]*keptPost{}, taken: map[string]bool{},
 	}
+	d.links.lent = d.posts.lent
 	return nil
 }
 
@@ -308,7 +309,7 @@ func (d *daemon) buildAccess(ctx context.Context) (err error) {
 		URLs: d.config.AgentURLs(d.broker.URL()), CA: d.busCA, Fingerprint: d.busFingerprint(), Logger: d.logger,
 	})
 	d.gate = gate.New(d.access)
-	d.convert = convert.New(convert.Options{Hosts: d.registry, Tokens: d.enrol, Take: d.takeHost, Logger: d.logger})
+	d.convert = convert.New(convert.Options{Hosts: d.registry, Tokens: d.enrol, Jobs: d.dispatch, Take: d.takeHost, Logger: d.logger})
 	return err
 }
 

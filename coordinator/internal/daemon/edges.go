@@ -16,7 +16,7 @@ import (
 func (d *daemon) buildEdges(context.Context) error {
 	d.receiver = agentlink.NewReceiver(agentlink.Options{
 		Agents: d.broker.Agents(), System: d.broker.System(), Account: d.broker.AgentsAccount(), Stream: d.broker,
-		Sessions: d.dispatch, Ingest: d.dispatch, HostByKey: d.registry.HostByKey, Logger: d.logger,
+		Sessions: agents{d}, Ingest: d.dispatch, HostByKey: d.registry.HostByKey, Logger: d.logger,
 	})
 	d.busAPI = busapi.New(busapi.Options{
 		Connection: d.broker.API(), Identities: d.broker, Jobs: d.gate.Jobs(d.dispatch), Overview: d.dispatch, Inventory: d.registry,

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/agentlink"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/proxy"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -22,6 +23,7 @@ type link interface {
 type links struct {
 	agents  *agentlink.Link
 	proxies *proxy.Service // set before anything is sent
+	lent    func(host string) bool
 }
 
 func (l *links) of(host string) link {
@@ -31,8 +33,12 @@ func (l *links) of(host string) link {
 	return l.agents
 }
 
-// Order hands an order over.
+// Order hands an order over. A host that is given an agent gets none, until it
+// is settled who takes it.
 func (l *links) Order(ctx context.Context, host string, order bus.Order) (bus.OrderReply, error) {
+	if l.lent(host) {
+		return bus.OrderReply{}, fleet.ErrHostAway
+	}
 	return l.of(host).Order(ctx, host, order)
 }
 

@@ -182,7 +182,7 @@ func (p *posts) keep(ctx context.Context, host fleet.Host) error {
 	taken := p.taken[host.Name]
 	p.mu.Unlock()
 	present := p.find(host.Name)
-	if taken || present != nil && present.still(host) {
+	if taken || present != nil && present.still(host) && p.proxy.Has(host.Name) {
 		return nil
 	}
 	p.close(host.Name)
@@ -257,14 +257,18 @@ func (p *posts) lend(host string) (release func(), err error) {
 	}
 	p.proxy.Detach(host, false)
 	return func() {
-		p.changing.Lock()
 		p.mu.Lock()
 		delete(p.taken, host)
 		p.mu.Unlock()
-		p.close(host)
-		p.changing.Unlock()
 		p.one(life, host)
 	}, nil
+}
+
+// lent reports whether a host is out of service, since it is given an agent.
+func (p *posts) lent(host string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken[host]
 }
 
 func (p *posts) closeAll() {

@@ -51,6 +51,13 @@ first() {
 	{ printf '%s\n' "$2" >"$1.$$"; } 2>/dev/null && ln "$1.$$" "$1" 2>/dev/null
 }
 
+# named sets $hostid: by that borg's locks know this host. It belongs to one machine, also where several
+# share the directory.
+named() {
+	{ IFS= read -r machine </etc/machine-id; } 2>/dev/null && [ "$machine" ] || machine=$(uname -n)
+	{ IFS= read -r hostid <"$dir/host-id-$machine"; } 2>/dev/null && [ "$hostid" ]
+}
+
 # look finds out where the run stands: unstarted (nothing began, or never will), supervised, orphaned
 # (the supervisor is gone, the program runs), lost (both are gone, and nobody saw how it ended), ended.
 # It says lost, or that nothing ever will be started, of nothing that could still begin.

@@ -33,6 +33,21 @@ type Facts struct {
 	Problem *job.Failure
 }
 
+// Memory is what borg keeps on the host, for whoever shall go on with it.
+type Memory struct {
+	BaseDir string // keys, what borg knows of repositories, and its cache: BORG_BASE_DIR
+	HostID  string // by which borg's locks know the host; empty when nothing has run there
+}
+
+// Memory returns where borg keeps what it remembers on the host.
+func (h *Host) Memory(ctx context.Context) (Memory, *job.Failure) {
+	said, err := h.ask(ctx, h.script("", values{"ask": "keeps"}, host), nil)
+	if err != nil {
+		return Memory{}, h.failed(err)
+	}
+	return Memory{BaseDir: said.get("base"), HostID: said.get("hostid")}, nil
+}
+
 // Version tells which borg there is, or why there is no usable one, and how to
 // install it on the host's distribution. It asks once in five minutes, and after
 // Forget.

@@ -76,7 +76,14 @@ trust() {
 	said=$( (printf '%s' "$known" | cat >"$dir/known_hosts.$$" && mv -f "$dir/known_hosts.$$" "$dir/known_hosts") 2>&1) || put failed "$said"
 }
 
+# keeps says what borg has here: where, and by which name its locks know this host.
+keeps() {
+	put base "$dir/borg"
+	if named; then put hostid "$hostid"; fi
+}
+
 case $ask in
+	keeps) keeps ;;
 	target) resolve "$path"; put real "$real" ;;
 	point) point "$path"; put real "$real" ;;
 	hook) hook ;;

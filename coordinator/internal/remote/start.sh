@@ -24,15 +24,13 @@ if [ "$length" -gt 0 ]; then
 	[ "$say" ] || refuse printf ''
 fi
 
-# identify sets $hostid: by that borg's locks know this host. It belongs to one machine, also where
-# several share the directory.
+# identify is named, for a host that has no name yet.
 identify() {
-	{ IFS= read -r machine </etc/machine-id; } 2>/dev/null && [ "$machine" ] || machine=$(uname -n)
-	{ IFS= read -r hostid <"$dir/host-id-$machine"; } 2>/dev/null && [ "$hostid" ] && return
+	named && return
 	rm -f "$dir/host-id-$machine.$$"
 	first "$dir/host-id-$machine" "$candidate"
 	rm -f "$dir/host-id-$machine.$$"
-	{ IFS= read -r hostid <"$dir/host-id-$machine"; } 2>/dev/null && [ "$hostid" ]
+	named
 }
 
 prepare() {
