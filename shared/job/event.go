@@ -76,7 +76,7 @@ type Outcome struct {
 
 // Filter chooses jobs for a list. Zero fields do not filter.
 type Filter struct {
-	Host       string    `json:"host,omitempty"`
+	Host       string    `json:"host,omitempty"` // runs it, or it is done for
 	Repository string    `json:"repository,omitempty"`
 	Plan       string    `json:"plan,omitempty"`
 	State      State     `json:"state,omitempty"`

@@ -72,8 +72,14 @@ func (j *Job) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Title is the job in a few words: "backup of web1".
-func (j Job) Title() string { return string(j.Kind) + " of " + j.Host }
+// Title is the job in a few words: "backup of web1", or "prune for web1" when
+// another host runs it.
+func (j Job) Title() string {
+	if j.For != "" {
+		return string(j.Kind) + " for " + j.For
+	}
+	return string(j.Kind) + " of " + j.Host
+}
 
 // Duration is the time from the last attempt's start to its end, or to now
 // while it runs; 0 before the start.

@@ -64,6 +64,18 @@ func TestIDsSortByTime(t *testing.T) {
 	}
 }
 
+func TestTitle(t *testing.T) {
+	for want, j := range map[string]job.Job{
+		"backup of web1":       {Kind: job.Backup, Host: "web1"},
+		"prune for web1":       {Kind: job.Prune, Host: "coordinator", For: "web1"},
+		"check of coordinator": {Kind: job.Check, Host: "coordinator"},
+	} {
+		if got := j.Title(); got != want {
+			t.Errorf("%q, and not %q", got, want)
+		}
+	}
+}
+
 // recipient is somebody's, from age's documentation.
 const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 

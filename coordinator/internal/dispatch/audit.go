@@ -34,10 +34,16 @@ func (s *Service) auditControl(by fleet.Actor, action string, j job.Job) store.C
 	})
 }
 
-// purpose is a job in a few words: "backup of web1 to main".
+// purpose is a job in a few words: "backup of web1 to main", or "prune of main for
+// web1" of what the coordinator does in its depot.
 func purpose(j job.Job) string {
-	if j.Repository == "" {
+	switch {
+	case j.Repository == "":
 		return j.Title()
+	case j.For != "":
+		return string(j.Kind) + " of " + j.Repository + " for " + j.For
+	case j.Host == fleet.LocalHost && fleet.OnDepot(j.Kind):
+		return string(j.Kind) + " of " + j.Repository
 	}
 	return j.Title() + " to " + j.Repository
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -164,6 +165,33 @@ func TestWhereJobsOfTheDepotRun(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The coordinator's own machine is shown with the hosts, and is none of those that
+// somebody wants to be backed up; its jobs go by what they are about.
+func TestTheDepotsMachineIsNoHost(t *testing.T) {
+	keeping(t, func(t *testing.T, w *world) {
+		s, err := w.dispatch().Status(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := slices.IndexFunc(s.Hosts, func(h fleet.HostView) bool { return h.Mode == fleet.ModeLocal })
+		if own < 0 || s.HostsTotal != len(s.Hosts)-1 || s.HostsOnline >= len(s.Hosts) {
+			t.Errorf("%d of %d online, of %d shown", s.HostsOnline, s.HostsTotal, len(s.Hosts))
+		}
+		for want, request := range map[string]job.Request{
+			"compact of shared":        of("", job.Compact, "shared", ""),
+			"prune of shared for web1": of("web1", job.Prune, "shared", daily),
+			"backup of web1 to shared": backup("web1", "shared"),
+		} {
+			if _, err := w.dispatch().Cancel(context.Background(), fleet.Actor{Name: "operator:alice"}, w.submit(request).ID); err != nil {
+				t.Fatal(err)
+			}
+			if page, err := w.store.Audit(fleet.AuditFilter{Action: "job.cancel", Limit: 1}); err != nil || page.Entries[0].Detail != want {
+				t.Errorf("%s: %+v, %v", want, page.Entries, err)
+			}
+		}
+	})
 }
 
 func TestOrdersSayTheWayToTheDepot(t *testing.T) {

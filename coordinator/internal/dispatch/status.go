@@ -84,15 +84,18 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 	return status, nil
 }
 
-// overview is a status with the hosts and the open jobs.
+// overview is a status with the hosts and the open jobs. The coordinator's own
+// machine is shown, and not counted.
 func (s *Service) overview(hosts []fleet.HostView, queue, held []*entry) fleet.Status {
-	status := fleet.Status{
-		HostsTotal: len(hosts), Hosts: hosts, Running: []job.Job{}, Queued: []job.Job{}, Recent: []job.Job{},
-	}
+	status := fleet.Status{Hosts: hosts, Running: []job.Job{}, Queued: []job.Job{}, Recent: []job.Job{}}
 	for _, h := range hosts {
-		if h.Online {
+		switch {
+		case h.Mode == fleet.ModeLocal:
+			continue // it has nothing to back up, and is always there
+		case h.Online:
 			status.HostsOnline++
 		}
+		status.HostsTotal++
 	}
 	for _, e := range held {
 		status.Running = append(status.Running, s.withProgress(e.job))
@@ -277,7 +280,7 @@ func wrongClock(h fleet.HostView) fleet.Attention {
 // summary is the state of the whole in one sentence: first how the backups are,
 // then what else needs a person.
 func summary(hosts []fleet.HostView, latest []job.Job, items []fleet.Attention) string {
-	if len(hosts) == 0 {
+	if !slices.ContainsFunc(hosts, func(h fleet.HostView) bool { return h.Mode != fleet.ModeLocal }) {
 		return "No hosts yet"
 	}
 	backups, bad := 0, 0

@@ -15,6 +15,7 @@ type facets struct {
 	ID         job.ID     `json:"id"`
 	Kind       job.Kind   `json:"kind"`
 	Host       string     `json:"host"`
+	For        string     `json:"for"`
 	Repository string     `json:"repository"`
 	Plan       string     `json:"plan"`
 	State      job.State  `json:"state"`
@@ -24,7 +25,7 @@ type facets struct {
 
 func facetsOf(j job.Job) facets {
 	return facets{
-		ID: j.ID, Kind: j.Kind, Host: j.Host, Repository: j.Repository, Plan: j.Plan,
+		ID: j.ID, Kind: j.Kind, Host: j.Host, For: j.For, Repository: j.Repository, Plan: j.Plan,
 		State: j.State, Attempt: j.Attempt, FinishedAt: j.FinishedAt,
 	}
 }
@@ -33,6 +34,7 @@ func facetsOf(j job.Job) facets {
 const (
 	fieldState      = "state"
 	fieldHost       = "host"
+	fieldFor        = "for"
 	fieldRepository = "repository"
 	fieldPlan       = "plan"
 	fieldKind       = "kind"
@@ -46,7 +48,7 @@ func indexPrefix(field, value string) []byte { return []byte(field + "\x00" + va
 func (f facets) indexKeys() []string {
 	var keys []string
 	for _, pair := range [][2]string{
-		{fieldState, string(f.State)}, {fieldHost, f.Host}, {fieldRepository, f.Repository},
+		{fieldState, string(f.State)}, {fieldHost, f.Host}, {fieldFor, f.For}, {fieldRepository, f.Repository},
 		{fieldPlan, f.Plan}, {fieldKind, string(f.Kind)},
 	} {
 		if pair[1] != "" {
@@ -75,7 +77,7 @@ func (f facets) check() error {
 	if _, err := job.ParseID(string(f.ID)); err != nil {
 		return err
 	}
-	for _, text := range []string{f.Host, f.Repository, f.Plan, string(f.Kind)} {
+	for _, text := range []string{f.Host, f.For, f.Repository, f.Plan, string(f.Kind)} {
 		if strings.ContainsRune(text, 0) {
 			return fmt.Errorf("job %s: %q contains a NUL byte", f.ID, text)
 		}
@@ -233,7 +235,7 @@ type noOpenJobs struct{ host, repository string }
 func (c noOpenJobs) apply(tx *transaction) error {
 	for _, state := range openStates() {
 		filter := job.Filter{State: state, Host: c.host, Repository: c.repository}
-		for id := range matching(tx.tx, filter) {
+		for id := range matchingAt(tx.tx, filter) {
 			return fmt.Errorf("job %s is %s: %w", id, state, ErrOpenJobs)
 		}
 	}

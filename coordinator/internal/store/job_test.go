@@ -121,6 +121,44 @@ func TestOpenAndActiveJobs(t *testing.T) {
 	}
 }
 
+// What the coordinator does for a host in its depot is found with the host's own
+// jobs, and keeps nobody from anything there.
+func TestJobsForAHost(t *testing.T) {
+	s := open(t)
+	own, done, other := newJob(0), newJob(1), newJob(2)
+	for _, j := range []*job.Job{&own, &done, &other} {
+		j.State = job.Running
+	}
+	done.Host, done.For = "coordinator", "web1"
+	other.Host = "coordinator"
+	apply(t, s, store.CreateJob(own), store.CreateJob(done), store.CreateJob(other))
+	for host, want := range map[string][]job.ID{
+		"web1": {done.ID, own.ID}, "coordinator": {other.ID, done.ID}, "web": nil,
+	} {
+		var got []job.ID
+		for cursor, first := "", true; first || cursor != ""; first = false {
+			page, err := s.Jobs(job.Filter{Host: host, State: job.Running, Limit: 1, Cursor: cursor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, cursor = append(got, ids(page.Jobs)...), page.Cursor
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("of %s: %s", host, diff)
+		}
+	}
+	if n, err := s.CountActive("web1", ""); err != nil || n != 1 {
+		t.Errorf("active on web1: %d, %v", n, err)
+	}
+	apply(t, s, store.PutJob(ended(own)), store.RequireNoOpenJobs("web1", ""))
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// ended is a job that has ended well.
+func ended(j job.Job) job.Job { return finished(j, job.Succeeded, start) }
+
 func TestPreconditions(t *testing.T) {
 	s, running := open(t), newJob(0)
 	running.State, running.Attempt = job.Running, 2

@@ -46,7 +46,7 @@ func (s *Store) OpenJobs(states ...job.State) (jobs []job.Job, err error) {
 func (s *Store) ActiveJobs(host, repository string) (jobs []job.Job, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		for _, state := range []job.State{job.Sent, job.Running} {
-			for id := range matching(tx, job.Filter{State: state, Host: host, Repository: repository}) {
+			for id := range matchingAt(tx, job.Filter{State: state, Host: host, Repository: repository}) {
 				if jobs, err = appendJob(tx, jobs, id); err != nil {
 					return err
 				}
@@ -149,7 +149,7 @@ func (s *Store) FinishedSince(since time.Time) (map[job.State]int, error) {
 func (s *Store) CountActive(host, repository string) (count int, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		for _, state := range []job.State{job.Sent, job.Running} {
-			for range matching(tx, job.Filter{State: state, Host: host, Repository: repository}) {
+			for range matchingAt(tx, job.Filter{State: state, Host: host, Repository: repository}) {
 				count++
 			}
 		}

@@ -31,14 +31,6 @@ func (c clock) jobs(list []job.Job) []jobRow {
 // subject is the host whose archives a job is about.
 func subject(j job.Job) string { return cmp.Or(j.For, j.Host) }
 
-// Title is the job in a few words.
-func (r jobRow) Title() string {
-	if r.For != "" {
-		return string(r.Kind) + " for " + r.For
-	}
-	return r.Job.Title()
-}
-
 // Chip is the job's state; a cancelled job whose process is not gone yet says so.
 func (r jobRow) Chip() chip {
 	if r.CancelRequested && !r.State.Terminal() {
