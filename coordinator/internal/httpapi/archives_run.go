@@ -18,7 +18,7 @@ type diffInput struct {
 	Preference
 	OwnPage
 	Other string   `path:"other" maxLength:"200" example:"web1-2026-11-23T02:00:00" doc:"the newer archive's name"`
-	Host  string   `query:"host" maxLength:"200" doc:"which host runs borg; left out: the one that made the archive, or the only one there is"`
+	Host  string   `query:"host" maxLength:"200" doc:"which host runs borg; left out: the coordinator itself if the repository is in its depot, else the one that made the archive, or the only one there is"`
 	Path  []string `query:"path,explode" maxItems:"1000" doc:"only this file or directory, as the archives have it; may be given again"`
 }
 
@@ -78,7 +78,7 @@ func (a *API) diffArchives(ctx context.Context, in *diffInput) (*waitedOutput, e
 	if known, err := a.options.Archives.Archive(ctx, in.Repository, in.Archive); err == nil { // else: borg may know it
 		maker = known.Host
 	}
-	host, err := a.chooseHost(ctx, in.Host, maker)
+	host, err := a.reader(ctx, in.Host, in.Repository, maker)
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}

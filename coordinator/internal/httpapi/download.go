@@ -35,7 +35,7 @@ type downloadInput struct {
 	ArchivePath
 	OwnPage
 	Path   string `query:"path" maxLength:"4096" doc:"a file or a directory as the archive has it; left out: everything"`
-	Host   string `query:"host" maxLength:"200" doc:"which host reads it; left out: the one that made the archive, or the only one there is"`
+	Host   string `query:"host" maxLength:"200" doc:"which host reads it; left out: the coordinator itself if the repository is in its depot, else the one that made the archive, or the only one there is"`
 	Format string `query:"format" enum:"tar,tar.zst,file" doc:"file is the content of one file; left out: file of what is known to be a regular file, else tar"`
 	Offset int64  `query:"offset" minimum:"0" doc:"bytes to leave out at the beginning, to go on with a download that broke off; not of tar.zst"`
 	Range  string `header:"Range" doc:"bytes=N-, of a file whose size is known here since its archive is listed; any other is passed over"`

@@ -55,14 +55,17 @@ func (b *backend) Submit(_ context.Context, by fleet.Actor, request job.Request)
 	if err != nil {
 		return job.Job{}, err
 	}
-	if _, ok := b.hosts[request.Host]; !ok {
+	subject := ""
+	if b.repositories[request.Repository].InDepot() && (fleet.OnDepot(request.Kind) || request.Host == "") {
+		request.Host, subject = fleet.LocalHost, request.Host
+	} else if _, ok := b.hosts[request.Host]; !ok {
 		return job.Job{}, job.Fail(job.UnknownHost, "there is no host %q", request.Host).WithHint("add it")
 	}
 	if _, ok := b.repositories[request.Repository]; !ok {
 		return job.Job{}, job.Fail(job.UnknownRepository, "there is no repository %q", request.Repository)
 	}
 	j := job.Job{
-		ID: job.NewID(time.Now().Add(time.Duration(len(b.jobs)) * time.Millisecond)), Kind: request.Kind, Host: request.Host,
+		ID: job.NewID(time.Now().Add(time.Duration(len(b.jobs)) * time.Millisecond)), Kind: request.Kind, Host: request.Host, For: subject,
 		Repository: request.Repository, Plan: request.Plan, State: job.Queued, Priority: request.Priority,
 		MaxAttempts: max(request.MaxAttempts, 1), SubmittedBy: by.Name, SubmittedAt: time.Now().UTC(), Spec: spec,
 	}

@@ -47,7 +47,7 @@ type submittedOutput struct {
 
 type jobsInput struct {
 	PageQuery
-	Host       string      `query:"host" maxLength:"200" doc:"only of this host"`
+	Host       string      `query:"host" maxLength:"200" doc:"only of this host, or done for it by the coordinator"`
 	Repository string      `query:"repository" maxLength:"200" doc:"only on this repository"`
 	Plan       string      `query:"plan" maxLength:"200" doc:"only of this plan"`
 	State      stateFilter `query:"state" doc:"only in this state"`

@@ -71,11 +71,11 @@ func (a *API) prepare(ctx context.Context, asked borgRequest) (borgCall, error) 
 	if err := checkPassphrase(asked.passphrase); err != nil {
 		return call, err
 	}
-	if call.host, err = a.chooseHost(ctx, asked.host, ""); err != nil {
-		return call, err
-	}
 	known, err := findRepository(repositories, asked.repository)
 	if err != nil {
+		return call, err
+	}
+	if call.host, err = a.operator(ctx, asked, known); err != nil {
 		return call, err
 	}
 	if err := asked.checkInit(known); err != nil {
@@ -200,6 +200,37 @@ func checkPassphrase(passphrase secret.Value) error {
 	return nil
 }
 
+// operator is the host of a request: none where the coordinator does the work in
+// its depot. Only a prune is about a host's archives there, if it is not said which.
+func (a *API) operator(ctx context.Context, asked borgRequest, known *fleet.RepositoryView) (string, error) {
+	if asked.host != "" || known == nil || !known.InDepot() || !fleet.OnDepot(asked.spec.Kind()) {
+		return a.chooseHost(ctx, asked.host, "")
+	}
+	if asked.spec.Kind() != job.Prune {
+		return "", nil
+	}
+	hosts, err := a.options.Hosts.Hosts(ctx)
+	if err != nil {
+		return "", err
+	}
+	if host, err := fleet.ChooseHost(hosts, ""); err == nil {
+		return host, nil
+	}
+	return "", nil // a prefix may say which, or that it is about all
+}
+
+// reader is the host that compares archives of a repository: none where the
+// coordinator does so itself.
+func (a *API) reader(ctx context.Context, asked, repository, maker string) (string, error) {
+	if asked == "" {
+		known, err := a.options.Repositories.Repository(ctx, repository)
+		if err != nil || known.InDepot() {
+			return "", err
+		}
+	}
+	return a.chooseHost(ctx, asked, maker)
+}
+
 // chooseHost is the host that was asked for, or else the one that made an archive,
 // or the only one there is.
 func (a *API) chooseHost(ctx context.Context, asked, maker string) (string, error) {
@@ -222,7 +253,7 @@ func findRepository(repositories []fleet.RepositoryView, asked string) (*fleet.R
 		if repository.Name == asked {
 			return &repository, nil
 		}
-		if job.SameLocation(repository.Location, asked) {
+		if !repository.InDepot() && job.SameLocation(repository.Location, asked) {
 			found = append(found, repository)
 		}
 	}

@@ -179,6 +179,54 @@ func TestBorgHosts(t *testing.T) {
 	}
 }
 
+// TestBorgInTheDepot: what the coordinator does there itself needs no host, and
+// "depot" alone names no repository.
+func TestBorgInTheDepot(t *testing.T) {
+	s := borgServed(t, told)
+	s.put("web2", "main")
+	s.mu.Lock()
+	s.repositories["shared"] = fleet.RepositoryView{Repository: fleet.Repository{
+		Repository: job.Repository{Name: "shared", Location: job.DepotLocation, Encryption: job.RepokeyBlake2},
+		Custody:    fleet.CustodyCoordinator, HasPassphrase: true, Depot: &fleet.Depot{},
+	}}
+	s.mu.Unlock()
+	const body = `{"repository_path":"shared"`
+	for name, test := range map[string]struct {
+		method, path, body string
+		status             int
+		host, subject      string
+	}{
+		"info":             {"GET", "/info?repository_path=shared", "", 200, fleet.LocalHost, ""},
+		"info for a host":  {"GET", "/info?repository_path=shared&host=web2", "", 200, fleet.LocalHost, "web2"},
+		"at no host":       {"GET", "/info?repository_path=shared&host=none", "", 404, "", ""},
+		"compact":          {"POST", "/compact?repository_path=shared", "", 200, fleet.LocalHost, ""},
+		"create":           {"POST", "/create", body + `,"archive_name":"a","source_paths":["/etc"]}`, 400, "", ""},
+		"create on a host": {"POST", "/create", body + `,"host":"web1","archive_name":"a","source_paths":["/etc"]}`, 200, "web1", ""},
+		"mount":            {"POST", "/mount", body + `,"mount_point":"/restore/mnt"}`, 400, "", ""},
+		"by the location":  {"GET", "/info?repository_path=depot", "", 404, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := len(s.jobs)
+			answer := s.do(request(test.method, borgPath+test.path, test.body))
+			if answer.Code != test.status {
+				t.Fatalf("status %d: %s", answer.Code, answer.Body)
+			}
+			if test.host == "" {
+				if len(s.jobs) != before {
+					t.Errorf("there is a job: %+v", s.jobs[before])
+				}
+				return
+			}
+			if j := s.jobs[before]; j.Host != test.host || j.For != test.subject {
+				t.Errorf("on %q for %q", j.Host, j.For)
+			}
+		})
+	}
+	if answer := s.do(request("GET", "/repositories/shared/archives/a1/diff/a2", "")); answer.Code == 400 {
+		t.Errorf("a diff: %d %s", answer.Code, answer.Body)
+	}
+}
+
 // TestBorgUmountFindsTheHost that a job has mounted something on, unless there
 // are two.
 func TestBorgUmountFindsTheHost(t *testing.T) {

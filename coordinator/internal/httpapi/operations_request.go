@@ -11,7 +11,7 @@ import (
 
 // BorgBody is what the bodies of the Borg operations API have in common.
 type BorgBody struct {
-	Host           string `json:"host,omitempty" maxLength:"200" doc:"which host runs borg; left out: the only one there is"`
+	Host           string `json:"host,omitempty" maxLength:"200" doc:"which host runs borg; left out: the only one there is, and none for what the coordinator does itself in its depot"`
 	RepositoryPath string `json:"repository_path" minLength:"1" maxLength:"4096" doc:"a known repository's name, or a location: an absolute path on the host, or ssh://user@host:port/path"`
 	Passphrase     string `json:"passphrase,omitempty" maxLength:"4096" writeOnly:"true" doc:"the repository's; left out: the one that is known here"`
 }
@@ -26,7 +26,7 @@ func (b BorgBody) request(prefer Preference, spec job.Spec) borgRequest {
 type BorgQuery struct {
 	Preference
 	OwnPage
-	Host             string `query:"host" maxLength:"200" doc:"which host runs borg; left out: the only one there is"`
+	Host             string `query:"host" maxLength:"200" doc:"which host runs borg; left out: the only one there is, and none for what the coordinator does itself in its depot"`
 	RepositoryPath   string `query:"repository_path" required:"true" minLength:"1" maxLength:"4096" doc:"a known repository's name, or a location: an absolute path on the host, or ssh://user@host:port/path"`
 	Passphrase       string `query:"passphrase" maxLength:"4096" doc:"the repository's; left out: the one that is known here. It is never logged here, but proxies log addresses: better give it in the header X-Borg-Passphrase"`
 	HeaderPassphrase string `header:"X-Borg-Passphrase" maxLength:"4096" doc:"the repository's passphrase, in the place of the query's"`
