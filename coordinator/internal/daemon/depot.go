@@ -16,6 +16,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
+	"github.com/borgfleet/borgfleet/coordinator/internal/state"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/secret"
@@ -23,11 +24,11 @@ import (
 
 // What lies in the data directory for the depot, and for hosts without an agent.
 const (
-	depotKeyFile = "depot_host_key"
-	hostIDFile   = "host-id"
+	depotKeyFile = state.DepotKeyFile
+	hostIDFile   = state.HostIDFile
 	hostsDir     = "hosts" // their journals
 	jobsDir      = "jobs"  // job directories of this machine
-	borgDir      = "borg"  // what borg keeps on this machine
+	borgDir      = state.BorgDir
 )
 
 // ringSecret is where the keys are stored that passphrases are sealed to on

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"os"
 	"slices"
 	"time"
 
@@ -26,6 +27,9 @@ func (d *daemon) outside() []string {
 		things = append(things, "the key of the secrets, which is the systemd credential "+vault.Credential)
 	}
 	c := d.config
+	if entries, err := os.ReadDir(c.DepotPath()); err == nil && len(entries) > 0 {
+		things = append(things, "the repositories of the depot, in "+c.DepotPath())
+	}
 	external := c.Bus.External
 	for _, path := range []string{
 		c.TLS.CertificateFile, c.TLS.KeyFile, c.TLS.CAFile, c.OIDC.ClientSecretFile,

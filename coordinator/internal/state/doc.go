@@ -28,6 +28,8 @@
 // it, which continues the copy's chain.
 package state
 
+import "slices"
+
 // What lies in a data directory.
 const (
 	DatabaseFile = "borgfleet.db" // locked while a coordinator runs
@@ -35,6 +37,10 @@ const (
 	BusDir       = "bus"          // keys, revocations and the stream of events
 	TLSDir       = "tls"          // the authority that hosts trust, and the server's certificate
 	LogsDir      = "logs"         // of jobs
+	BorgDir      = "borg"         // what borg keeps on this machine, for the depot
+
+	DepotKeyFile = "depot_host_key" // with which the depot proves itself
+	HostIDFile   = "host-id"        // by which borg's locks know this machine
 )
 
 const (
@@ -48,6 +54,10 @@ const (
 func keyPatterns() []string {
 	return []string{busKeysDir + "/*.nk", busKeysDir + "/generation", BusDir + "/*.nk"}
 }
+
+// borgKeyPattern chooses borg's keys for those repositories in the depot that do
+// not hold them. They are never moved out of the way but by the same one.
+const borgKeyPattern = BorgDir + "/.config/borg/keys/*"
 
 const revocationPattern = BusDir + "/revoked*.json"
 
@@ -63,8 +73,10 @@ const (
 )
 
 // patterns choose all that a copy may hold. The listings of archives are not
-// among it: they are large, and a job of kind list makes them again.
+// among it: they are large, and a job of kind list makes them again. Nor are the
+// journals of hosts without an agent: one that is missing, or older than what runs
+// there, is to the coordinator as a host that has lost its own.
 func patterns() []string {
 	all := append([]string{DatabaseFile, KeyFile, TLSDir + "/*.pem", revocationPattern}, keyPatterns()...)
-	return append(all, logPatterns()...)
+	return slices.Concat(all, []string{DepotKeyFile, HostIDFile, borgKeyPattern}, logPatterns())
 }

@@ -81,6 +81,8 @@ func newCoordinator(t *testing.T) *coordinator {
 		"bus/revoked.json": `{"UOLD":"2026-01-01T00:00:00Z"}`, "bus/revoked-operators.json": `{}`,
 		"tls/authority.pem": "authority 1", "tls/server.pem": "server 1",
 		logOfDone: "packed", logOfOpen: "plain",
+		"depot_host_key": "depot 1", "host-id": "coordinator@1", "borg/.config/borg/keys/main": "borg key 1",
+		"borg/.cache/borg/abc/files": "a cache", "hosts/web2/journal.bolt": "a journal",
 		"bus/store/jetstream/A/streams/EVENTS/msgs/1.blk": "events", "endpoints.json": "{}", "local.token": "t", "operator.creds": "c",
 	})
 	c.open(t)

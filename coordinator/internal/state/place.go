@@ -41,8 +41,8 @@ type pending struct {
 // plan finds what has to be moved. The database comes last: a coordinator that
 // finds the new one finds everything that belongs to it.
 func (r *Restoration) plan() ([]step, error) {
-	parts, keys := []string{KeyFile, TLSDir, revocationPattern}, []string{busKeysDir, BusDir + "/*.nk"}
-	copied, err := glob(r.staging, slices.Concat(parts, keys)...)
+	parts, keys := []string{KeyFile, TLSDir, revocationPattern, DepotKeyFile, HostIDFile}, []string{busKeysDir, BusDir + "/*.nk"}
+	copied, err := glob(r.staging, slices.Concat(parts, keys, []string{borgKeyPattern})...)
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,8 @@ func TestANewMachine(t *testing.T) {
 				t.Errorf("hosts, or it replaced something (%v)\n%s", r.Replaces, diff)
 			}
 			want := files(t, old.dir)
-			for _, name := range []string{"bus/store/jetstream/A/streams/EVENTS/msgs/1.blk", "endpoints.json", "local.token", "operator.creds"} {
+			for _, name := range []string{"bus/store/jetstream/A/streams/EVENTS/msgs/1.blk", "endpoints.json", "local.token", "operator.creds",
+				"borg/.cache/borg/abc/files", "hosts/web2/journal.bolt"} {
 				delete(want, name)
 			}
 			if diff := cmp.Diff(want, files(t, dir)); diff != "" {
@@ -87,6 +88,7 @@ func TestOverThePresent(t *testing.T) {
 	c.close(t)
 	put(t, c.dir, map[string]string{
 		"bus/revoked.json": `{"UOLD":"2026-01-01T00:00:00Z","UNEW":"2026-03-02T00:00:00Z"}`, "tls/server.pem": "server 2",
+		"depot_host_key": "depot 2", "borg/.config/borg/keys/later": "borg key 2",
 		"bus/keys/role-later.nk": "SA9\n", logOfDone: "packed later", "logs/gj/01JD9X7Q2M4T6W8Y0ABCDEFGGJ.jsonl.zst": "it ended",
 	})
 	if err := os.Remove(filepath.Join(c.dir, logOfOpen)); err != nil {
@@ -102,11 +104,15 @@ func TestOverThePresent(t *testing.T) {
 		"tls/authority.pem": "authority 1", "tls/server.pem": "server 1",
 		logOfDone: "packed later", "logs/gj/01JD9X7Q2M4T6W8Y0ABCDEFGGJ.jsonl.zst": "it ended",
 		"bus/store/jetstream/A/streams/EVENTS/msgs/1.blk": "events", "endpoints.json": "{}", "local.token": "t", "operator.creds": "c",
+		"depot_host_key": "depot 1", "host-id": "coordinator@1", "borg/.config/borg/keys/main": "borg key 1", "borg/.config/borg/keys/later": "borg key 2",
+		"borg/.cache/borg/abc/files": "a cache", "hosts/web2/journal.bolt": "a journal",
 
-		"before-restore-20260304T050607Z/secrets.key":                "the key\n",
-		"before-restore-20260304T050607Z/bus/revoked.json":           `{"UOLD":"2026-01-01T00:00:00Z","UNEW":"2026-03-02T00:00:00Z"}`,
-		"before-restore-20260304T050607Z/bus/revoked-operators.json": `{}`,
-		"before-restore-20260304T050607Z/tls/authority.pem":          "authority 1", "before-restore-20260304T050607Z/tls/server.pem": "server 2",
+		"before-restore-20260304T050607Z/depot_host_key": "depot 2", "before-restore-20260304T050607Z/host-id": "coordinator@1",
+		"before-restore-20260304T050607Z/borg/.config/borg/keys/main": "borg key 1",
+		"before-restore-20260304T050607Z/secrets.key":                 "the key\n",
+		"before-restore-20260304T050607Z/bus/revoked.json":            `{"UOLD":"2026-01-01T00:00:00Z","UNEW":"2026-03-02T00:00:00Z"}`,
+		"before-restore-20260304T050607Z/bus/revoked-operators.json":  `{}`,
+		"before-restore-20260304T050607Z/tls/authority.pem":           "authority 1", "before-restore-20260304T050607Z/tls/server.pem": "server 2",
 	}
 	if diff := cmp.Diff(want, files(t, c.dir)); diff != "" {
 		t.Errorf("files (-want +got)\n%s", diff)
