@@ -1,14 +1,11 @@
 package daemon
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"net"
-	"path/filepath"
 	"reflect"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -187,11 +184,6 @@ func (p *sshPost) look(ctx context.Context) *job.Failure {
 	return nil
 }
 
-// identities prints the private keys that ssh would show by itself.
-const identities = `for name in id_rsa id_ecdsa id_ecdsa_sk id_ed25519 id_ed25519_sk; do
-	if [ -f "$HOME/.ssh/$name" ]; then printf '%s\n' "$HOME/.ssh/$name"; fi
-done`
-
 // prepareKey has the host make its own key, which is known to the depot from
 // then on, and is shown to other servers as well.
 func (p *sshPost) prepareKey(ctx context.Context) {
@@ -205,22 +197,14 @@ func (p *sshPost) prepareKey(ctx context.Context) {
 	if err := p.registry.SetDepotKey(ctx, p.host.Name, public); err != nil {
 		p.logger.Warn("note the key of a host", "host", p.host.Name, "err", err)
 	}
-	var said bytes.Buffer
-	if _, err := p.client.Exec(ctx, identities, nil, &said, nil); err != nil {
-		p.logger.Warn("look for the keys of a host", "host", p.host.Name, "err", err)
+	files, failure := p.remote.Identities(ctx)
+	if failure != nil {
+		p.logger.Warn("look for the keys of a host", "host", p.host.Name, "err", failure)
 		return
-	}
-	var files []string
-	for line := range strings.Lines(said.String()) {
-		if file := strings.TrimSuffix(line, "\n"); filepath.IsAbs(file) {
-			files = append(files, file)
-		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.dir != "" {
-		p.rsh = borg.IdentityRSH(append(files, filepath.Join(p.dir, "id_ed25519")))
-	}
+	p.rsh = borg.IdentityRSH(files)
 }
 
 // dig returns the port of the tunnel to the depot, which it opens if there is

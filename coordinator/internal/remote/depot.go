@@ -44,6 +44,31 @@ func (h *Host) public(said answers) (string, *job.Failure) {
 	return words[0] + " " + words[1], nil
 }
 
+// identities prints the private keys that ssh would show by itself.
+const identities = `for name in id_rsa id_ecdsa id_ecdsa_sk id_ed25519 id_ed25519_sk; do
+	if [ -f "$HOME/.ssh/$name" ]; then put identity "$HOME/.ssh/$name"; fi
+done`
+
+// Identities returns the private keys that ssh on the host shows by itself, and
+// the one that is ours to make there, which may not be there yet.
+func (h *Host) Identities(ctx context.Context) ([]string, *job.Failure) {
+	said, err := h.ask(ctx, h.script("", nil, `put own "$dir`+keyFile+`"
+`+identities), nil)
+	if err != nil {
+		return nil, h.failed(err)
+	}
+	var files []string
+	for _, answer := range said[:min(len(said), 16)] { // there are no more
+		if answer.name == "identity" && strings.HasPrefix(answer.value, "/") && len(answer.value) <= maxPath {
+			files = append(files, answer.value)
+		}
+	}
+	if own := said.get("own"); len(own) <= maxPath {
+		files = append(files, own)
+	}
+	return files, nil
+}
+
 // RSH returns how borg on the host reaches the depot at an address that is good
 // there: BORG_RSH. The host's key is made, and the depot's written down, when
 // that has not been done over this connection.

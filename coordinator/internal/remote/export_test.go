@@ -1,6 +1,10 @@
 package remote
 
-import "time"
+import (
+	"time"
+
+	"github.com/borgfleet/borgfleet/shared/process"
+)
 
 // Odd makes a host out of the ordinary: another /bin/sh, no programs but in some
 // directories, and no /proc. What is empty stays as it is, but for proc.
@@ -23,6 +27,9 @@ func Patient(h *Host, looks int) *Host {
 
 // Minutes is a time as job directories are cleaned by.
 func Minutes(n int) time.Duration { return time.Duration(n) * time.Minute }
+
+// Encrypt begins to read the output of a command with a recipient.
+func Encrypt(h *Host, c process.Command) { h.encrypt(c) }
 
 // Install is how borg is installed, by what os-release says.
 func Install(release string) string { return install(release) }

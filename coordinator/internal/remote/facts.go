@@ -84,10 +84,10 @@ func (h *Host) judge(said answers) (borg.Version, *job.Failure) {
 	case said.get("path") == "":
 		return borg.Version{}, h.missing("there is no "+h.options.Borg, release)
 	case err != nil:
-		return borg.Version{}, h.missing(fmt.Sprintf("%s says: %s", said.get("path"), firstLine(text)), release)
+		return borg.Version{}, h.missing(fmt.Sprintf("%s says: %s", shown(said.get("path")), firstLine(text)), release)
 	}
 	if failure := version.Check(); failure != nil {
-		return version, job.Fail(failure.Code, "%s (%s on %s)", failure.Message, said.get("path"), h.options.Host).
+		return version, job.Fail(failure.Code, "%s (%s on %s)", failure.Message, shown(said.get("path")), h.options.Host).
 			WithHint("%s", h.installHint(release))
 	}
 	h.mu.Lock()
@@ -136,7 +136,7 @@ func setting(release, name string) string {
 
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	return line[:min(len(line), 200)]
+	return shown(line)
 }
 
 // timed notes when the first bytes come.
@@ -165,7 +165,7 @@ func (h *Host) look(ctx context.Context, question string) (Facts, answers, *job.
 	begun := time.Now()
 	code, err := h.options.Shell.Exec(ctx, h.script("", values{"ask": question, "borg": h.options.Borg}, look), nil, &out, &errs)
 	if err == nil && code != 0 {
-		err = fmt.Errorf("a script ended with code %d: %s", code, strings.TrimSpace(errs.String()))
+		err = fmt.Errorf("a script ended with code %d: %s", code, shown(errs.String()))
 	}
 	said, torn := parse(out.Bytes())
 	if err = cmp.Or(err, torn); err != nil {
@@ -173,9 +173,9 @@ func (h *Host) look(ctx context.Context, question string) (Facts, answers, *job.
 	}
 	middle := begun.Add(out.at.Sub(begun) / 2)
 	facts := Facts{
-		OS:   cmp.Or(setting(said.get("release"), "PRETTY_NAME"), said.get("system")+"/"+said.get("machine")),
-		Arch: said.get("machine"), User: said.get("user"), Home: said.get("home"), Dir: said.get("dir"),
-		ClockAhead: moment(said.get("clock")).Sub(middle), BorgPath: said.get("path"),
+		OS:   shown(cmp.Or(setting(said.get("release"), "PRETTY_NAME"), said.get("system")+"/"+said.get("machine"))),
+		Arch: shown(said.get("machine")), User: shown(said.get("user")), Home: shown(said.get("home")), Dir: said.get("dir"),
+		ClockAhead: moment(said.get("clock")).Sub(middle), BorgPath: shown(said.get("path")),
 	}
 	facts.FreeBytes, facts.TotalBytes = space(said.get("space"))
 	facts.Borg, facts.BorgFailure = h.judge(said)

@@ -52,7 +52,7 @@ func (h *Host) shellFinding(said answers) job.Finding {
 			Hint: "install setsid there (util-linux or busybox)",
 		}
 	}
-	return job.Finding{Name: "shell", Good: true, Detail: "/bin/sh and " + said.get("setsid")}
+	return job.Finding{Name: "shell", Good: true, Detail: "/bin/sh and " + shown(said.get("setsid"))}
 }
 
 func (h *Host) dirFinding(facts Facts, said answers) job.Finding {
@@ -101,7 +101,7 @@ func fuseFinding(said answers) job.Finding {
 		found.Detail = "borg has no Python binding for FUSE"
 		found.Hint = "Debian: apt install python3-pyfuse3; borg as a single binary needs one of its own that ends in -fuse3 or has it built in"
 	default:
-		found.Good, found.Detail = true, fmt.Sprintf("/dev/fuse, %s, %s", said.get("tool"), binding)
+		found.Good, found.Detail = true, fmt.Sprintf("/dev/fuse, %s, %s", shown(said.get("tool")), binding)
 	}
 	return found
 }

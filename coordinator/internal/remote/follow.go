@@ -42,6 +42,9 @@ func (h *Host) Follow(ctx context.Context, id string, from process.Offsets, emit
 		case err != nil:
 			return process.Exit{}, err
 		case !over:
+			if err := wait(ctx, glance); err != nil {
+				return process.Exit{}, err
+			}
 			continue
 		case at.phase == unstarted:
 			return process.Exit{}, process.ErrNotStarted
@@ -49,6 +52,18 @@ func (h *Host) Follow(ctx context.Context, id string, from process.Offsets, emit
 			return h.unseal(ctx, id, at.exit, from, emit)
 		}
 		return at.exit, h.settled(ctx, id)
+	}
+}
+
+// wait waits, unless ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }
 
@@ -62,18 +77,11 @@ func (h *Host) following(id string, more int) {
 }
 
 // watch reads output until the run is over, if there is a place for a script
-// that goes on for so long; else it reads what there is, and waits for a while.
+// that goes on for so long; else it reads what there is.
 func (h *Host) watch(ctx context.Context, id string, reader *pieces) (at run, over bool, err error) {
 	exit, err := h.read(ctx, id, reader, h.options.Shell.ExecLong, 0)
 	if failure, ok := errors.AsType[*job.Failure](err); ok && failure.Code == job.Unavailable {
 		exit, err = h.read(ctx, id, reader, h.options.Shell.Exec, 1)
-		if err == nil && !exit.phase.over() {
-			select {
-			case <-ctx.Done():
-				return run{}, false, ctx.Err()
-			case <-time.After(glance):
-			}
-		}
 	}
 	return exit, err == nil && exit.phase.over(), err
 }
@@ -98,7 +106,7 @@ func (h *Host) read(ctx context.Context, id string, reader *pieces, exec executi
 	case err != nil:
 		return run{}, err
 	case !reader.over:
-		return run{}, fmt.Errorf("following %s on %s ended with code %d: %s", id, h.options.Host, code, strings.TrimSpace(errs.String()))
+		return run{}, fmt.Errorf("following %s on %s ended with code %d: %s", id, h.options.Host, code, shown(errs.String()))
 	}
 	said, err := parse(reader.line)
 	if err != nil {

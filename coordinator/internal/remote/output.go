@@ -63,14 +63,19 @@ func (h *Host) open(ctx context.Context, id string) (*output, error) {
 			return nil, err
 		case word == "go":
 			return o, nil
-		case word == "none":
-			return nil, process.ErrNoOutput
-		case word == "later":
-			continue
 		}
-		select { // no place for it
-		case <-ctx.Done():
-		case <-time.After(placeTime):
+		if o != nil { // its script is over, or should be
+			_ = o.Close() // nobody else has it
+		}
+		switch word {
+		case "none":
+			return nil, process.ErrNoOutput
+		case "later", "": // or there was no place for it
+			if err := wait(ctx, placeTime); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, errTorn
 		}
 	}
 }
@@ -86,7 +91,7 @@ func (h *Host) connect(ctx context.Context, id string) (*output, string, error) 
 		errs := limited{limit: 1 << 10}
 		code, err := h.options.Shell.ExecLong(within, h.script(id, nil, reading), nil, o, &errs)
 		if err == nil && code != 0 {
-			err = fmt.Errorf("reading the output of %s on %s ended with code %d: %s", id, h.options.Host, code, errs.String())
+			err = fmt.Errorf("reading the output of %s on %s ended with code %d: %s", id, h.options.Host, code, shown(errs.String()))
 		}
 		o.finish(err)
 		h.forgetOutput(id, o)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // The scripts. What they are about stands in front of them as variables, quoted;
@@ -117,8 +118,25 @@ func (h *Host) script(id string, v values, text string) string {
 	return h.place(id) + v.String() + common + text
 }
 
-// maxSaid bounds what is kept of what a script says.
-const maxSaid = 16 << 20
+// Bounds of what is kept of what a script says, whoever has the host.
+const (
+	maxSaid    = 16 << 20
+	maxAnswers = 1 << 17
+	maxPath    = 4096 // of a directory of ours
+	maxShown   = 200  // bytes of what is shown to people
+)
+
+// shown makes one short line without control characters of what a host said.
+func shown(text string) string {
+	text = strings.TrimSpace(text)
+	text = strings.ToValidUTF8(text[:min(len(text), maxShown)], "?")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}
 
 // limited keeps what is written to it, up to a bound, and takes the rest.
 type limited struct {
@@ -149,7 +167,7 @@ func (h *Host) exec(ctx context.Context, script string, input []byte) ([]byte, e
 		return nil, err
 	}
 	if code != 0 {
-		return nil, fmt.Errorf("a script on %s ended with code %d: %s", h.options.Host, code, strings.TrimSpace(errs.String()))
+		return nil, fmt.Errorf("a script on %s ended with code %d: %s", h.options.Host, code, shown(errs.String()))
 	}
 	return out.Bytes(), nil
 }
@@ -176,7 +194,7 @@ func parse(text []byte) (answers, error) {
 		line, rest, found := bytes.Cut(text, []byte("\n"))
 		name, length, spaced := strings.Cut(string(line), " ")
 		n, err := strconv.Atoi(length)
-		if !found || !spaced || err != nil || n < 0 || n >= len(rest) {
+		if !found || !spaced || err != nil || n < 0 || n >= len(rest) || name == "dir" && n > maxPath || len(all) == maxAnswers {
 			return nil, errTorn
 		}
 		all = append(all, struct{ name, value string }{name, string(rest[:n])})

@@ -12,6 +12,26 @@ import (
 	"github.com/borgfleet/borgfleet/shared/process"
 )
 
+// maxSealed bounds what is kept of one run. What is encrypted are keys: some
+// kilobytes.
+const maxSealed = 1 << 20
+
+var errSealedTooLong = errors.New("the host sends more than any key is long")
+
+// capped is a buffer that takes only so much.
+type capped struct {
+	*bytes.Buffer
+	left int
+}
+
+// Write implements io.Writer.
+func (c *capped) Write(p []byte) (int, error) {
+	if c.left -= len(p); c.left < 0 {
+		return 0, errSealedTooLong
+	}
+	return c.Buffer.Write(p)
+}
+
 // sealed is the output of a program that is encrypted to a recipient. The host
 // has nothing to encrypt with, so what the program prints comes here by a pipe,
 // touches no disk, and only what it was encrypted to is kept, in memory. When
@@ -47,7 +67,7 @@ func (h *Host) encrypt(c process.Command) (stop func()) {
 		}
 		defer output.Close() // read to its end, or given up
 		var text bytes.Buffer
-		s.err = encrypt(&text, output, recipient)
+		s.err = encrypt(&capped{Buffer: &text, left: maxSealed}, output, recipient)
 		s.text = text.Bytes()
 	}()
 	return func() { h.dropSealed(c.ID) }

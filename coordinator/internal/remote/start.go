@@ -95,6 +95,9 @@ func (h *Host) start(ctx context.Context, c process.Command, passphrase secret.V
 		case at.started.known || at.phase == lost:
 			return at.begun(), nil
 		}
+		if err := wait(ctx, placeTime); err != nil { // it has waited itself, if it is what it should be
+			return process.Started{}, err
+		}
 	}
 }
 

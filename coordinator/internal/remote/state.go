@@ -113,10 +113,16 @@ func span(text string) time.Duration {
 	return time.Duration(min(seconds, math.MaxInt32))*time.Second + time.Duration(nanoseconds)
 }
 
+// lastSecond is when years get a fifth digit, which no file of ours can hold.
+const lastSecond = 253402300799
+
 func split(text string) (seconds, nanoseconds int64) {
 	whole, fraction, _ := strings.Cut(text, ".")
 	seconds, _ = strconv.ParseInt(whole, 10, 64) // 0 where the host could not tell
 	nanoseconds, _ = strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+	if seconds < 0 || seconds > lastSecond || nanoseconds < 0 { // nor can that be
+		return 0, 0
+	}
 	return seconds, nanoseconds
 }
 
