@@ -312,9 +312,9 @@ func TestJobsOfTheDepotStayForTheirHost(t *testing.T) {
 	})
 }
 
-// Many repositories are kept by one machine: it does as much at once as it says,
-// whatever others may.
-func TestTheDepotsMachineHasItsOwnSlots(t *testing.T) {
+// How much a host without an agent does at once is set here, for it alone: what is
+// said for all hosts bounds neither it nor the depot's machine.
+func TestHostsWithoutAnAgentHaveTheirOwnSlots(t *testing.T) {
 	keeping(t, func(t *testing.T, w *world) {
 		w.limits.PerHost = 1
 		w.restart()
@@ -324,6 +324,11 @@ func TestTheDepotsMachineHasItsOwnSlots(t *testing.T) {
 		for _, name := range []string{"own", "shared"} {
 			w.expect(w.submit(of("", job.Check, name, "")).ID, job.Running, 1, "")
 		}
+		for range 2 {
+			w.expect(w.submit(of("old1", job.Verify, "", "")).ID, job.Running, 1, "")
+		}
+		third := w.submit(of("old1", job.Verify, "", ""))
+		w.expect(third.ID, job.Queued, 0, "waiting for a free slot on old1")
 	})
 }
 

@@ -23,6 +23,12 @@ func (s *Service) hostState(name string) hostState {
 	return state
 }
 
+// slotsSet reports whether how much a host does at once is set in the coordinator,
+// for that host alone: an agent has it in a file of its own.
+func slotsSet(host fleet.Host) bool {
+	return host.Mode == fleet.ModeSSH || host.Mode == fleet.ModeLocal
+}
+
 // HandleHello settles with a host what both know of each other: it takes in
 // what the host says of itself, moves the jobs on that the hello decides, sends
 // orders again that the host may not have got, and says what to do with each
@@ -41,8 +47,12 @@ func (s *Service) HandleHello(ctx context.Context, hello bus.Hello) (bus.HelloRe
 		}
 		defer s.options.Feed.Publish(feed.Update{Type: feed.HostSeen, Host: hello.Host})
 	}
+	host, _, err := s.options.Store.Host(hello.Host)
+	if err != nil {
+		return bus.HelloReply{}, err
+	}
 	s.live.Lock()
-	s.live.hosts[hello.Host] = hostState{Slots: hello.Slots, SealKey: hello.SealKey}
+	s.live.hosts[hello.Host] = hostState{Slots: hello.Slots, Set: slotsSet(host), SealKey: hello.SealKey}
 	s.live.Unlock()
 	for _, e := range s.index.of(hello.Host) {
 		s.presence.noteStamp(hello.Host, e.attempt.Stamp)

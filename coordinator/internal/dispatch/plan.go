@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -12,7 +11,7 @@ import (
 // how long, where 0 means without a limit.
 type Limits struct {
 	Running int // jobs sent or running in the whole fleet, without mounts; default 50
-	PerHost int // the same on one host, also bounded by the agent's slots; default 1
+	PerHost int // the same on one host, also bounded by the agent's slots; default 1. Of hosts without an agent their own slots count
 	Open    int // jobs that are not over; more are refused; default 10,000
 
 	Expire  time.Duration // in which a host must have accepted a job, if its request does not say
@@ -59,6 +58,7 @@ func (w waiting) expired(obstacle string, now time.Time) bool {
 type hostState struct {
 	Away    string // why nothing can be sent to it; empty when it can
 	Slots   int
+	Set     bool // Slots was said here, for this host, and so goes before what is said for all
 	SealKey string
 }
 
@@ -128,7 +128,7 @@ func (p *planner) take(t ticket) {
 // noSlot says that a host does all that it may at once, and whose limit that
 // is when it is not the host's own.
 func (p *planner) noSlot(name string, host hostState) string {
-	if host.Slots > p.limits.PerHost && name != fleet.LocalHost {
+	if host.Slots > p.limits.PerHost && !host.Set {
 		return fmt.Sprintf("waiting for a free slot on %s (limits.per_host is %d)", name, p.limits.PerHost)
 	}
 	return "waiting for a free slot on " + name
@@ -143,7 +143,7 @@ func (p *planner) obstacle(w waiting) string {
 	if host.Slots > 0 {
 		slots = min(slots, host.Slots)
 	}
-	if w.Host == fleet.LocalHost { // it does no backups, for whose sake others are limited
+	if host.Set {
 		slots = max(host.Slots, 1)
 	}
 	needs := w.Kind.TakesSlot()

@@ -160,7 +160,7 @@ func (s *Service) load() error {
 		return err
 	}
 	for _, h := range hosts {
-		known := hostState{SealKey: h.SealKey}
+		known := hostState{SealKey: h.SealKey, Set: slotsSet(h)}
 		if h.Facts != nil {
 			known.Slots = h.Facts.Slots
 			s.presence.seed(h.Name, h.Facts.SeenAt, h.Facts.StartedAt)

@@ -64,7 +64,7 @@ func checkAccess(asked fleet.SSHAccess) (fleet.SSHAccess, error) {
 	}
 	for field, text := range map[string]string{"borg": asked.Borg, "dir": asked.Dir, "hooks": asked.Hooks} {
 		if text != "" && (!path.IsAbs(text) || len(text) > maxPathBytes || strings.ContainsFunc(text, unicode.IsControl)) {
-			return asked, job.Invalid(field, "%q is not an absolute path", text).WithHint("give it as it is on the host, or leave it out")
+			return asked, job.Invalid(field, "%.100q is not an absolute path of at most %d bytes without control characters", text, maxPathBytes).WithHint("give it as it is on the host, or leave it out")
 		}
 	}
 	if asked.Slots < 0 || asked.Slots > maxSlots {

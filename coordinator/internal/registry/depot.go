@@ -14,6 +14,9 @@ import (
 // everyHost stands for all hosts in a list of those that may use a repository.
 const everyHost = "*"
 
+// minQuota is the least that borg serve takes.
+const minQuota = 10_000_000
+
 // DepotGrant returns what the host with a public key, in authorized_keys form
 // without a comment, may do with a repository in the depot. Together with a
 // *job.Failure that says why not, it holds no more than the host, if one has the
@@ -177,8 +180,9 @@ func (r *Registry) depotRepository(repository *fleet.Repository, asked fleet.New
 		depot.Quota, depot.AppendOnly = asked.Depot.Quota, asked.Depot.AppendOnly
 		depot.Hosts = append(depot.Hosts, asked.Depot.Hosts...)
 	}
-	if depot.Quota < 0 {
-		return job.Invalid("depot.quota", "%d is less than nothing", depot.Quota).WithHint("0 means no quota")
+	if depot.Quota != 0 && depot.Quota < minQuota {
+		return job.Invalid("depot.quota", "%d bytes are too little: borg takes no less than 10 MB", depot.Quota).
+			WithHint("0 means no quota")
 	}
 	for _, host := range depot.Hosts {
 		if known, found := r.roster.get(host); host != everyHost && (!found || known.Mode == fleet.ModeLocal) {

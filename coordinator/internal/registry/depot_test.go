@@ -13,7 +13,7 @@ import (
 func inDepot(name string, hosts ...string) fleet.NewRepository {
 	return fleet.NewRepository{
 		Name: name, Location: job.DepotLocation, Passphrase: secret.FromString("correct horse"),
-		Depot: &fleet.Depot{Quota: 5, AppendOnly: true, Hosts: hosts},
+		Depot: &fleet.Depot{Quota: 5e9, AppendOnly: true, Hosts: hosts},
 	}
 }
 
@@ -25,7 +25,7 @@ func TestAddRepositoryToTheDepot(t *testing.T) {
 	plain.Depot = nil
 	h.mustAdd(t, plain) // at the same location, which is none
 	for name, want := range map[string]*fleet.Depot{
-		"kept": {Quota: 5, AppendOnly: true, Hosts: []string{"*", "web1"}}, "plain": {Hosts: []string{}},
+		"kept": {Quota: 5e9, AppendOnly: true, Hosts: []string{"*", "web1"}}, "plain": {Hosts: []string{}},
 	} {
 		view, err := h.Repository(t.Context(), name)
 		if err != nil {
@@ -57,11 +57,12 @@ func TestDepotRefuses(t *testing.T) {
 		code  job.Code
 		says  string
 	}{
-		"sealed to hosts":      {func(r *fleet.NewRepository) { r.Custody, r.Passphrase = fleet.CustodyHosts, secret.Value{} }, job.InvalidRequest, "needs the passphrase"},
-		"an unknown host":      {func(r *fleet.NewRepository) { r.Depot.Hosts = []string{"db"} }, job.UnknownHost, "db"},
-		"a quota below zero":   {func(r *fleet.NewRepository) { r.Depot.Quota = -1 }, job.InvalidRequest, "less than nothing"},
-		"for one elsewhere":    {func(r *fleet.NewRepository) { r.Location = "/srv/x" }, job.InvalidRequest, "depot"},
-		"the name of an agent": {func(r *fleet.NewRepository) { r.Depot.Hosts = nil }, job.Conflict, "is needed for the coordinator's own machine"},
+		"sealed to hosts":       {func(r *fleet.NewRepository) { r.Custody, r.Passphrase = fleet.CustodyHosts, secret.Value{} }, job.InvalidRequest, "needs the passphrase"},
+		"an unknown host":       {func(r *fleet.NewRepository) { r.Depot.Hosts = []string{"db"} }, job.UnknownHost, "db"},
+		"a quota below zero":    {func(r *fleet.NewRepository) { r.Depot.Quota = -1 }, job.InvalidRequest, "too little"},
+		"a quota of too little": {func(r *fleet.NewRepository) { r.Depot.Quota = 9_999_999 }, job.InvalidRequest, "no less than 10 MB"},
+		"for one elsewhere":     {func(r *fleet.NewRepository) { r.Location = "/srv/x" }, job.InvalidRequest, "depot"},
+		"the name of an agent":  {func(r *fleet.NewRepository) { r.Depot.Hosts = nil }, job.Conflict, "is needed for the coordinator's own machine"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
@@ -155,7 +156,7 @@ func TestDepotGrant(t *testing.T) {
 	if failure != nil {
 		t.Fatal(failure)
 	}
-	same(t, "grant", fleet.DepotGrant{Host: "web1", Repository: "kept", AppendOnly: true, Quota: 5}, grant)
+	same(t, "grant", fleet.DepotGrant{Host: "web1", Repository: "kept", AppendOnly: true, Quota: 5e9}, grant)
 	refused := func(key, repository, says string) {
 		t.Helper()
 		_, failure := h.DepotGrant(key, repository)
