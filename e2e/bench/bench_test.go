@@ -59,6 +59,9 @@ func BenchmarkAll(b *testing.B) {
 	b.Run("operations", benchmarkOperations)
 	b.Run("browse", benchmarkBrowse)
 	b.Run("download", benchmarkDownload)
+	b.Run("ssh-job", benchmarkSSHJob)
+	b.Run("ssh-fleet", benchmarkSSHFleet)
+	b.Run("depot", benchmarkDepot)
 }
 
 // stampedBorg builds a borg that notes the moment at which its process begins,
