@@ -14,12 +14,36 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
+// lockDir is the lock of who writes.
+const lockDir = "lock.exclusive"
+
+// own is the name under which this process takes locks, as borg makes them.
+func (s *Server) own() string { return fmt.Sprintf("%s.%d-0", s.options.HostID, os.Getpid()) }
+
+// unlockAbandoned removes locks that a coordinator which was killed has left under
+// the name that this one has: in a container both have the same number, and borg
+// would wait for the holder forever.
+func (s *Server) unlockAbandoned() error {
+	s.locking.Lock()
+	defer s.locking.Unlock()
+	entries, err := os.ReadDir(s.options.Path)
+	for _, entry := range entries {
+		path := filepath.Join(s.options.Path, entry.Name(), lockDir)
+		if _, gone := os.Lstat(filepath.Join(path, s.own())); gone != nil {
+			continue
+		}
+		s.logger.Warn("removing a lock that an earlier coordinator has left", "repo", entry.Name())
+		err = errors.Join(err, s.clear(path))
+	}
+	return err
+}
+
 // lock takes a repository's lock as borg would: a directory that one process can
 // make, with a file in it whose name says which, and nobody else in the roster of
-// readers.
+// readers. It is called with s.locking, which must be kept until the release.
 func (s *Server) lock(repository string) (release func(), err error) {
-	path := filepath.Join(s.Dir(repository), "lock.exclusive")
-	mine := filepath.Join(path, fmt.Sprintf("%s.%d-0", s.options.HostID, os.Getpid()))
+	path := filepath.Join(s.Dir(repository), lockDir)
+	mine := filepath.Join(path, s.own())
 	release = func() {
 		os.Remove(mine)
 		os.Remove(path)
@@ -81,9 +105,9 @@ func (s *Server) clear(path string) error {
 }
 
 // dead reports whether a holder is certainly gone. Who has another host's name
-// is not known here.
+// is not known here. This process is no holder: it is asked by who wants to be one.
 func (s *Server) dead(host string, pid int) bool {
-	return host == s.options.HostID && pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+	return host == s.options.HostID && pid > 0 && (pid == os.Getpid() || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH))
 }
 
 // beingRead reports whether a process that may live has the repository open to

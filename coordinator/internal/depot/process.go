@@ -58,7 +58,10 @@ func (s *Server) command(grant fleet.DepotGrant) *exec.Cmd {
 		"BORG_SELFTEST=disabled", // a tenth of a second for each connection
 		"BORG_SHOW_SYSINFO=no",   // in what a host is told of errors
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// None outlives the coordinator: what a client has asked for, and is not done
+	// yet, would else go on when the next one knows of no visit. Threads of Go end
+	// with the process.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 

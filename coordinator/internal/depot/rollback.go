@@ -39,6 +39,8 @@ func (s *Server) Rollback(repository string, to int) error {
 		return job.Fail(job.InvalidRequest, "repository %s cannot be put back to transaction %d", repository, to).
 			WithHint("borgfleet repo transactions %s shows to which it can", repository)
 	}
+	s.locking.Lock()
+	defer s.locking.Unlock()
 	release, err := s.lock(repository)
 	if err != nil {
 		return err

@@ -4,10 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -111,6 +113,30 @@ func TestRollbackKeepsWhatItUndoes(t *testing.T) {
 	}
 }
 
+// A coordinator in a container has the same number in each of its lives.
+func TestALockOfAnEarlierLifeIsRemoved(t *testing.T) {
+	var lock, other string
+	newLabWith(t, func(s *depot.Server) {
+		lock = filepath.Join(s.Dir("vault"), "lock.exclusive")
+		other = filepath.Join(s.Dir("other"), "lock.exclusive", hostID+".1-0")
+		for _, file := range []string{filepath.Join(lock, hostID+"."+strconv.Itoa(os.Getpid())+"-0"), other} {
+			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	eventually(t, "the lock to be removed", func() bool {
+		_, err := os.Stat(lock)
+		return os.IsNotExist(err)
+	})
+	if _, err := os.Stat(other); err != nil {
+		t.Errorf("the lock of a process that lives: %v", err)
+	}
+}
+
 func TestRollbackOfWhatIsInUse(t *testing.T) {
 	l, _ := filled(t)
 	known := l.numbers("vault")
@@ -129,6 +155,7 @@ func TestRollbackOfWhatIsInUse(t *testing.T) {
 		"a reader that lives":        {roster: `{"shared": [["` + hostID + `", 1, 0]]}`},
 		"a reader elsewhere":         {roster: `{"exclusive": [], "shared": [["web1@1", ` + dead + `, 0]]}`},
 		"a roster that is not one":   {roster: "shared"},
+		"ourselves, in another life": {holder: hostID + "." + strconv.Itoa(os.Getpid()) + "-0", free: true},
 		"a process that is gone":     {holder: hostID + "." + dead + "-0", free: true},
 		"a reader that is gone":      {roster: `{"shared": [["` + hostID + `", ` + dead + `, 139]]}`, free: true},
 		"a roster with nobody in it": {roster: `{"exclusive": []}`, free: true},

@@ -69,6 +69,7 @@ type Server struct {
 	over     context.Context // done when the server ends
 	stop     context.CancelFunc
 	serving  sync.WaitGroup
+	locking  sync.Mutex // held by who has, or takes, borg's lock of a repository
 	snapshot sync.Mutex // the files in which is kept what a repository was like
 }
 
@@ -122,6 +123,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.stop)()
 	defer context.AfterFunc(s.over, func() { s.listener.Close() })()
 	s.logger.Info("depot is open", "address", s.listener.Addr().String(), "path", s.options.Path, "key", s.Fingerprint())
+	if err := s.unlockAbandoned(); err != nil {
+		s.logger.Warn("cannot remove locks that an earlier coordinator has left", "err", err)
+	}
 	if err := s.look(); err != nil {
 		s.logger.Warn("cannot look at what is in the depot", "err", err)
 	}
