@@ -67,8 +67,8 @@ func Usage(format string, args ...any) Exit {
 type Program struct {
 	Name        string
 	Description string
-	Grammar     any       // pointer to a struct of kong's tags
-	Vars        kong.Vars // for help texts
+	Grammar     any               // pointer to a struct of kong's tags
+	Vars        map[string]string // what stands for ${name} in helps and enums
 	Streams     Streams
 	// Session makes what the commands' Run methods take.
 	Session func(*kong.Kong) any
@@ -84,7 +84,7 @@ type Program struct {
 func (p Program) Main(args []string) int {
 	exited, exitCode := false, 0
 	parser, err := kong.New(p.Grammar, append([]kong.Option{
-		kong.Name(p.Name), kong.Description(p.Description), p.Vars,
+		kong.Name(p.Name), kong.Description(p.Description), words(p.Vars),
 		kong.Writers(p.Streams.Out, p.Streams.Err),
 		kong.Exit(func(code int) { exited, exitCode = true, code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),

@@ -100,6 +100,24 @@ func TestWrongUsageNamesTheHelpThatHelps(t *testing.T) {
 	}
 }
 
+func TestWordsInHelpsAndEnums(t *testing.T) {
+	var errs, out bytes.Buffer
+	program := console.Program{
+		Name: "do-it", Streams: console.Streams{Out: &out, Err: &errs},
+		Vars: map[string]string{"colours": "red,green", "most": "$9"},
+		Grammar: &struct {
+			Colour string `help:"One of ${colours}, at most ${most}. Default: ${default}." enum:"${colours}" default:"red"`
+		}{},
+		Session: func(*kong.Kong) any { return nil },
+	}
+	if code := program.Main([]string{"--help"}); code != 0 || !strings.Contains(out.String(), "One of red,green, at most $9. Default: red.") {
+		t.Errorf("help: %d %s", code, &out)
+	}
+	if code := program.Main([]string{"--colour=blue"}); code != console.ExitUsage || !strings.Contains(errs.String(), `"red","green"`) {
+		t.Errorf("enum: %d %s", code, &errs)
+	}
+}
+
 func TestWithoutArgumentsTheHelpIsPrinted(t *testing.T) {
 	if code, stdout, _ := run(nil); code != 0 || !strings.Contains(stdout, "Usage: do-it") {
 		t.Errorf("%d %q", code, stdout)

@@ -77,7 +77,7 @@ type session struct {
 func Main(ctx context.Context, args []string, streams console.Streams) int {
 	program := console.Program{
 		Name: "borgfleet-agent", Description: "Runs borg on this host, as its borgfleet coordinator asks.",
-		Grammar: &grammar{}, Vars: kong.Vars{"default_data": config.Default().Data, "default_config": config.DefaultFile},
+		Grammar: &grammar{}, Vars: map[string]string{"default_data": config.Default().Data, "default_config": config.DefaultFile},
 		Streams: streams,
 		Session: func(parser *kong.Kong) any { return &session{Streams: streams, ctx: ctx, parser: parser} },
 	}

@@ -90,7 +90,7 @@ func Main(ctx context.Context, args []string, streams console.Streams) int {
 	var root grammar
 	program := console.Program{
 		Name: "borgfleet", Description: description, Grammar: &root, Streams: streams,
-		Vars: kong.Vars{
+		Vars: map[string]string{
 			"default_data": config.Default().Data, "default_config": config.DefaultFile,
 			"encryptions": join(job.Encryptions(), ","), "encryption_list": join(job.Encryptions(), ", "),
 			"max_token_days": strconv.Itoa(maxTokenDays), "max_enrolment_days": strconv.Itoa(maxEnrolmentDays),
