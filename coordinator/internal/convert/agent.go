@@ -111,7 +111,7 @@ func (c *conversion) silent(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, undoTime)
 	defer cancel()
 	failure := job.Fail(job.HostUnreachable, "the agent on %s has not said hello within %s", c.host.Name, c.service.options.Wait).
-		WithHint("look there with borgfleet-agent doctor; it was stopped again, and %s stays a host without an agent", c.host.Name)
+		WithHint("look there with borgfleet-agent doctor; %s stays a host without an agent", c.host.Name)
 	if result, err := c.run(ctx, "reading its log", wordsScript, nil, "pid", c.pid); err == nil && strings.TrimSpace(result.out) != "" {
 		failure.Message += "; it said: " + printable(strings.Join(strings.Fields(result.out), " "))
 	}
