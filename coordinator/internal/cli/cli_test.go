@@ -123,6 +123,7 @@ func TestMistakes(t *testing.T) {
 		"rollback, not sure":    {"repo rollback main --to 3 --reason x", console.ExitUsage, "add --yes"},
 		"unfreeze without why":  {"repo unfreeze main", console.ExitUsage, "--reason=TEXT"},
 		"a quota elsewhere":     {"repo add a --location /x --generate-passphrase --quota 5G", console.ExitUsage, "add --location depot"},
+		"hosts' custody there":  {"repo add a --location depot --generate-passphrase --custody hosts --for web1", console.ExitUsage, "leave --custody out"},
 		"a quota in words":      {"repo add a --location depot --generate-passphrase --quota much", console.ExitUsage, "is not a size"},
 		"nothing to submit":     {"job submit", console.ExitUsage, "give the request as JSON"},
 		"request is not JSON":   {"job submit {", console.ExitUsage, "has an example"},

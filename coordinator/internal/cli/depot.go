@@ -189,7 +189,20 @@ func (c repoRollback) Run(s *session) error {
 	return s.show(view, func() {
 		s.printf("Repository %s is as it was after transaction %d. What came later lies beside it, and can be deleted by hand.\n", c.Name, c.To)
 		s.printf("Look at it, then: borgfleet repo unfreeze %s --reason TEXT\n", c.Name)
+		s.printf("Where a host has seen what came later, its borg refuses the repository now. Once the host is in good hands:\n")
+		for _, host := range acceptors(view) {
+			s.printf("  borgfleet host verify %s --repo %s --accept-older\n", host, c.Name)
+		}
 	})
+}
+
+// acceptors are the hosts whose borg may have to be told that an older state of a
+// repository is right.
+func acceptors(r fleet.RepositoryView) []string {
+	if r.Depot == nil || len(r.Depot.Hosts) == 0 || r.Depot.Admits("*") {
+		return []string{"HOST"}
+	}
+	return r.Depot.Hosts
 }
 
 // depot says what is agreed for a repository in the depot.
@@ -226,6 +239,7 @@ func (s *session) printFrozen(r fleet.RepositoryView) {
 Its archives are not those that were recorded, so nothing is deleted from it any more. Backups and restores go on. There are three ways on:
   it was right:          borgfleet repo unfreeze %[1]s --reason TEXT
   undo what was done:    borgfleet repo transactions %[1]s, then borgfleet repo rollback %[1]s --to NUMBER --reason TEXT
+                         a host that has seen what is undone refuses the repository until: borgfleet host verify HOST --repo %[1]s --accept-older
   it is not known yet:   leave it so, and keep its hosts out meanwhile: borgfleet repo deny %[1]s HOST
 `, r.Name)
 }

@@ -93,10 +93,10 @@ func TestDepotCommands(t *testing.T) {
 		"depot show":          {"backup:2222", "SHA256:abc", "5.0 GB"},
 		"repo allow kept db1": {"db1, web1"}, "repo deny kept *": {"db1, web1"},
 		"repo transactions kept":                        {"41"},
-		"repo rollback kept --to 41 --reason bad --yes": {"after transaction 41", "borgfleet repo unfreeze kept"},
+		"repo rollback kept --to 41 --reason bad --yes": {"after transaction 41", "borgfleet repo unfreeze kept", "borgfleet host verify db1 --repo kept --accept-older", "verify web1 --repo"},
 		"repo unfreeze kept --reason right":             {"succeeded"},
 		"repo show kept": {"kept by the coordinator", "500 GB", "never delete", "db1, web1", "an archive is gone", "web1-2", "evil",
-			"repo unfreeze kept", "repo rollback kept", "repo deny kept"},
+			"repo unfreeze kept", "repo rollback kept", "repo deny kept", "--repo kept --accept-older"},
 	} {
 		r := c.run(t, "", strings.Fields(args)...)
 		for _, text := range want {

@@ -35,11 +35,62 @@ func (c hostShow) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	s.printHost(host, ways)
+	looked, err := s.lastLook(api, host)
+	if err != nil {
+		return err
+	}
+	s.printHost(host, ways, looked)
 	return nil
 }
 
-func (s *session) printHost(host fleet.HostView, ways []way) {
+// lookedBack is how many verifications of a host are looked through for one that
+// has found anything.
+const lookedBack = 5
+
+// lastLook returns the newest verification of a host that has found anything, nil
+// if there is none.
+func (s *session) lastLook(api *client.Client, host fleet.HostView) (*job.Job, error) {
+	page, err := api.Jobs(s.ctx, job.Filter{Host: host.Name, Kind: job.Verify, Limit: lookedBack})
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range page.Jobs {
+		if j.FinishedAt != nil && j.Result != nil && len(j.Result.Checks) > 0 {
+			return &j, nil
+		}
+	}
+	return nil, nil
+}
+
+// looked says when a host was last verified, and what was not good, each with
+// what mends it.
+func (t *table) looked(j *job.Job, now time.Time) {
+	if j == nil {
+		return
+	}
+	bad := 0
+	for _, found := range j.Result.Checks {
+		if !found.Good {
+			bad++
+		}
+	}
+	if bad == 0 {
+		t.row("verified", human.Ago(*j.FinishedAt, now)+": all is good")
+		return
+	}
+	t.row("verified", fmt.Sprintf("%s: %d of %d findings are not good", human.Ago(*j.FinishedAt, now), bad, len(j.Result.Checks)))
+	for _, found := range j.Result.Checks {
+		if found.Good {
+			continue
+		}
+		t.row("  "+found.Name, found.Detail)
+		if found.Hint != "" {
+			t.row("", "hint: "+found.Hint)
+		}
+	}
+}
+
+func (s *session) printHost(host fleet.HostView, ways []way, looked *job.Job) {
 	now := time.Now()
 	t := newFacts(s.Out)
 	t.row("host", host.Name)
@@ -55,6 +106,7 @@ func (s *session) printHost(host fleet.HostView, ways []way) {
 	if host.Disabled {
 		t.row("switched off", "nothing is backed up from it; when it has borg: borgfleet host enable "+host.Name)
 	}
+	t.looked(looked, now)
 	if b := host.LastBackup; b != nil {
 		t.row("last backup", fmt.Sprintf("%s, %s (%s new)", human.Ago(b.FinishedAt, now), b.Archive, human.Bytes(b.DeduplicatedSize)))
 	}

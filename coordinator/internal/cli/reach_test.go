@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
@@ -308,6 +309,11 @@ func TestShowHostOverSSH(t *testing.T) {
 		{Repository: fleet.Repository{Repository: job.Repository{Name: "kept", Location: job.DepotLocation}, Depot: &fleet.Depot{Hosts: []string{"legacy"}}}},
 		{Repository: fleet.Repository{Repository: job.Repository{Name: "secret", Location: job.DepotLocation}, Depot: &fleet.Depot{Hosts: []string{"web1"}}}},
 	}}
+	looked, now := finished(job.Warning, job.VerifySpec{}, job.Result{Checks: []job.Finding{
+		{Name: "borg", Good: true, Detail: "borg 1.2.4"}, {Name: "runs", Detail: "there are runs that no job here follows", Hint: "end them"},
+	}}), time.Now()
+	looked.Kind, looked.FinishedAt = job.Verify, &now
+	n.answers["GET /jobs"] = job.Page{Jobs: []job.Job{looked}}
 	show := func(want ...string) {
 		t.Helper()
 		r := n.run(t, "", "host", "show", "legacy")
@@ -318,7 +324,7 @@ func TestShowHostOverSSH(t *testing.T) {
 		}
 	}
 	show("ssh: the coordinator connects to it", "me@legacy:22", n.host.Fingerprint, "the coordinator's key for all hosts", "as root, by sudo", "2 jobs",
-		"far: A, ssh://store/x by the host's own key", "kept: B, the depot at backup:2222")
+		"far: A, ssh://store/x by the host's own key", "kept: B, the depot at backup:2222", "verified", "just now", "1 of 2 findings", "runs that no job", "hint: end them")
 	n.view.Reach, n.view.Disabled = fleet.ReachTunnel, true
 	n.view.Problem = job.Fail(job.HostKeyChanged, "it shows another key").WithHint("look who it is")
 	show("kept: C, the depot through a tunnel", "not reached: host_key_changed", "it shows another key", "hint: look who it is", "borgfleet host enable legacy")

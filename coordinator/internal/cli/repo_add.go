@@ -83,6 +83,10 @@ func (s *session) seal(api *client.Client, passphrase secret.Value, repository s
 		if err != nil {
 			return nil, err
 		}
+		if host.Mode == fleet.ModeSSH || host.Mode == fleet.ModeLocal {
+			return nil, job.Fail(job.Conflict, "host %s has no agent that could keep a passphrase", name).
+				WithHint("let the coordinator keep it: leave --custody out; or install an agent there: borgfleet host convert %s", name)
+		}
 		if host.SealKey == "" {
 			return nil, job.Fail(job.Conflict, "host %s has no key to seal to yet", name).WithHint("enrol it first: borgfleet host token %s", name)
 		}
@@ -123,6 +127,9 @@ func (c repoAdd) Run(s *session) error {
 	inDepot := c.Location == job.DepotLocation
 	if !inDepot && (c.Quota > 0 || c.AppendOnly || len(c.Host) > 0) {
 		return console.Usage("--quota, --append-only and --host are for the depot (add --location depot)")
+	}
+	if inDepot && c.Custody == fleet.CustodyHosts {
+		return console.Usage("what is in the depot is cared for by the coordinator, which needs the passphrase (leave --custody out)")
 	}
 	request, err := c.repository(s, c.Name, c.Location)
 	if err != nil {

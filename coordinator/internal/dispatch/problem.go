@@ -71,6 +71,9 @@ func unfit(j job.Job) fleet.Attention {
 		if bad[0].Hint != "" {
 			a.Hint = bad[0].Hint
 		}
+		if len(bad) > 1 {
+			a.Hint += "; borgfleet host show " + j.Host + " has the others"
+		}
 	}
 	return a
 }

@@ -110,12 +110,19 @@ func (r *Registry) SetDepotKey(_ context.Context, name, publicKey string) error 
 	return nil
 }
 
+// mayUse reports whether a name can stand in a list of those that may use a
+// repository: a host's, or that for all.
+func (r *Registry) mayUse(name string) bool {
+	host, found := r.roster.get(name)
+	return name == everyHost || found && host.Mode != fleet.ModeLocal
+}
+
 // Allow lets a host, or all with "*", use a repository in the depot. Refusals are
 // *job.Failure.
 func (r *Registry) Allow(_ context.Context, by fleet.Actor, name, host string) (fleet.RepositoryView, error) {
 	r.changing.Lock()
 	defer r.changing.Unlock()
-	if known, found := r.roster.get(host); host != everyHost && (!found || known.Mode == fleet.ModeLocal) {
+	if !r.mayUse(host) {
 		return fleet.RepositoryView{}, fleet.UnknownHost(host)
 	}
 	return r.changeUsers(by, "repository.allow", name, host, func(hosts []string) ([]string, error) {
@@ -132,6 +139,9 @@ func (r *Registry) Deny(_ context.Context, by fleet.Actor, name, host string) (f
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	return r.changeUsers(by, "repository.deny", name, host, func(hosts []string) ([]string, error) {
+		if !r.mayUse(host) && !slices.Contains(hosts, host) {
+			return nil, fleet.UnknownHost(host) // a name that was mistyped must not seem to be kept out
+		}
 		if host != everyHost && slices.Contains(hosts, everyHost) {
 			return nil, job.Fail(job.Conflict, "every host may use repository %s", name).
 				WithHint("borgfleet repo deny %s '*', then allow the hosts that may", name)
@@ -185,7 +195,7 @@ func (r *Registry) depotRepository(repository *fleet.Repository, asked fleet.New
 			WithHint("0 means no quota")
 	}
 	for _, host := range depot.Hosts {
-		if known, found := r.roster.get(host); host != everyHost && (!found || known.Mode == fleet.ModeLocal) {
+		if !r.mayUse(host) {
 			return fleet.UnknownHost(host)
 		}
 	}

@@ -119,6 +119,8 @@ func TestAllowAndDeny(t *testing.T) {
 	for _, name := range []string{"nope", fleet.LocalHost} {
 		_, err := h.Allow(t.Context(), bob, "kept", name)
 		wantFailure(t, err, job.UnknownHost, name)
+		_, err = h.Deny(t.Context(), bob, "kept", name)
+		wantFailure(t, err, job.UnknownHost, name)
 	}
 	if _, err := h.Allow(t.Context(), bob, "kept", "*"); err != nil {
 		t.Fatal(err)

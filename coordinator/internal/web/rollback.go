@@ -159,7 +159,7 @@ func (s *site) confirmRollback(r *http.Request) (*confirmation, error) {
 		Ask: name, Button: "Roll " + name + " back", Fields: []field{reason}, after: repositoryURL(name),
 		Happens: []string{
 			undone(list[at+1:]),
-			"Hosts that use the repository are cut off meanwhile. Where borg knows a newer state of it, on them or on the coordinator, it refuses what is older: verify it from there, with “rolled back, and that is right” ticked.",
+			"Hosts that use the repository are cut off meanwhile. A host that has seen what is undone refuses the repository afterwards: once it is in good hands, verify it with the repository, and tick that it was rolled back and that this is right.",
 			"It stays frozen until an admin unfreezes it.",
 		},
 		Command: s.commandsFor(r).borgfleet("repo", "rollback", name, "--to", strconv.Itoa(to), "--reason", orReason(reason.Value)),
