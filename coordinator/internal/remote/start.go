@@ -217,6 +217,11 @@ func (h *Host) refused(said answers) error {
 			WithHint("its /bin/sh has neither printf nor print of its own: install dash, bash or busybox as /bin/sh")
 		return &process.StartError{Doing: "hand over the passphrase", Err: explained{errors.New("printf is no part of the shell"), failure}}
 	}
+	if said.get("refused") == "foreign" {
+		failure := job.Fail(job.PermissionDenied, "the directory %s on %s %s, who could change what runs there", said.get("dir"), h.options.Host, shown(words)).
+			WithHint("give it to the user that the coordinator logs in as (chown), let nobody else write to it (chmod go-w), or keep things elsewhere: borgfleet host set %s --dir DIR", h.options.Host)
+		return &process.StartError{Doing: "look at " + said.get("dir"), Err: explained{syscall.EACCES, failure}}
+	}
 	errno, failure := h.unwritable(said.get("dir"), words)
 	return &process.StartError{Doing: "make a job directory under " + said.get("dir"), Err: explained{errno, failure}}
 }

@@ -33,10 +33,23 @@ identify() {
 	named
 }
 
+# foreign says why others than root and this user decide what is in our directory, and so what runs.
+foreign() {
+	set -- $(ls -ldn "$dir/." 2>/dev/null)
+	case ${3:-0} in
+		0) ;;
+		"$(id -u)") ;;
+		*) echo 'belongs to another user'; return ;;
+	esac
+	case ${1:-} in ?????w* | ????????w*) echo 'can be written to by others' ;; esac
+}
+
 prepare() {
 	if ! [ -d "$dir/jobs" ] || ! [ -d "$dir/borg" ]; then
 		said=$(mkdir -p -- "$dir/jobs" "$dir/borg" 2>&1) || refuse dir "$said"
 	fi
+	said=$(foreign)
+	[ -z "$said" ] || refuse foreign "$said"
 	said=$(mkdir -- "$job" 2>&1) || [ -d "$job" ] || refuse dir "$said"
 	[ -w "$job" ] || refuse dir 'Permission denied'
 	identify || refuse write "$(full)"
