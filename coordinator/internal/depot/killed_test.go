@@ -49,7 +49,7 @@ func TestNoBorgOutlivesTheCoordinator(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // it was killed
+	_ = cmd.Wait()                                 // it was killed
 	eventually(t, "borg to be gone", func() bool { // or dead, where nobody waits for it
 		words, _ := os.ReadFile("/proc/" + strings.TrimSpace(string(text)) + "/cmdline")
 		return len(words) == 0
