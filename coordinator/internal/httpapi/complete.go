@@ -92,7 +92,7 @@ func ofHost(status fleet.Status, host string) fleet.Status {
 	status.Hosts = keep(status.Hosts, func(h fleet.HostView) bool { return h.Name == host })
 	status.Attention = keep(status.Attention, func(a fleet.Attention) bool { return a.Host == host })
 	for _, jobs := range []*[]job.Job{&status.Running, &status.Queued, &status.Recent} {
-		*jobs = keep(*jobs, func(j job.Job) bool { return j.Host == host })
+		*jobs = keep(*jobs, func(j job.Job) bool { return j.Host == host || j.For == host })
 	}
 	return status
 }

@@ -46,7 +46,7 @@ type RepositoryRef struct {
 
 type eventsInput struct {
 	Job  string `query:"job" pattern:"^[0-7][0-9A-HJKMNP-TV-Z]{25}$" patternDescription:"a job id of 26 characters" doc:"only what concerns this job"`
-	Host string `query:"host" pattern:"^[a-z0-9-]{1,63}$" patternDescription:"a host name: 1 to 63 of a-z, 0-9 and -" doc:"only what concerns this host"`
+	Host string `query:"host" pattern:"^[a-z0-9-]{1,63}$" patternDescription:"a host name: 1 to 63 of a-z, 0-9 and -" doc:"only what concerns this host, and what the coordinator does for it"`
 }
 
 const eventsDescription = `Server-sent events. The first is a snapshot, so that a reader need not ask
@@ -217,7 +217,8 @@ func (s *stream) wants(u feed.Update) bool {
 			host = u.Job.Host
 		}
 	}
-	return (s.job == "" || s.job == id) && (s.host == "" || s.host == host)
+	forHost := u.Job != nil && u.Job.For == s.host // done for it by the coordinator
+	return (s.job == "" || s.job == id) && (s.host == "" || s.host == host || forHost)
 }
 
 func (s *stream) send(name string, data any) error {

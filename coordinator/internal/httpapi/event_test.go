@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -187,13 +188,15 @@ func TestStreamFilters(t *testing.T) {
 	s.put("web2", "other")
 	other := mine
 	other.ID, other.Host, other.Repository = job.NewID(time.Now().Add(time.Hour)), "web2", "other"
-	s.jobs = append(s.jobs, other)
+	done := other
+	done.ID, done.Host, done.For, done.Repository = job.NewID(time.Now().Add(2*time.Hour)), fleet.LocalHost, "web1", "kept"
+	s.jobs = append(s.jobs, other, done)
 	byJob := openStream(t, s.url+"/api/v1/events?job="+string(mine.ID))
 	byHost := openStream(t, s.url+"/api/v1/events?host=web1")
 	if got := decode[httpapi.EventSnapshot](t, []byte(byJob.next(t).Data)); got.Status != nil || got.Job == nil || got.Job.ID != mine.ID {
 		t.Errorf("snapshot of a job: %+v", got)
 	}
-	if got := decode[httpapi.EventSnapshot](t, []byte(byHost.next(t).Data)); len(got.Status.Hosts) != 1 || len(got.Status.Queued) != 1 || got.Status.Hosts[0].Name != "web1" {
+	if got := decode[httpapi.EventSnapshot](t, []byte(byHost.next(t).Data)); len(got.Status.Hosts) != 1 || len(got.Status.Queued) != 2 || got.Status.Hosts[0].Name != "web1" {
 		t.Errorf("snapshot of a host: %+v", got.Status)
 	}
 	for _, j := range []job.Job{other, mine} {
@@ -202,6 +205,7 @@ func TestStreamFilters(t *testing.T) {
 		s.feed.Publish(feed.Update{Type: feed.HostChanged, Host: j.Host})
 		s.feed.Publish(feed.Update{Type: feed.RepositoryChanged, Repository: j.Repository})
 	}
+	s.feed.Publish(feed.Update{Type: feed.JobChanged, Job: &done, Host: done.Host})
 	s.feed.Publish(feed.Update{Type: feed.Missed})
 	collect := func(stream *eventStream) (got []string) {
 		for {
@@ -218,7 +222,7 @@ func TestStreamFilters(t *testing.T) {
 	if diff := cmp.Diff([]string{"job", "event"}, collect(byJob)); diff != "" {
 		t.Errorf("of the job (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"job", "event", "host"}, collect(byHost)); diff != "" {
+	if diff := cmp.Diff([]string{"job", "event", "host", "job"}, collect(byHost)); diff != "" {
 		t.Errorf("of the host (-want +got):\n%s", diff)
 	}
 }
