@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"os"
 	"slices"
 	"time"
 
@@ -27,8 +26,8 @@ func (d *daemon) outside() []string {
 		things = append(things, "the key of the secrets, which is the systemd credential "+vault.Credential)
 	}
 	c := d.config
-	if entries, err := os.ReadDir(c.DepotPath()); err == nil && len(entries) > 0 {
-		things = append(things, "the repositories of the depot, in "+c.DepotPath())
+	if c.Depot.Listen != "" {
+		things = append(things, "the depot's repositories, if there are any, in "+c.DepotPath())
 	}
 	external := c.Bus.External
 	for _, path := range []string{

@@ -79,7 +79,7 @@ func (c *Caretaker) Rollback(_ context.Context, by fleet.Actor, name string, to 
 		return job.Invalid("reason", "is missing").WithHint("say why, for the audit")
 	case repository.Depot.Frozen == nil:
 		return job.Fail(job.Conflict, "repository %s is not frozen: nothing is known to be wrong with it", name).
-			WithHint("borgfleet archive list %s compares its archives with those that are recorded", name)
+			WithHint("borgfleet archive list %s --refresh compares its archives with those that are recorded", name)
 	case !c.begin(name):
 		return job.Fail(job.Conflict, "repository %s is being rolled back already", name).WithHint("wait until that is over")
 	}
