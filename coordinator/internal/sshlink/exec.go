@@ -152,8 +152,24 @@ func (l *link) exec(ctx context.Context, r run) (int, error) {
 	go x.listen(requests)
 	go x.begin(line, wrapped(r.script, marker))
 	code, err := x.wait(ctx)
-	go x.end() // it may have to wait for the network
+	go l.leave(x) // it may have to wait for the network
 	return x.outcome(code, err)
+}
+
+// maxUnclosed is how many sessions a server may leave open that we have closed. A
+// process that runs on keeps its own open; each costs us something.
+const maxUnclosed = 64
+
+var errUnclosed = errors.New("it closes no sessions")
+
+// leave ends a script's channel, and waits until the server has closed it too.
+func (l *link) leave(x *execution) {
+	if l.unclosed.Add(1) > maxUnclosed {
+		l.close(errUnclosed)
+	}
+	x.end()
+	<-x.over
+	l.unclosed.Add(-1)
 }
 
 // session opens a channel for a script; free gives its place back. A server that

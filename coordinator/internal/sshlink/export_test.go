@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -35,3 +37,23 @@ func Check(ctx context.Context, c Config) *job.Failure {
 	l.close(errLeft)
 	return nil
 }
+
+// MaxUnclosed is how many sessions a server may leave open.
+const MaxUnclosed = maxUnclosed
+
+// LeaveOpen ends a session of which the server does not notice that, until it is
+// called what is returned. It needs a connection.
+func LeaveOpen(c *Client) (noticed func()) {
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	x := &execution{link: l, channel: deaf{}, over: make(chan struct{})}
+	go l.leave(x)
+	return func() { close(x.over) }
+}
+
+// deaf is a session that takes no notice.
+type deaf struct{ ssh.Channel }
+
+func (deaf) SendRequest(string, bool, []byte) (bool, error) { return false, nil }
+func (deaf) Close() error                                   { return nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -16,6 +17,8 @@ type link struct {
 	places  *places
 	options Options
 	sudo    bool
+
+	unclosed atomic.Int32 // sessions that we have closed, and the server has not
 
 	lost  chan struct{} // closed when the connection is over
 	cause error         // why; set before lost is closed
