@@ -28,7 +28,8 @@ piece() {
 turn=0 silence=0
 while :; do
 	look
-	[ "$phase" != unstarted ] || fence
+	# What was there, and is not any more, was removed: a follower that nobody reads any more may see that.
+	[ "$phase" != unstarted ] || [ "$turn" -gt 0 ] || fence
 	sizes
 	if [ "$e" ]; then
 		if [ "$o" -gt "$out" ]; then piece o "$job/stdout" "$out" "$o"; out=$o; fi

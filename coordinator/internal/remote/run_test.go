@@ -127,6 +127,29 @@ func said(t *testing.T, h *remote.Host, id, text string) {
 	}
 }
 
+// TestFollowerOfWhatWasRemoved has a follower that nobody reads any more find the
+// run's directory gone, which it must not make again.
+func TestFollowerOfWhatWasRemoved(t *testing.T) {
+	dir := t.TempDir()
+	h := open(t, newMachine(), dir)
+	if _, err := h.Start(t.Context(), process.Command{ID: "job.1", Argv: []string{"sh", "-c", "echo here; sleep 60"}}, secret.Value{}); err != nil {
+		t.Fatal(err)
+	}
+	aside := filepath.Join(t.TempDir(), "aside")
+	_, err := h.Follow(t.Context(), "job.1", process.Offsets{}, func(process.Chunk) error {
+		return os.Rename(filepath.Join(dir, "jobs", "job.1"), aside)
+	})
+	if !errors.Is(err, process.ErrNotStarted) {
+		t.Errorf("followed to %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "jobs", "*")); len(left) > 0 {
+		t.Errorf("there is %v", left)
+	}
+	if err := errors.Join(os.Rename(aside, filepath.Join(dir, "jobs", "job.1")), h.Signal(t.Context(), "job.1", process.Kill)); err != nil {
+		t.Error(err)
+	}
+}
+
 // claimed returns who holds a run.
 func claimed(t *testing.T, dir string) (pid int) {
 	t.Helper()
