@@ -82,6 +82,22 @@ func TestCancelLadder(t *testing.T) {
 	}
 }
 
+// TestCancelledWhileAway gives borg the time to end well from when it first hears
+// of the cancellation, and not from when that was asked for.
+func TestCancelledWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		second := func(n int, _ process.Signal) (process.Exit, bool) { return process.Exit{Code: 130}, n == 1 }
+		x, rec, cancel := &scripted{onSignal: second, ends: time.Hour, away: time.Minute}, newRecorder(), make(chan struct{})
+		time.AfterFunc(5*time.Second, func() { close(cancel) })
+		if err := newEngine(x).Run(t.Context(), backup(), rec, cancel); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"1m0s interrupt", "1m1s interrupt"}, x.sent); diff != "" {
+			t.Errorf("signals (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestCancelledBeforeTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancel := make(chan struct{})

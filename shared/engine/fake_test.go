@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ type scripted struct {
 	ends     time.Duration                                      // after the start
 	older    time.Duration                                      // than its start by the clock says
 	onSignal func(n int, s process.Signal) (process.Exit, bool) // n signals came before; true: it ends
+	away     time.Duration                                      // after the start: no signal gets through before
 	startErr []error                                            // of the first calls
 	breaks   []int                                              // Follow fails after so many pieces, one number a call
 
@@ -124,6 +126,9 @@ func (s *scripted) Signal(_ context.Context, _ string, signal process.Signal) er
 	defer s.mu.Unlock()
 	if !s.started {
 		return process.ErrNotStarted
+	}
+	if time.Since(s.begun) < s.away {
+		return errors.New("the host is away")
 	}
 	s.sent = append(s.sent, fmt.Sprintf("%v %s", time.Since(s.begun).Round(time.Millisecond), signal))
 	if s.onSignal == nil {

@@ -109,7 +109,9 @@ func (r *run) ladder(ctx context.Context, begun <-chan struct{}) {
 	}
 }
 
-// climb signals a run ever harder until ctx ends.
+// climb signals a run ever harder until ctx ends. Between two signals the run has
+// its time, also when the first was late because the host was away: a program
+// that could clean up is not killed for that.
 func (e *Engine) climb(ctx context.Context, id string, steps []rung) {
 	begun := time.Now()
 	for i := 0; ; i++ {
@@ -121,6 +123,7 @@ func (e *Engine) climb(ctx context.Context, id string, steps []rung) {
 		case <-time.After(time.Until(begun.Add(due))):
 		}
 		e.logger.Info("ending borg", "run", id, "signal", string(step.signal))
+		tried := time.Now()
 		for e.options.Executor.Signal(ctx, id, step.signal) != nil {
 			select {
 			case <-ctx.Done():
@@ -128,5 +131,6 @@ func (e *Engine) climb(ctx context.Context, id string, steps []rung) {
 			case <-time.After(ladderRetry):
 			}
 		}
+		begun = begun.Add(time.Since(tried))
 	}
 }
