@@ -215,6 +215,11 @@ func (r *riot) crash(n int, loseJournal bool) {
 // killRuns kills the host's borgs and their supervisors.
 func (h *host) killRuns() {
 	borgs := h.borgs()
+	if h.sshd != nil {
+		for _, pid := range harness.PIDs(h.Data + "/jobs") {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have gone by itself
+		}
+	}
 	for _, pid := range harness.PIDs("supervise") {
 		for _, borg := range borgs {
 			if parent(borg) == pid {

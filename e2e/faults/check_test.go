@@ -41,6 +41,8 @@ type finding struct {
 	waited   error         // for what, at last; nil: for nothing
 	jobs     []job.Job
 	breaches []breach
+	// connections are how often a host's sshd has let the coordinator in anew.
+	connections int
 }
 
 func (f *finding) breach(c class, format string, args ...any) {
@@ -63,7 +65,9 @@ func (w *world) noteRest() {
 func (w *world) programs() map[string]int {
 	all := map[string]int{"coordinator": w.c.PID()}
 	for _, h := range w.hosts {
-		all["agent of "+h.Host] = h.PID()
+		if h.journal == "" {
+			all["agent of "+h.Host] = h.PID()
+		}
 	}
 	return all
 }
@@ -89,6 +93,7 @@ func (w *world) check() finding {
 	w.checkLocks(&f)
 	w.checkArchives(&f) // runs a job on each repository: their leases are free
 	w.checkLeft(&f)
+	w.checkConnections(&f)
 	w.checkPassphrases(&f)
 	w.checkSpools(&f)
 	w.checkStarts(&f) // after that: what came late was taken before the job that was run
@@ -140,7 +145,7 @@ func (w *world) runs(j job.Job) bool {
 }
 
 func (w *world) host(name string) *host {
-	for _, h := range w.hosts {
+	for _, h := range w.runners() {
 		if h.Host == name {
 			return h
 		}
@@ -183,6 +188,9 @@ func (w *world) over() error {
 
 // borg returns the process of an attempt's borg while it lives, else 0.
 func (h *host) borg(attempt string) int {
+	if h.sshd != nil {
+		return h.noted(attempt, "started")
+	}
 	var started struct{ PID int }
 	data, err := os.ReadFile(filepath.Join(h.Data, "jobs", attempt, "started.json"))
 	if err != nil || json.Unmarshal(data, &started) != nil || !alive(started.PID) {
@@ -275,14 +283,14 @@ func (r *repository) locks() (found []lock) {
 	return found
 }
 
-var attemptDir = regexp.MustCompile(`/jobs/([0-9A-Z]{26}\.[0-9]+)/stderr$`)
+var attemptDir = regexp.MustCompile(`/jobs/([0-9A-Z]{26}\.[0-9]+)/stderr `)
 
 // begun counts how often borg was started for each attempt, as the borg of
 // each host has noted itself.
 func (w *world) begun() map[string]int {
 	w.t.Helper()
 	count := map[string]int{}
-	for _, h := range w.hosts {
+	for _, h := range w.runners() {
 		file, err := os.Open(h.starts)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -291,8 +299,7 @@ func (w *world) begun() map[string]int {
 			w.t.Fatal(err)
 		}
 		for lines := bufio.NewScanner(file); lines.Scan(); {
-			output, _, _ := strings.Cut(lines.Text(), " ")
-			if match := attemptDir.FindStringSubmatch(output); match != nil {
+			if match := attemptDir.FindStringSubmatch(lines.Text()); match != nil {
 				count[match[1]]++
 			}
 		}
@@ -360,7 +367,7 @@ func (w *world) checkAudit(f *finding) {
 
 // checkSpools looks whether the agents have nothing more to tell.
 func (w *world) checkSpools(f *finding) {
-	for _, h := range w.hosts {
+	for _, h := range w.runners() {
 		var last error
 		if !within(func() error { last = h.empty(); return last }) {
 			f.breach(rests, "host %s: %s", h.Host, last)
@@ -389,18 +396,29 @@ func (h *host) status() (status, error) {
 // empty returns an error unless the agent's journal, its job directories and
 // its processes are as they are when nothing is to be done.
 func (h *host) empty() error {
-	status, err := h.status()
-	if err != nil {
+	if err := h.settled(); err != nil {
 		return err
-	}
-	if status.JournalDepth != 0 || len(status.Attempts) != 0 {
-		return fmt.Errorf("its journal holds %d events and %d attempts", status.JournalDepth, len(status.Attempts))
 	}
 	if left := h.runs(); len(left) > h.orphans {
 		return fmt.Errorf("job directories are left: %v", left)
 	}
 	if left := h.borgs(); len(left) > 0 {
 		return fmt.Errorf("borgs are left: %v", left)
+	}
+	return nil
+}
+
+// settled returns an error unless the journal is empty.
+func (h *host) settled() error {
+	if h.journal != "" {
+		return h.emptyJournal()
+	}
+	status, err := h.status()
+	if err != nil {
+		return err
+	}
+	if status.JournalDepth != 0 || len(status.Attempts) != 0 {
+		return fmt.Errorf("its journal holds %d events and %d attempts", status.JournalDepth, len(status.Attempts))
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 // matrix is every case.
 func matrix() []scenario {
 	return slicesOf(agentCases(), supervisorCases(), borgCases(), coordinatorCases(), busCases(), storeCases(), cancelCases(), identityCases(), diskCases(),
-		listingCases(), downloadCases(), mountCases(), pruneCases(), deleteCases(), passphraseCases())
+		listingCases(), downloadCases(), mountCases(), pruneCases(), deleteCases(), passphraseCases(), sshCases())
 }
 
 func slicesOf(parts ...[]scenario) (all []scenario) {
@@ -76,6 +76,9 @@ func (s scenario) judge(f *finding) {
 	states := s.states
 	if len(states) == 0 {
 		states = []job.State{job.Succeeded}
+	}
+	if f.connections > s.connections {
+		f.breach(twice, "the host was connected to %d times anew, not %d", f.connections, s.connections)
 	}
 	for _, j := range f.jobs {
 		may := states

@@ -25,6 +25,8 @@ type scenario struct {
 	states  []job.State // in which the jobs may end; empty: succeeded
 	// attempts is how many a job may have needed; 0: one.
 	attempts int
+	// connections is how often a host over SSH may have been connected to anew.
+	connections int
 	// of says how jobs of a kind may end, in the place of states.
 	of map[job.Kind][]job.State
 }
@@ -226,6 +228,12 @@ func (s *scene) supervisor() int {
 	s.t.Helper()
 	var found int
 	harness.Eventually(s.t, "a supervisor", func() error {
+		if s.host.sshd != nil {
+			if found = s.host.noted(s.job.AttemptID(1), "claimed"); found == 0 {
+				return errors.New("none")
+			}
+			return nil
+		}
 		for _, pid := range harness.PIDs("supervise") {
 			if s.supervises(pid) {
 				found = pid

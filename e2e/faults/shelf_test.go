@@ -52,13 +52,23 @@ func fullShelf(t testing.TB) shelf {
 
 func makeShelf(t testing.TB, empty, dir string) shelf {
 	t.Helper()
-	s := shelf{repository: filepath.Join(dir, "shelf"), content: make([]byte, largeSize)}
+	repository := filepath.Join(dir, "shelf")
+	if err := os.CopyFS(repository, os.DirFS(empty)); err != nil {
+		t.Fatal(err)
+	}
+	return fillShelf(t, repository)
+}
+
+// fillShelf puts the book and the pamphlets into an empty repository.
+func fillShelf(t testing.TB, repository string) shelf {
+	t.Helper()
+	s := shelf{repository: repository}
 	files := t.TempDir()
 	harness.MakeTree(t, files, bookFiles, 64)
 	harness.MakeTree(t, filepath.Join(files, "large"), 1, largeSize)
 	large := filepath.Join(files, "large", "d000", "f00000.bin")
 	content, err := os.ReadFile(large)
-	if err := errors.Join(err, os.CopyFS(s.repository, os.DirFS(empty))); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.large, s.content = strings.TrimPrefix(large, "/"), content

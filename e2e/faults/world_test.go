@@ -18,25 +18,32 @@ import (
 
 // world is one fleet under test and the log of what was asked of it.
 type world struct {
-	t      testing.TB
-	lab    *lab.Lab
-	c      *harness.Coordinator
-	points *lab.Points     // of the coordinator
-	bus    *externalBus    // nil: the coordinator's own
-	server *harness.SSHD   // of the repositories
-	hosts  []*host         // the first is the one that cases break
-	repos  []*repository   // likewise
-	asked  []job.ID        // all that was submitted
-	rest   map[string]rest // what programs hold when nothing is to be done
-	store  *lab.Machine    // where the server is, if it has a machine of its own
-	shelf  shelf           // what the repositories hold from the beginning; empty: nothing
+	t       testing.TB
+	lab     *lab.Lab
+	c       *harness.Coordinator
+	points  *lab.Points     // of the coordinator
+	bus     *externalBus    // nil: the coordinator's own
+	server  *harness.SSHD   // of the repositories
+	hosts   []*host         // the first is the one that cases break
+	repos   []*repository   // likewise
+	asked   []job.ID        // all that was submitted
+	rest    map[string]rest // what programs hold when nothing is to be done
+	store   *lab.Machine    // where the server is, if it has a machine of its own
+	shelf   shelf           // what the repositories hold from the beginning; empty: nothing
+	overSSH *lab.Machine    // of the host without an agent, if it has been made already
+	local   *host           // the coordinator's own machine, which cares for the depot; nil: there is none
 }
 
-// host is a machine with an agent.
+// host is a machine with an agent, or with an sshd in its place. The latter has
+// of the agent's fields only its name, and as data the directory that the
+// coordinator uses there.
 type host struct {
 	*harness.Agent
+	sshd    *harness.SSHD // nil: it has an agent
+	before  int           // connections that adding it has taken
+	journal string        // the coordinator's, for a host without an agent
 	machine *lab.Machine
-	points  *lab.Points // of agent and supervisors
+	points  *lab.Points // of agent and supervisors, or of the coordinator, if that has the host's journal
 	starts  string      // file in which every start of a borg by the agent is noted
 	restore string      // the directory in which it may mount
 	orphans int         // job directories that a lost journal has left, for people to look at
@@ -65,6 +72,7 @@ type options struct {
 	lab         *lab.Lab      // made by the case, for its disks
 	config      string        // coordinator.yaml
 	shelf       bool          // the first repository holds archives
+	way         way           // from the first host to the repository, if it has no agent
 }
 
 // made is an empty repository that is copied for each case: to make one takes
@@ -124,10 +132,14 @@ func newWorld(t testing.TB, o options) *world {
 
 // startServer starts the SSH server of the repositories.
 func (w *world) startServer(o options) {
-	if o.local {
+	if o.local || o.way == near || o.way == far {
 		return
 	}
 	server := harness.SSHDOptions{Listen: w.lab.Hub()}
+	if o.way == direct { // on the host itself: what breaks its link breaks nothing else
+		w.overSSH = w.lab.Machine("web1")
+		server = harness.SSHDOptions{Listen: w.overSSH.Address, Prefix: w.overSSH.Prefix()}
+	}
 	if o.storeApart {
 		w.store = w.lab.Machine("store")
 		server = harness.SSHDOptions{Listen: w.store.Address, Prefix: w.store.Prefix()}
@@ -140,6 +152,9 @@ func (w *world) startCoordinator(o options) {
 	start := harness.CoordinatorOptions{
 		BusListen: w.lab.Hub() + ":0", Flags: []string{"--tls-names", w.lab.Hub()}, Env: w.points.Env(), Config: o.config,
 	}
+	if o.way == near || o.way == far {
+		w.keepDepot(&start)
+	}
 	if o.data != nil {
 		start.Data = filepath.Join(o.data.Path, "coordinator")
 	}
@@ -151,29 +166,32 @@ func (w *world) startCoordinator(o options) {
 		w.bus = startBus(w, &start, dir)
 	}
 	w.c = harness.StartCoordinatorWith(w.t, start)
+	if w.local != nil {
+		w.local.Data, w.local.journal = w.c.Data, filepath.Join(w.c.Data, "hosts", localHost, "journal.db")
+	}
 }
 
 // borgScript notes for which attempt it was started, by the file that its
 // standard error goes to, and becomes borg.
 const borgScript = `#!/bin/sh
+%s
 printf '%%s %%s\n' "$(readlink /proc/$$/fd/2)" "$*" >> %s
 exec borg "$@"
 `
 
 func (w *world) addHost(name string, o options) *host {
 	w.t.Helper()
-	h := &host{machine: w.lab.Machine(name), points: w.lab.Points(name), restore: w.t.TempDir(), t: w.t}
+	h := &host{points: w.lab.Points(name), restore: w.t.TempDir(), t: w.t}
 	w.t.Cleanup(func() { // after the host's processes were ended
 		for _, point := range h.mounts() {
 			_ = syscall.Unmount(point, syscall.MNT_DETACH)
 		}
 	})
-	dir := w.t.TempDir()
-	h.starts = filepath.Join(dir, "starts")
-	program := filepath.Join(dir, "borg")
-	if err := os.WriteFile(program, fmt.Appendf(nil, borgScript, h.starts), 0o755); err != nil {
-		w.t.Fatal(err)
+	if o.way != "" && len(w.hosts) == 0 {
+		return w.addSSHHost(h, name, o)
 	}
+	h.machine = w.lab.Machine(name)
+	program := h.noting("")
 	config := fmt.Sprintf("borg: {binary: %q, nice: 0, ionice: \"\"", program)
 	if w.server != nil {
 		config += fmt.Sprintf(", rsh: %q", w.server.RSH()+" -o ServerAliveInterval=5 -o ServerAliveCountMax=3")
@@ -196,9 +214,24 @@ func (w *world) addHost(name string, o options) *host {
 	return h
 }
 
+// noting makes a program that writes down when it is started, and becomes borg.
+// Settings are lines of the shell before.
+func (h *host) noting(settings string) string {
+	dir := h.t.TempDir()
+	h.starts = filepath.Join(dir, "starts")
+	program := filepath.Join(dir, "borg")
+	if err := os.WriteFile(program, fmt.Appendf(nil, borgScript, settings, h.starts), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	return program
+}
+
 // addRepository makes a repository known.
 func (w *world) addRepository(name string, o options) *repository {
 	w.t.Helper()
+	if len(w.repos) == 0 && w.local != nil {
+		return w.addToDepot(name, o)
+	}
 	parent := w.t.TempDir()
 	if o.storeDisk != nil {
 		parent = o.storeDisk.Path
@@ -218,13 +251,19 @@ func (w *world) addRepository(name string, o options) *repository {
 	if w.server != nil {
 		r.location = w.server.URL(r.dir)
 	}
+	w.know(r)
+	return r
+}
+
+// know makes a repository known to the coordinator.
+func (w *world) know(r *repository, flags ...string) {
+	w.t.Helper()
 	file := filepath.Join(w.t.TempDir(), "passphrase")
-	if err := os.WriteFile(file, []byte(passphrase), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(r.passphrase), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	w.c.MustCLI("repo", "add", name, "--location", r.location, "--passphrase-file", file)
+	w.c.MustCLI(append([]string{"repo", "add", r.name, "--location", r.location, "--passphrase-file", file}, flags...)...)
 	w.repos = append(w.repos, r)
-	return r
 }
 
 // ask submits a job for the first host and repository. The coordinator may be

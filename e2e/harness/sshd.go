@@ -77,6 +77,12 @@ func (s *SSHD) start(t testing.TB) {
 	})
 }
 
+// Restart starts the server again, after Kill, at the same address.
+func (s *SSHD) Restart(t testing.TB) {
+	t.Helper()
+	s.start(t)
+}
+
 // ChangeHostKey puts another server in this one's place: it has the same address
 // and another key, and nobody's connection is kept.
 func (s *SSHD) ChangeHostKey(t testing.TB) {
