@@ -86,6 +86,9 @@ func (r *stream) advance() error {
 		if r.session != nil {
 			piece = r.session.worker.Read(r.ctx, bus.Read{Job: r.job, Attempt: r.attempt, Piece: r.next})
 		}
+		if r.session != nil && r.session.life.Err() != nil { // its worker ends, and so may what it reads
+			return r.lost()
+		}
 		switch piece.State {
 		case bus.PieceGone:
 			return r.lost()
