@@ -10,6 +10,7 @@ import (
 )
 
 func TestBorgMakesAndReadsBackups(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	web := l.host("web1")
 	l.allow(fleet.DepotGrant{Host: "web1", Repository: "vault"})

@@ -10,6 +10,7 @@ import (
 )
 
 func TestGuard(t *testing.T) {
+	t.Parallel()
 	put := call("put", map[string]any{"id": strings.Repeat("i", 32), "data": strings.Repeat("\xc3\x81m", 20000), "wait": false})
 	for name, test := range map[string]struct {
 		calls   [][]byte

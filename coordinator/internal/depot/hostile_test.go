@@ -24,13 +24,42 @@ func filled(t *testing.T) (*lab, *client) {
 
 func filledWith(t *testing.T, prepare func(*depot.Server)) (*lab, *client) {
 	t.Helper()
+	template.made.Do(func() { makeTemplate(t) })
 	l := newLabWith(t, prepare)
+	web := l.host("web1")
+	l.allow(fleet.DepotGrant{Host: "web1", Repository: "vault", AppendOnly: true})
+	l.copy(template.dir+"/.", l.dir)
+	return l, web
+}
+
+// makeTemplate makes the repository and its archive: the passphrase alone takes
+// borg as long as many a test.
+func makeTemplate(t *testing.T) {
+	t.Helper()
+	template.at = time.Now().Add(-time.Second) // a file system's clock is behind
+	l := newLab(t)
 	web := l.host("web1")
 	l.local("vault", "init", "--encryption=repokey", "REPO")
 	l.allow(fleet.DepotGrant{Host: "web1", Repository: "vault", AppendOnly: true})
 	l.write(filepath.Join(web.dir, "etc", "motd"), "hello")
 	web.do("vault", "create", "REPO::first", "etc")
-	return l, web
+	eventually(t, "the visit to be over", func() bool { return l.use("vault").Open == 0 })
+	dir, err := os.MkdirTemp("", "depot-template")
+	l.check(err)
+	template.dir = dir
+	to := filepath.Join(dir, filepath.Base(web.dir))
+	l.check(os.Mkdir(to, 0o700))
+	l.copy(l.path, dir)
+	l.copy(filepath.Join(l.dir, "serve"), dir)
+	l.copy(filepath.Join(web.dir, "borg"), to)
+	l.copy(filepath.Join(web.dir, "etc"), to)
+}
+
+func (l *lab) copy(from, to string) {
+	l.t.Helper()
+	if said := run(l.t, exec.Command("cp", "-a", from, to)); said.code != 0 {
+		l.t.Fatal(said.errors)
+	}
 }
 
 func (l *lab) archives(repository string) string {
@@ -38,6 +67,7 @@ func (l *lab) archives(repository string) string {
 }
 
 func TestWhoMayOnlyAddIsRefused(t *testing.T) {
+	t.Parallel()
 	l, web := filled(t)
 	opened := open(l.Dir("vault"), nil)
 	for name, test := range map[string]struct {
@@ -73,6 +103,7 @@ func TestWhoMayOnlyAddIsRefused(t *testing.T) {
 }
 
 func TestWhatIsDoneToAddedArchivesIsUndone(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{
 		"deleted": {"delete", "REPO::first"},
 		"pruned":  {"prune", "--keep-last=1", "REPO"},
@@ -108,6 +139,7 @@ func TestWhatIsDoneToAddedArchivesIsUndone(t *testing.T) {
 
 // What the guard is for: borg's own restriction does not hold against this.
 func TestBorgItselfLetsAClientDestroy(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.local("vault", "init", "--encryption=none", "REPO")
 	serve := exec.Command("borg", "serve", "--append-only", "--restrict-to-repository", l.Dir("vault"))
@@ -121,6 +153,7 @@ func TestBorgItselfLetsAClientDestroy(t *testing.T) {
 }
 
 func TestNothingButBorgServeIsToBeHad(t *testing.T) {
+	t.Parallel()
 	l, web := filled(t)
 	mallory := l.host("mallory")
 	l.local("other", "init", "--encryption=none", "REPO")
@@ -147,7 +180,7 @@ func TestNothingButBorgServeIsToBeHad(t *testing.T) {
 		"another path":          {cmd: web.borg("vault", "list", "ssh://vault@borgfleet-depot"+l.Dir("other")), says: "Repository path not allowed"},
 		"a path that leads out": {cmd: web.borg("vault", "list", "ssh://vault@borgfleet-depot/./vault/../other"), says: "Repository path not allowed"},
 		"another host's":        {cmd: mallory.borg("vault", "list", "REPO"), says: "host mallory may not use repository vault"},
-		"no key of ours":        {cmd: l.stranger("nobody").borg("vault", "list", "REPO"), says: "Permission denied (publickey)"},
+		"no key of ours":        {cmd: l.stranger("nobody").ssh("vault", "borgfleet-depot", "borg serve"), says: "Permission denied (publickey)"},
 		"no such repository":    {cmd: web.borg("none", "list", "REPO"), says: "host web1 may not use repository none"},
 		"a name that is none":   {cmd: web.ssh("../vault", "borgfleet-depot", "borg serve"), says: "Permission denied (publickey)"},
 	} {
@@ -168,6 +201,7 @@ func TestNothingButBorgServeIsToBeHad(t *testing.T) {
 }
 
 func TestOptionsOfOtherBorgsAreTaken(t *testing.T) {
+	t.Parallel()
 	l, web := filled(t)
 	for _, command := range []string{
 		"borg serve --umask=077 --info --lock-wait=3", "/opt/borg1/bin/borg serve", "borg1 serve --restrict-to-path /",
@@ -185,6 +219,7 @@ func TestOptionsOfOtherBorgsAreTaken(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	web := l.host("web1")
 	l.local("vault", "init", "--encryption=none", "REPO")
@@ -201,6 +236,7 @@ func TestQuota(t *testing.T) {
 }
 
 func TestGarbageEnds(t *testing.T) {
+	t.Parallel()
 	l := newLabWith(t, func(s *depot.Server) { s.Hurry(300*time.Millisecond, 300*time.Millisecond, time.Hour) })
 	noise := make([]byte, 1<<16)
 	rand.Read(noise)

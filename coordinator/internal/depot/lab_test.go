@@ -26,6 +26,19 @@ import (
 
 const hostID = "coordinator@test"
 
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(template.dir)
+	os.Exit(code)
+}
+
+// template is what [filled] copies, made by the first who needs it.
+var template struct {
+	made sync.Once
+	at   time.Time // just before
+	dir  string
+}
+
 // lab is a depot, what it lets hosts do, and hosts with a real ssh and borg.
 type lab struct {
 	*depot.Server
@@ -219,7 +232,7 @@ func (c *client) borg(repository string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command("borg", args...)
 	cmd.Dir = c.dir
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(c.dir, "borg"), "BORG_HOST_ID="+c.name+"@test",
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(c.dir, "borg"), "BORG_HOST_ID="+c.name+"@test", "BORG_SELFTEST=disabled",
 		"BORG_RSH="+c.rsh, "BORG_PASSPHRASE=secret", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes", "BORG_DELETE_I_KNOW_WHAT_I_AM_DOING=YES",
 		"BORG_CHECK_I_KNOW_WHAT_I_AM_DOING=YES", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes")
 	return cmd
@@ -259,7 +272,7 @@ func (l *lab) local(repository string, args ...string) string {
 	}
 	cmd := exec.Command("borg", args...)
 	cmd.Dir = l.dir
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(l.dir, "serve"), "BORG_HOST_ID="+hostID,
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "BORG_BASE_DIR="+filepath.Join(l.dir, "serve"), "BORG_HOST_ID="+hostID, "BORG_SELFTEST=disabled",
 		"BORG_PASSPHRASE=secret", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes")
 	said := run(l.t, cmd)
 	if said.code != 0 {

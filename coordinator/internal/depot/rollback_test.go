@@ -25,18 +25,18 @@ func (l *lab) numbers(repository string) (numbers []int) {
 }
 
 func TestTransactions(t *testing.T) {
+	t.Parallel()
 	l, web := filled(t)
 	if _, err := l.Transactions("none"); err == nil || job.AsFailure(err).Code != job.RepositoryMissing {
 		t.Errorf("no repository: %v", err)
 	}
-	began := time.Now().Add(-time.Minute)
 	known, err := l.Transactions("vault")
 	l.check(err)
 	if len(known) < 2 || !slices.IsSortedFunc(known, func(a, b fleet.Transaction) int { return a.Number - b.Number }) {
 		t.Fatalf("transactions %v", known)
 	}
 	for _, one := range known {
-		if one.At.Before(began) || one.At.After(time.Now()) || one.At.Location() != time.UTC {
+		if one.At.Before(template.at) || one.At.After(time.Now()) || one.At.Location() != time.UTC {
 			t.Errorf("transaction %d at %s", one.Number, one.At)
 		}
 	}
@@ -48,6 +48,7 @@ func TestTransactions(t *testing.T) {
 
 // The coordinator's own way to delete leaves no way back behind it.
 func TestNoWayBackBehindACompaction(t *testing.T) {
+	t.Parallel()
 	l, web := filled(t)
 	web.do("vault", "create", "REPO::second", "etc")
 	before := l.numbers("vault")
@@ -80,6 +81,7 @@ func TestNoWayBackBehindACompaction(t *testing.T) {
 }
 
 func TestRollbackKeepsWhatItUndoes(t *testing.T) {
+	t.Parallel()
 	l, web := filled(t)
 	known := l.numbers("vault")
 	web.do("vault", "create", "REPO::second", "etc")
@@ -115,6 +117,7 @@ func TestRollbackKeepsWhatItUndoes(t *testing.T) {
 
 // A coordinator in a container has the same number in each of its lives.
 func TestALockOfAnEarlierLifeIsRemoved(t *testing.T) {
+	t.Parallel()
 	var lock, other string
 	newLabWith(t, func(s *depot.Server) {
 		lock = filepath.Join(s.Dir("vault"), "lock.exclusive")
@@ -138,6 +141,7 @@ func TestALockOfAnEarlierLifeIsRemoved(t *testing.T) {
 }
 
 func TestRollbackOfWhatIsInUse(t *testing.T) {
+	t.Parallel()
 	l, _ := filled(t)
 	known := l.numbers("vault")
 	to := known[0]

@@ -13,6 +13,7 @@ import (
 )
 
 func TestTheKeyStays(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	info, err := os.Stat(filepath.Join(l.dir, "depot_key"))
 	l.check(err)
@@ -39,6 +40,7 @@ func TestTheKeyStays(t *testing.T) {
 }
 
 func TestWhatNewRefuses(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	l.check(err)
@@ -71,6 +73,7 @@ func TestWhatNewRefuses(t *testing.T) {
 }
 
 func TestCloseLetsThePortGo(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	o := l.options()
 	server, err := depot.New(o)
@@ -83,6 +86,7 @@ func TestCloseLetsThePortGo(t *testing.T) {
 }
 
 func TestKeptConfiguration(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	if err := l.KeepConfig("vault"); err == nil || job.AsFailure(err).Code != job.RepositoryMissing {
 		t.Errorf("no repository: %v", err)
