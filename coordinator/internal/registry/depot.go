@@ -185,6 +185,10 @@ func (r *Registry) depotRepository(repository *fleet.Repository, asked fleet.New
 		return job.Invalid("custody", "what is in the depot is cared for by the coordinator, which needs the passphrase").
 			WithHint("leave custody out; a repository elsewhere may have the custody %q", fleet.CustodyHosts)
 	}
+	if repository.Encryption == job.Keyfile || repository.Encryption == job.KeyfileBlake2 {
+		return job.Invalid("encryption", "%s keeps borg's key on the machine that made the repository: hosts could not use one in the depot", repository.Encryption).
+			WithHint("choose %s; borgfleet repo key-export keeps a copy of its key for you", job.RepokeyBlake2)
+	}
 	depot := fleet.Depot{Hosts: []string{}}
 	if asked.Depot != nil {
 		depot.Quota, depot.AppendOnly = asked.Depot.Quota, asked.Depot.AppendOnly

@@ -59,6 +59,7 @@ func TestDepotRefuses(t *testing.T) {
 	}{
 		"sealed to hosts":       {func(r *fleet.NewRepository) { r.Custody, r.Passphrase = fleet.CustodyHosts, secret.Value{} }, job.InvalidRequest, "needs the passphrase"},
 		"an unknown host":       {func(r *fleet.NewRepository) { r.Depot.Hosts = []string{"db"} }, job.UnknownHost, "db"},
+		"a key on one machine":  {func(r *fleet.NewRepository) { r.Encryption = job.KeyfileBlake2 }, job.InvalidRequest, "hosts could not use"},
 		"a quota below zero":    {func(r *fleet.NewRepository) { r.Depot.Quota = -1 }, job.InvalidRequest, "too little"},
 		"a quota of too little": {func(r *fleet.NewRepository) { r.Depot.Quota = 9_999_999 }, job.InvalidRequest, "no less than 10 MB"},
 		"for one elsewhere":     {func(r *fleet.NewRepository) { r.Location = "/srv/x" }, job.InvalidRequest, "depot"},
