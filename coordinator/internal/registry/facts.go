@@ -48,6 +48,8 @@ func (r *Registry) UpdateFacts(_ context.Context, name string, facts fleet.Facts
 
 // enable switches a host on, beside whatever else is changed of it.
 func (r *Registry) enable(name string) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
 	if err := r.apply(store.EnableHost(name), r.audit(fleet.Actor{Name: fleet.Itself}, "host.change", "host/"+name, "switched on: it has borg")); err != nil {
 		return fmt.Errorf("switch on host %s: %w", name, err)
 	}

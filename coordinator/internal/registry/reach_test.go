@@ -6,7 +6,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/pem"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -266,6 +268,31 @@ func TestSwitchedOn(t *testing.T) {
 	h.restart(t)
 	disabled("good", true)
 	disabled("bare", false)
+}
+
+// The first look and the host's key for the depot come at the same time; neither
+// takes back what the other has stored.
+func TestSwitchedOnBesideItsKey(t *testing.T) {
+	h := newHouse(t)
+	for i := range 50 {
+		name := fmt.Sprintf("web%d", i)
+		h.mustSSH(t, overSSH(t, name))
+		key := sshKey(t)
+		var group sync.WaitGroup
+		group.Go(func() {
+			if err := h.SetDepotKey(t.Context(), name, key); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := h.UpdateFacts(t.Context(), name, fleet.Facts{BorgVersion: "1.2.4", SeenAt: h.now}, sealKey(t)); err != nil {
+			t.Fatal(err)
+		}
+		group.Wait()
+		stored, _, err := h.store.Host(name)
+		if err != nil || stored.Disabled || stored.SSHKey == "" {
+			t.Fatalf("%s is stored with disabled %v and the key %q, %v", name, stored.Disabled, stored.SSHKey, err)
+		}
+	}
 }
 
 func TestProblemIsShown(t *testing.T) {
