@@ -296,7 +296,7 @@ func TestFailures(t *testing.T) {
 		"bad task":           {unknown, &scripted{}, engine.Resume{}, job.Internal, "no repository location"},
 		"lost":               {compaction(), &scripted{exit: process.Exit{Code: -1, Lost: true}}, engine.Resume{}, job.Interrupted, "nobody saw"},
 		"lost directory":     {compaction(), &scripted{}, engine.Resume{StartedTold: true}, job.Interrupted, "nobody saw"},
-		"executor explains":  {compaction(), &scripted{startErr: []error{around(job.Fail(job.DiskFull, "nothing can be written to /d"))}}, engine.Resume{}, job.DiskFull, "nothing can be written"},
+		"executor explains":  {compaction(), &scripted{startErr: []error{around(job.Fail(job.DiskFull, "nothing can be written to /d").WithHint("make room there"))}}, engine.Resume{}, job.DiskFull, "nothing can be written"},
 		"failed start found": {compaction(), &scripted{exit: process.Exit{Code: -1, StartError: "run borg", StartErrno: syscall.ENOENT}}, engine.Resume{}, job.BorgMissing, "there is no borg"},
 	} {
 		t.Run(name, func(t *testing.T) {
