@@ -160,18 +160,6 @@ func (w *world) running(id job.ID) job.Job {
 	return j
 }
 
-// attempts waits until a job is at its nth attempt.
-func (w *world) attempt(id job.ID, n int) {
-	w.t.Helper()
-	harness.Eventually(w.t, fmt.Sprintf("attempt %d of %s", n, id), func() error {
-		j := w.c.Job(id)
-		if j.Attempt < n {
-			return fmt.Errorf("it is at attempt %d, %s", j.Attempt, j.State)
-		}
-		return nil
-	})
-}
-
 // wantArchive compares what a job says with what borg says.
 func (w *world) wantArchive(j job.Job, location string) {
 	w.t.Helper()
