@@ -100,9 +100,7 @@ func New(options Options) (*API, error) {
 	a.registerAudit()
 	a.registerState()
 	a.registerOperations()
-	if err := a.registerDocument(); err != nil {
-		return nil, fmt.Errorf("make HTTP API: %w", err)
-	}
+	a.registerDocument()
 	a.registerHealth()
 	options.Mux.Handle("GET /metrics", options.Metrics.handler(a.logger))
 	options.Mux.HandleFunc("/api/", a.unrouted)

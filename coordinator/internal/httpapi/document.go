@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"reflect"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -25,8 +26,9 @@ jobs, an admin also changes hosts, repositories and people. Beside this API: /he
 can do its work), both open to all, and /metrics (for Prometheus).`
 
 // registerDocument adds the OpenAPI document, and the page that shows it. Both
-// are made once, here, after everything else is registered.
-func (a *API) registerDocument() error {
+// are made once, when somebody reads one: it takes longer than all else here.
+// Everything else must be registered before.
+func (a *API) registerDocument() {
 	document := a.huma.OpenAPI()
 	document.Info.Description = documentDescription
 	document.Info.License = &huma.License{Name: "MIT", Identifier: "MIT"}
@@ -47,22 +49,40 @@ func (a *API) registerDocument() error {
 		{Name: tagBorg, Description: borgDescription},
 	}
 	refine(a.registry())
+	made := sync.OnceValues(func() (documents, error) { return render(document) })
+	shown := func(contentType string, which func(documents) []byte) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			d, err := made()
+			if err != nil {
+				writeProblem(w, a.problem(r.Context(), err))
+				return
+			}
+			constant(contentType, which(d))(w, r)
+		}
+	}
+	mux := a.options.Mux
+	mux.HandleFunc("GET "+Prefix+"/openapi.json", shown("application/json", func(d documents) []byte { return d.openAPI }))
+	mux.HandleFunc("GET "+Prefix+"/docs.css", constant("text/css; charset=utf-8", docsStyle))
+	page := shown("text/html; charset=utf-8", func(d documents) []byte { return d.page })
+	mux.HandleFunc("GET "+Prefix+"/docs", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		page(w, r)
+	})
+}
+
+// documents are the OpenAPI document and the page that shows it.
+type documents struct{ openAPI, page []byte }
+
+func render(document *huma.OpenAPI) (documents, error) {
 	data, err := json.MarshalIndent(document, "", " ")
 	if err != nil {
-		return fmt.Errorf("encode OpenAPI document: %w", err)
+		return documents{}, fmt.Errorf("encode OpenAPI document: %w", err)
 	}
 	page, err := renderDocs(data)
 	if err != nil {
-		return err
+		return documents{}, err
 	}
-	mux := a.options.Mux
-	mux.HandleFunc("GET "+Prefix+"/openapi.json", constant("application/json", data))
-	mux.HandleFunc("GET "+Prefix+"/docs.css", constant("text/css; charset=utf-8", docsStyle))
-	mux.HandleFunc("GET "+Prefix+"/docs", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-		constant("text/html; charset=utf-8", page)(w, r)
-	})
-	return nil
+	return documents{data, page}, nil
 }
 
 func constant(contentType string, data []byte) http.HandlerFunc {

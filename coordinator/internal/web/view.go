@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -19,13 +20,14 @@ import (
 //go:embed templates
 var templateFiles embed.FS
 
-func loadTemplates() (*template.Template, error) {
+// loadTemplates parses them once: it takes longer than many pages together.
+var loadTemplates = sync.OnceValues(func() (*template.Template, error) {
 	t, err := template.New("").Funcs(helpers()).ParseFS(templateFiles, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("parsing templates: %w", err)
 	}
 	return t, nil
-}
+})
 
 // view is one page as it was read at one moment. It is built anew for each
 // look at it.
