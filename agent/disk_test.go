@@ -13,6 +13,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/disk/disktest"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // TestDamagedJournal: the agent forgets what it ran, ends it before anything
@@ -24,7 +25,7 @@ func TestDamagedJournal(t *testing.T) {
 	f.start()
 	f.run(job.Init, job.InitSpec{})
 	id, _ := f.order(job.Backup, job.BackupSpec{Paths: []string{f.path("source")}})
-	eventually(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
+	patience.Until(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
 	f.kill(syscall.SIGKILL)
 	f.write("data/journal.db", strings.Repeat("x", 1<<16), 0o600)
 	f.start()
@@ -75,7 +76,7 @@ func (f *fleet) sendInVain(order bus.Order) (reply bus.OrderReply, answered bool
 		over <- err
 	}()
 	var err error
-	eventually(f.t, "the agent answers, or says why not", func() bool {
+	patience.Until(f.t, "the agent answers, or says why not", func() bool {
 		select {
 		case err = <-over:
 			return true
@@ -99,7 +100,7 @@ func TestFullDisk(t *testing.T) {
 	f.start()
 	f.run(job.Init, job.InitSpec{})
 	id, _ := f.order(job.Backup, job.BackupSpec{Paths: []string{f.path("source")}})
-	eventually(t, "borg runs, with room for its end", func() bool {
+	patience.Until(t, "borg runs, with room for its end", func() bool {
 		for _, name := range []string{"stdout", "stderr"} {
 			var made syscall.Stat_t
 			if syscall.Stat(f.path("data/jobs/"+id.AttemptID(1)+"/"+name), &made) != nil || made.Blocks <= 8 {
@@ -115,7 +116,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("an order that cannot be journaled was answered with %+v", reply)
 	}
 	f.write("gate", "", 0o600)
-	eventually(t, "borg is done", func() bool {
+	patience.Until(t, "borg is done", func() bool {
 		_, err := os.Stat(f.path("data/jobs/" + id.AttemptID(1) + "/exit.json"))
 		return err == nil
 	})

@@ -24,13 +24,11 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-const (
-	host    = "web1"
-	patient = 60 * time.Second
-)
+const host = "web1"
 
 // TestMain lets the test binary be the agent, when it is called like it.
 func TestMain(m *testing.M) {
@@ -39,20 +37,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patient)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within %s: %s", patient, what)
-		case <-tick.C:
-		}
-	}
 }
 
 // fleet is the world around one agent: a bus, and a coordinator that stores in
@@ -83,7 +67,7 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(patient) {
+	if !s.ReadyForConnections(patience.Most) {
 		t.Fatal("the server does not start")
 	}
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
@@ -92,7 +76,7 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.conn.Close)
-	eventually(t, "the coordinator connects", f.conn.IsConnected)
+	patience.Until(t, "the coordinator connects", f.conn.IsConnected)
 	f.writeKeys()
 	f.listen()
 	return f
@@ -253,7 +237,7 @@ func (f *fleet) start() {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { f.kill(syscall.SIGTERM) })
-	eventually(f.t, "the agent says hello", func() bool { return f.lastHello().StartedAt.After(begin) })
+	patience.Until(f.t, "the agent says hello", func() bool { return f.lastHello().StartedAt.After(begin) })
 }
 
 // kill ends the agent with a signal, if it runs, and waits for it.
@@ -275,7 +259,7 @@ func (f *fleet) kill(signal syscall.Signal) {
 // order sends an order for one more job and returns its id and the answer.
 func (f *fleet) order(kind job.Kind, spec job.Spec) (job.ID, bus.OrderReply) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), patient)
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience.Most)
 	defer cancel()
 	order := f.newOrder(kind, spec)
 	reply, err := f.send(ctx, order)
@@ -340,7 +324,7 @@ func (f *fleet) told(id job.ID) []bus.Event {
 // that the numbers have no gap.
 func (f *fleet) end(id job.ID) bus.Event {
 	f.t.Helper()
-	eventually(f.t, "job "+string(id)+" ends", func() bool {
+	patience.Until(f.t, "job "+string(id)+" ends", func() bool {
 		events := f.told(id)
 		return len(events) > 0 && events[len(events)-1].Type == job.EventFinished
 	})

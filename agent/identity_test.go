@@ -17,6 +17,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -118,7 +119,7 @@ func TestEnrollAndRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.agent.Process.Kill(); _ = f.agent.Wait(); f.agent = nil })
-	eventually(t, "the agent says hello", func() bool { return f.lastHello().StartedAt.After(begin) })
+	patience.Until(t, "the agent says hello", func() bool { return f.lastHello().StartedAt.After(begin) })
 	t.Logf("from command to hello: %s", time.Since(begin))
 	if f.lastHello().Slots != 3 {
 		t.Errorf("hello %+v", f.lastHello())
@@ -174,7 +175,7 @@ func TestRotateWhileAJobRuns(t *testing.T) {
 	f.start()
 	f.run(job.Init, job.InitSpec{})
 	id, _ := f.order(job.Backup, job.BackupSpec{Paths: []string{f.path("source")}})
-	eventually(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
+	patience.Until(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
 	before := f.lastHello()
 	connections, err := f.server.Connz(&server.ConnzOptions{})
 	if err != nil {
@@ -195,7 +196,7 @@ func TestRotateWhileAJobRuns(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
-	eventually(t, "a hello with the new seal key", func() bool { return f.lastHello().SealKey != before.SealKey })
+	patience.Until(t, "a hello with the new seal key", func() bool { return f.lastHello().SealKey != before.SealKey })
 	if f.lastHello().StartedAt != before.StartedAt {
 		t.Error("the agent was started anew")
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 func TestRealBackup(t *testing.T) {
@@ -33,7 +34,7 @@ func TestRealBackup(t *testing.T) {
 	if len(list.Result.Archives) != 1 || list.Result.Archives[0].ID != end.Result.ArchiveID {
 		t.Errorf("archives %+v; want the one", list.Result.Archives)
 	}
-	eventually(t, "the journal and the job directories are empty at rest", func() bool {
+	patience.Until(t, "the journal and the job directories are empty at rest", func() bool {
 		dirs, err := filepath.Glob(f.path("data/jobs/[0-9A-Z]*")) // a supervisor that stands by has a dot name
 		return err == nil && len(dirs) == 0 && strings.Contains(f.status(), `"attempts": []`)
 	})
@@ -52,7 +53,7 @@ func TestBorgOutlivesTheAgent(t *testing.T) {
 			f.start()
 			f.run(job.Init, job.InitSpec{})
 			id, _ := f.order(job.Backup, job.BackupSpec{Paths: []string{f.path("source")}})
-			eventually(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
+			patience.Until(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
 			f.kill(signal)
 			f.start()
 			f.write("gate", "", 0o600)
@@ -105,12 +106,12 @@ func TestCancelRunningBackup(t *testing.T) {
 	f.start()
 	f.run(job.Init, job.InitSpec{})
 	id, _ := f.order(job.Backup, job.BackupSpec{Paths: []string{f.path("source")}})
-	eventually(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
+	patience.Until(t, "borg runs", func() bool { return len(f.told(id)) >= 2 })
 	cancel, err := json.Marshal(bus.Cancel{Job: id, Attempt: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.conn.Request(bus.CancelSubject(host), cancel, patient); err != nil {
+	if _, err := f.conn.Request(bus.CancelSubject(host), cancel, patience.Most); err != nil {
 		t.Fatal(err)
 	}
 	if end := f.end(id); end.State != job.Cancelled {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // mountFleet has an archive with one file, and a directory to mount it below.
@@ -38,7 +39,7 @@ func (f *fleet) mount(point string) job.ID {
 	if !reply.Accepted {
 		f.t.Fatalf("mount: %+v", reply)
 	}
-	eventually(f.t, "the archive can be read", func() bool {
+	patience.Until(f.t, "the archive can be read", func() bool {
 		for _, event := range f.told(id) {
 			if event.Type == job.EventFinished {
 				f.t.Fatalf("mount ended %s: %+v", event.State, event.Failure)
@@ -53,7 +54,7 @@ func (f *fleet) mount(point string) job.ID {
 // pid returns the process of a job that runs.
 func (f *fleet) pid(id job.ID) (pid int) {
 	f.t.Helper()
-	eventually(f.t, "the start is told", func() bool {
+	patience.Until(f.t, "the start is told", func() bool {
 		for _, event := range f.told(id) {
 			pid = max(pid, event.PID)
 		}
@@ -159,7 +160,7 @@ func TestMountOfALostJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.start()
-	eventually(t, "it is unmounted", func() bool { return !mounted(t, point) })
+	patience.Until(t, "it is unmounted", func() bool { return !mounted(t, point) })
 }
 
 func TestVerify(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // ask asks the agent for a piece, as the coordinator does, until it is not later.
@@ -23,7 +24,7 @@ func (f *fleet) ask(id job.ID, n int64) bus.Piece {
 		f.t.Fatal(err)
 	}
 	var piece bus.Piece
-	eventually(f.t, fmt.Sprintf("piece %d of %s", n, id), func() bool {
+	patience.Until(f.t, fmt.Sprintf("piece %d of %s", n, id), func() bool {
 		msg, err := f.conn.Request(bus.ReadSubject(host), question, 10*time.Second)
 		if err != nil {
 			return false

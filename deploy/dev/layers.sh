@@ -9,7 +9,7 @@ module=github.com/borgfleet/borgfleet
 
 go list -f '{{.ImportPath}} {{join .Imports " "}}' work | awk -v module="$module" '
 function layer(p) {
-  if (p ~ /^shared\/(job|secret|build|settings|fault|disk)$/)        return 1
+  if (p ~ /^shared\/(job|secret|build|settings|fault|disk|patience)$/) return 1
   if (p ~ /^shared\/(bus|borg|process|console)$/)             return 2
   if (p ~ /^shared\/engine$/)                                 return 3
   if (p ~ /^shared\/disk\//)                                 return 4   # for tests

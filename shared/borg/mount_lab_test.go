@@ -14,6 +14,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/borg"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // A mount point whose name needs care everywhere: in the kernel's table, in a
@@ -110,7 +111,7 @@ func (m *mount) outcome(t *testing.T, edit func(*borg.Exit)) job.Outcome {
 func (m *mount) ready(t *testing.T) job.Progress {
 	t.Helper()
 	var told job.Progress
-	until(t, "mounted", func() bool {
+	patience.Until(t, "mounted", func() bool {
 		_, items := parse(m.task, recording{stderr: []byte(m.stderr.String())}, 100)
 		for _, item := range items {
 			if item.Progress != nil && item.Progress.Phase == job.PhaseMounted {
@@ -124,16 +125,6 @@ func (m *mount) ready(t *testing.T) job.Progress {
 		return false
 	})
 	return told
-}
-
-// until waits for a condition.
-func until(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
 }
 
 // mountedAt reports whether the kernel has a mount at the point.

@@ -21,6 +21,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -105,7 +106,7 @@ func TestRealCancelAtOnce(t *testing.T) {
 		a, rec, cancel := l.attempt(t, job.BackupSpec{Paths: []string{l.data}}), newRecorder(), make(chan struct{})
 		over := make(chan error, 1)
 		go func() { over <- l.Run(t.Context(), a, rec, cancel) }()
-		enginetest.Until(t, "the start of borg", func() bool {
+		patience.Until(t, "the start of borg", func() bool {
 			content, err := os.ReadFile(filepath.Join(l.root, a.ID(), "started.json"))
 			return err == nil && strings.Contains(string(content), "boot_id")
 		})
@@ -161,7 +162,7 @@ func TestSupervisorIsKilled(t *testing.T) {
 	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	enginetest.Until(t, "the supervisor's end", func() bool { return gone(supervisor) })
+	patience.Until(t, "the supervisor's end", func() bool { return gone(supervisor) })
 	if gone(program) {
 		t.Fatal("borg died with its supervisor")
 	}

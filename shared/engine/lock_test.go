@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // labHostID is the BORG_HOST_ID of newLab.
@@ -53,7 +53,7 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 func (l *lab) writer(t *testing.T, hostID string) *exec.Cmd {
 	t.Helper()
 	cmd := l.borg(t, hostID, "create", "--content-from-command", l.task.Repository.Location+"::slow", "sleep", "1000")
-	enginetest.Until(t, "the writer's locks", func() bool {
+	patience.Until(t, "the writer's locks", func() bool {
 		cache, _ := filepath.Glob(filepath.Join(filepath.Dir(l.root), "borg", ".cache", "borg", "*", "lock.exclusive", "*"))
 		return len(cache) == 1 && len(l.locked(t, cmd.Process.Pid)) == 1
 	})
@@ -69,11 +69,11 @@ func (l *lab) reader(t *testing.T, hostID string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := l.borg(t, hostID, "export-tar", l.task.Repository.Location+"::web1-2", fifo)
-	enginetest.Until(t, "the reader's lock", func() bool {
+	patience.Until(t, "the reader's lock", func() bool {
 		roster, err := os.ReadFile(filepath.Join(l.task.Repository.Location, "lock.roster"))
 		return err == nil && strings.Contains(string(roster), fmt.Sprint(", ", cmd.Process.Pid, ","))
 	})
-	enginetest.Until(t, "the end of its own lock on the roster", func() bool { return len(l.locked(t, cmd.Process.Pid)) == 0 })
+	patience.Until(t, "the end of its own lock on the roster", func() bool { return len(l.locked(t, cmd.Process.Pid)) == 0 })
 	return cmd
 }
 

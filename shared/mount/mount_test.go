@@ -8,12 +8,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/borgfleet/borgfleet/shared/mount"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
-
-const patient = time.Minute
 
 // borg runs borg on a repository of its own.
 func borg(t *testing.T, dir string, args ...string) *exec.Cmd {
@@ -30,19 +28,6 @@ func list(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return points
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline, tick := time.After(patient), time.NewTicker(5*time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within %s: %s", patient, what)
-		case <-tick.C:
-		}
-	}
 }
 
 // TestBorgsMounts has one that is served and one whose borg was killed, at
@@ -68,7 +53,7 @@ func TestBorgsMounts(t *testing.T) {
 			over := make(chan error, 1)
 			go func() { over <- serving.Wait() }()
 			t.Cleanup(func() { _ = exec.Command("fusermount3", "-uz", "--", point).Run() }) // mostly there is nothing
-			eventually(t, "it is listed", func() bool { return slices.Contains(list(t), point) })
+			patience.Until(t, "it is listed", func() bool { return slices.Contains(list(t), point) })
 			if kill {
 				if err := serving.Process.Signal(syscall.SIGKILL); err != nil {
 					t.Fatal(err)

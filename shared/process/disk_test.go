@@ -9,6 +9,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/disk/disktest"
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -45,7 +46,7 @@ func TestTheDiskFillsWhileItRuns(t *testing.T) {
 	command, open := gated(t, "job.1")
 	command.Argv[2] += `; i=0; while [ $i -lt 100 ]; do echo "line $i of a report" && echo "line $i of a log" >&2 || exit 9; i=$((i+1)); done`
 	enginetest.Start(t, l, command, secret.Value{})
-	enginetest.Until(t, "the room is made", func() bool {
+	patience.Until(t, "the room is made", func() bool {
 		var made, said syscall.Stat_t
 		return syscall.Stat(filepath.Join(root, "job.1", "stdout"), &made) == nil && made.Blocks > 8 && syscall.Stat(filepath.Join(root, "job.1", "stderr"), &said) == nil && said.Blocks > 8
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -63,7 +64,7 @@ func killSupervisor(t *testing.T, pid int) {
 	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	enginetest.Until(t, "the supervisor's end", func() bool { return !running(supervisor) })
+	patience.Until(t, "the supervisor's end", func() bool { return !running(supervisor) })
 	if !running(pid) {
 		t.Fatal("the program ended with its supervisor")
 	}
@@ -251,7 +252,7 @@ func TestSupervisorOutlivesSignals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enginetest.Until(t, "the supervisor's last preparation", func() bool {
+	patience.Until(t, "the supervisor's last preparation", func() bool {
 		_, err := os.Stat(filepath.Join(root, "job.1", "exit.json.new"))
 		return err == nil
 	})
@@ -279,7 +280,7 @@ func TestAgentUnderNohup(t *testing.T) {
 	})
 	command := enginetest.Shell("job.1", `trap 'echo heard; exit 4' INT; echo ready; while :; do sleep 0.02; done`)
 	enginetest.Start(t, l, command, secret.Value{})
-	enginetest.Until(t, "the program's handler", func() bool {
+	patience.Until(t, "the program's handler", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		_, err := l.Follow(ctx, "job.1", process.Offsets{}, func(process.Chunk) error { cancel(); return nil })
@@ -346,5 +347,5 @@ func TestDirectoryIsDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	open()
-	enginetest.Until(t, "the supervisor's end", func() bool { return !running(supervisor) })
+	patience.Until(t, "the supervisor's end", func() bool { return !running(supervisor) })
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -141,7 +142,7 @@ func TestReaderEndsProgramWithoutSupervisor(t *testing.T) {
 	if err := output.Close(); err != nil {
 		t.Fatal(err)
 	}
-	enginetest.Until(t, "the program's end", func() bool { return !running(started.PID) })
+	patience.Until(t, "the program's end", func() bool { return !running(started.PID) })
 }
 
 // TestPipedProgramThatIsMissing: the reader is there, and gets the end.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -90,7 +91,7 @@ func TestLocalIsAnExecutor(t *testing.T) {
 func warm(t *testing.T, l *process.Local, root string) (dir string) {
 	t.Helper()
 	enginetest.Start(t, l, enginetest.Shell("warm.0", "exit"), secret.Value{})
-	enginetest.Until(t, "a supervisor that stands by", func() bool {
+	patience.Until(t, "a supervisor that stands by", func() bool {
 		ready, _ := filepath.Glob(filepath.Join(root, ".standby-*"))
 		if len(ready) != 1 || len(standbys(t)) != 1 { // those of tests before may be ending
 			return false

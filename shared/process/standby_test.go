@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -86,7 +87,7 @@ func TestStandbyEndsWithItsAgent(t *testing.T) {
 	supervisors := standbys(t)
 	l.Close()
 	for _, pid := range supervisors {
-		enginetest.Until(t, "the supervisor's end", func() bool { return !running(pid) })
+		patience.Until(t, "the supervisor's end", func() bool { return !running(pid) })
 	}
 	enginetest.Follow(t, l, "warm.0", process.Offsets{})
 	entries, err := os.ReadDir(root)

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -30,7 +30,7 @@ func TestFollowersKeepNoDescriptors(t *testing.T) {
 		follow(fmt.Sprintf("ended.%d", i), "sleep 0.05", time.Minute)
 		follow(fmt.Sprintf("left.%d", i), "sleep 0.2", 50*time.Millisecond)
 	}
-	enginetest.Until(t, "the descriptors to be closed", func() bool { return descriptors(t) <= before })
+	patience.Until(t, "the descriptors to be closed", func() bool { return descriptors(t) <= before })
 }
 
 func descriptors(t *testing.T) int {

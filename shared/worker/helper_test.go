@@ -18,30 +18,14 @@ import (
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/journal"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/policy"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 	"github.com/borgfleet/borgfleet/shared/worker"
 )
 
-const (
-	host    = "web1"
-	patient = time.Minute
-)
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patient)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within %s: %s", patient, what)
-		case <-tick.C:
-		}
-	}
-}
+const host = "web1"
 
 // fakeEngine runs nothing: an attempt tells that it started, and ends when the
 // test says so or when it is cancelled.
@@ -148,7 +132,7 @@ func (e *fakeEngine) ids() []string {
 
 func (e *fakeEngine) finish(t *testing.T, key attempt.Key, state job.State) {
 	t.Helper()
-	eventually(t, key.String()+" runs", func() bool { return slices.Contains(e.ids(), key.String()) })
+	patience.Until(t, key.String()+" runs", func() bool { return slices.Contains(e.ids(), key.String()) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.running[key.String()] <- job.Outcome{State: state}
@@ -368,7 +352,7 @@ func (f *fixture) told(key attempt.Key) []string {
 
 func (f *fixture) awaitEnd(key attempt.Key, want ...string) {
 	f.t.Helper()
-	eventually(f.t, key.String()+" is over", func() bool {
+	patience.Until(f.t, key.String()+" is over", func() bool {
 		told := f.told(key)
 		return len(told) > 0 && job.State(told[len(told)-1]).Terminal()
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 func (f *fixture) settle(order bus.Order, action bus.Action, stored int) {
@@ -43,7 +44,7 @@ func TestNothingBeginsBesideAnOrphan(t *testing.T) {
 	f.awaitEnd(attempt.KeyOf(running), "accepted", "started", "succeeded")
 	adopted := f.order()
 	f.send(adopted)
-	eventually(t, "it runs", func() bool { return slices.Contains(f.engine.ids(), attempt.KeyOf(adopted).String()) })
+	patience.Until(t, "it runs", func() bool { return slices.Contains(f.engine.ids(), attempt.KeyOf(adopted).String()) })
 	f.stop()
 
 	orphan := job.NewID(time.Now()).AttemptID(1)
@@ -97,14 +98,14 @@ func TestOldOrderWaitsForTheCoordinator(t *testing.T) {
 			}
 			f.settle(order, action, 1)
 			if action == bus.Stop {
-				eventually(t, "it is over", func() bool { return len(unfinished(t, f)) == 0 })
+				patience.Until(t, "it is over", func() bool { return len(unfinished(t, f)) == 0 })
 				if n := f.engine.asked(attempt.KeyOf(order)); n > 0 {
 					t.Error("it was begun")
 				}
 				return
 			}
 			f.engine.finish(t, attempt.KeyOf(order), job.Succeeded)
-			eventually(t, "it is over", func() bool { return len(unfinished(t, f)) == 0 })
+			patience.Until(t, "it is over", func() bool { return len(unfinished(t, f)) == 0 })
 		})
 	}
 }

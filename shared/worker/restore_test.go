@@ -11,6 +11,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // restoreFixture lets files be restored below a directory, in which there is a
@@ -65,7 +66,7 @@ func TestRestoreIsRefusedWhenALinkHasChanged(t *testing.T) {
 	f, root := restoreFixture(t)
 	before := f.order()
 	f.send(before) // takes the slot
-	eventually(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
+	patience.Until(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
 	order := f.restore(root + "/allowed/link/new")
 	if reply := f.send(order); !reply.Accepted {
 		t.Fatalf("answer %+v", reply)

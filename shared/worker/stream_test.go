@@ -13,6 +13,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // streaming is a worker that has an order whose output is a pipe of the test.
@@ -65,7 +66,7 @@ func files(t *testing.T, change func(*fixture)) *streaming {
 func (s *streaming) ask(n int64) bus.Piece {
 	s.t.Helper()
 	var piece bus.Piece
-	eventually(s.t, "an answer", func() bool {
+	patience.Until(s.t, "an answer", func() bool {
 		piece = s.worker.Read(s.t.Context(), bus.Read{Job: s.key.Job, Attempt: s.key.Number, Piece: n})
 		return piece.State != bus.PieceLater
 	})
@@ -231,7 +232,7 @@ func TestRestIsReadAfterTheEnd(t *testing.T) {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	eventually(t, "it is forgotten when nobody asks", func() bool {
+	patience.Until(t, "it is forgotten when nobody asks", func() bool {
 		<-tick.C
 		return s.worker.Read(t.Context(), bus.Read{Job: s.key.Job, Attempt: s.key.Number}).State == bus.PieceGone
 	})
@@ -257,7 +258,7 @@ func TestReaderIsAskedBeforeBorgHasItsSlot(t *testing.T) {
 	f.start()
 	before := f.order()
 	f.send(before)
-	eventually(t, "it has the slot", func() bool { return len(f.engine.ids()) == 1 })
+	patience.Until(t, "it has the slot", func() bool { return len(f.engine.ids()) == 1 })
 	s := f.newStreaming(job.List, job.ListSpec{Archive: "a"})
 	for range 3 {
 		if got := s.worker.Read(t.Context(), bus.Read{Job: s.key.Job, Attempt: s.key.Number}); got.State != bus.PieceLater {
@@ -273,7 +274,7 @@ func TestReaderIsAskedBeforeBorgHasItsSlot(t *testing.T) {
 // must not let it pass for the beginning.
 func TestRestartLosesTheReader(t *testing.T) {
 	s := files(t, nil)
-	eventually(t, "it runs", func() bool { return len(s.engine.ids()) == 1 })
+	patience.Until(t, "it runs", func() bool { return len(s.engine.ids()) == 1 })
 	s.stop()
 	s.runs.ids = []string{s.key.String()}
 	s.start()
@@ -286,10 +287,10 @@ func TestRestartLosesTheReader(t *testing.T) {
 
 func TestCancelledWhileItStreams(t *testing.T) {
 	s := files(t, nil)
-	eventually(t, "it runs", func() bool { return len(s.engine.ids()) == 1 })
+	patience.Until(t, "it runs", func() bool { return len(s.engine.ids()) == 1 })
 	s.cancel(s.key)
 	s.awaitEnd(s.key, "accepted", "started", "cancelled")
-	eventually(t, "nobody reads any more", func() bool {
+	patience.Until(t, "nobody reads any more", func() bool {
 		_, err := s.print.Write([]byte("x"))
 		return err != nil
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/borg"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // of returns an order for a spec; one that needs none has no repository.
@@ -58,7 +59,7 @@ func TestMountsTakeNoSlot(t *testing.T) {
 	f.start()
 	backup := f.order()
 	busy := f.accepted(backup)
-	eventually(t, "it has the slot", func() bool { return len(f.engine.ids()) == 1 })
+	patience.Until(t, "it has the slot", func() bool { return len(f.engine.ids()) == 1 })
 	mount := f.accepted(f.of(job.MountSpec{MountPoint: "/srv/mnt"}))
 	waits := f.accepted(f.order())
 	umount := f.accepted(f.of(job.UmountSpec{MountPoint: "/srv/mnt"}))
@@ -99,7 +100,7 @@ func TestMountsAreSwept(t *testing.T) {
 	f.start()
 	close(f.engine.ended)
 	key := f.accepted(f.of(job.MountSpec{MountPoint: "/srv/mnt"}))
-	eventually(t, "it runs", func() bool { return slices.Contains(f.engine.ids(), key.String()) })
+	patience.Until(t, "it runs", func() bool { return slices.Contains(f.engine.ids(), key.String()) })
 	left := func(want ...string) {
 		t.Helper()
 		got, err := f.mounts.List()

@@ -13,6 +13,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/engine"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 )
 
@@ -160,7 +161,7 @@ func TestSlots(t *testing.T) {
 		keys = append(keys, attempt.KeyOf(order))
 		f.send(order)
 	}
-	eventually(t, "two run", func() bool { return len(f.engine.ids()) == 2 })
+	patience.Until(t, "two run", func() bool { return len(f.engine.ids()) == 2 })
 	for range 4 { // each that ends lets one follow, and never a third
 		running := f.engine.ids()
 		if len(running) > 2 {
@@ -172,7 +173,7 @@ func TestSlots(t *testing.T) {
 		}
 		left := len(unfinished(t, f))
 		f.engine.finish(t, key, job.Succeeded)
-		eventually(t, "the next one runs", func() bool {
+		patience.Until(t, "the next one runs", func() bool {
 			n := len(unfinished(t, f))
 			ids := f.engine.ids()
 			return n == left-1 && len(ids) == min(n, 2) && !slices.Contains(ids, key.String())
@@ -197,7 +198,7 @@ func TestCancel(t *testing.T) {
 		f := newFixture(t).start()
 		order := f.order()
 		f.send(order)
-		eventually(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
+		patience.Until(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
 		f.cancel(attempt.KeyOf(order))
 		f.cancel(attempt.KeyOf(order)) // twice is as good as once
 		f.awaitEnd(attempt.KeyOf(order), "accepted", "started", "cancelled")
@@ -206,7 +207,7 @@ func TestCancel(t *testing.T) {
 		f := newFixture(t).start()
 		order := f.order()
 		f.send(order)
-		eventually(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
+		patience.Until(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
 		if err := f.worker.Settle(t.Context(), []bus.Verdict{{Job: order.Job, Attempt: 1, Action: bus.Stop}}); err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +217,7 @@ func TestCancel(t *testing.T) {
 		f := newFixture(t).start()
 		first, second, third := f.order(), f.order(), f.order()
 		f.send(first)
-		eventually(t, "the first runs", func() bool { return len(f.engine.ids()) == 1 })
+		patience.Until(t, "the first runs", func() bool { return len(f.engine.ids()) == 1 })
 		f.send(second)
 		f.send(third)
 		f.cancel(attempt.KeyOf(second))
@@ -240,7 +241,7 @@ func TestCancel(t *testing.T) {
 		f := newFixture(t).start()
 		order := f.order()
 		f.send(order)
-		eventually(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
+		patience.Until(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
 		f.stop()
 		f.start()
 		f.cancel(attempt.KeyOf(order))
@@ -258,9 +259,9 @@ func TestRestartGoesOn(t *testing.T) {
 	f := newFixture(t).start()
 	running, waiting := f.order(), f.order()
 	f.send(running)
-	eventually(t, "the first runs", func() bool { return len(f.engine.ids()) == 1 })
+	patience.Until(t, "the first runs", func() bool { return len(f.engine.ids()) == 1 })
 	f.send(waiting)
-	eventually(t, "the start is recorded", func() bool { return len(f.told(attempt.KeyOf(running))) == 2 })
+	patience.Until(t, "the start is recorded", func() bool { return len(f.told(attempt.KeyOf(running))) == 2 })
 	f.stop()
 
 	f.runs.ids = []string{attempt.KeyOf(running).String()}
@@ -281,17 +282,17 @@ func TestRunsAreAdopted(t *testing.T) {
 	f := newFixture(t).start()
 	order := f.order()
 	f.send(order)
-	eventually(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
+	patience.Until(t, "it runs", func() bool { return len(f.engine.ids()) == 1 })
 	f.stop()
 	mine, stranger, done := attempt.KeyOf(order).String(), job.NewID(time.Now()).AttemptID(1), job.NewID(time.Now()).AttemptID(1)
 	f.runs.ids, f.runs.over = []string{mine, stranger, done}, []string{done}
 	f.start()
-	eventually(t, "old directories are cleaned", func() bool {
+	patience.Until(t, "old directories are cleaned", func() bool {
 		f.runs.mu.Lock()
 		defer f.runs.mu.Unlock()
 		return len(f.runs.kept) > 0
 	})
-	eventually(t, "the stranger is ended", func() bool {
+	patience.Until(t, "the stranger is ended", func() bool {
 		f.engine.mu.Lock()
 		defer f.engine.mu.Unlock()
 		return slices.Equal(f.engine.ending, []string{stranger})
@@ -313,7 +314,7 @@ func TestForgottenRunsAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.engine.finish(t, key, job.Succeeded)
-	eventually(t, "it is over", func() bool { return len(unfinished(t, f)) == 0 })
+	patience.Until(t, "it is over", func() bool { return len(unfinished(t, f)) == 0 })
 	if len(f.engine.removed) != 0 {
 		t.Errorf("removed %v before the end", f.engine.removed)
 	}

@@ -26,10 +26,9 @@ import (
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
-
-const patience = time.Minute
 
 // authority signs the certificate of a test's bus.
 type authority struct {
@@ -149,7 +148,7 @@ func newCoordinator(t *testing.T, config *tls.Config, ca authority) *coordinator
 	}
 	c.server.Start()
 	t.Cleanup(func() { c.server.Shutdown(); c.server.WaitForShutdown() })
-	if !c.server.ReadyForConnections(patience) {
+	if !c.server.ReadyForConnections(patience.Most) {
 		t.Fatal("the server does not start")
 	}
 	own, seed := c.user(false)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/agent/internal/identity"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -155,7 +156,7 @@ func TestCredentialsThatExpireAreRenewedInTime(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- renewal.Run(ctx) }()
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(patience.Most); ; {
 		credentials, err := identity.ReadCredentials(r.Credentials, "web1")
 		if err != nil || credentials.Public != public {
 			t.Fatalf("credentials %+v, error %v", credentials, err)

@@ -15,26 +15,13 @@ import (
 	"github.com/borgfleet/borgfleet/agent/internal/uplink"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/journal"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // nobody asks the agent for anything in here.
 type nobody struct{ uplink.Handler }
 
 func (nobody) Settle(context.Context, []bus.Verdict) error { return nil }
-
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within %s: %s", patience, what)
-		case <-tick.C:
-		}
-	}
-}
 
 // start runs the session of an agent.
 func start(t *testing.T, r identity.Rotation) *uplink.Uplink {
@@ -78,7 +65,7 @@ func TestARunningAgentTakesTheNewCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := start(t, r)
-	await(t, "connected", func() bool { return u.Status().Connected && !u.Status().HelloAt.IsZero() })
+	patience.Until(t, "connected", func() bool { return u.Status().Connected && !u.Status().HelloAt.IsZero() })
 	if end := u.Status().CertificateExpires; time.Until(end) < time.Hour {
 		t.Errorf("certificate expires %s", end)
 	}
@@ -89,9 +76,9 @@ func TestARunningAgentTakesTheNewCredentials(t *testing.T) {
 	since := u.Status().Since
 	c.revoke(before)
 	cut := time.Now()
-	await(t, "connected anew", func() bool { return u.Status().Connected && u.Status().Since.After(since) })
+	patience.Until(t, "connected anew", func() bool { return u.Status().Connected && u.Status().Since.After(since) })
 	t.Logf("away for %s", time.Since(cut))
-	await(t, "a hello over the new connection", func() bool { return u.Status().HelloAt.After(cut) })
+	patience.Until(t, "a hello over the new connection", func() bool { return u.Status().HelloAt.After(cut) })
 }
 
 // TestAnAgentWhoseCredentialsEndedGoesOnTrying is about one that finds good ones
@@ -99,14 +86,14 @@ func TestARunningAgentTakesTheNewCredentials(t *testing.T) {
 func TestAnAgentWhoseCredentialsEndedGoesOnTrying(t *testing.T) {
 	c, p, r := enrolled(t)
 	u := start(t, r)
-	await(t, "connected", func() bool { return u.Status().Connected })
+	patience.Until(t, "connected", func() bool { return u.Status().Connected })
 	c.revoke(publicKey(t, r))
-	await(t, "refused, and said so", func() bool {
+	patience.Until(t, "refused, and said so", func() bool {
 		s := u.Status()
 		return !s.Connected && strings.Contains(s.Error, "does not accept the credentials") && s.Hint != ""
 	})
 	if _, err := identity.Enrol(t.Context(), p.enrolment(c.token())); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "connected with the new ones", func() bool { return u.Status().Connected })
+	patience.Until(t, "connected with the new ones", func() bool { return u.Status().Connected })
 }

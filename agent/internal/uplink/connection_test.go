@@ -13,11 +13,12 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 func TestThisRunSaysThatItIsThere(t *testing.T) {
 	f := newFixture(t, quick)
-	msg, err := f.conn.Request(bus.PresenceSubject(host, instance), []byte("{}"), patient)
+	msg, err := f.conn.Request(bus.PresenceSubject(host, instance), []byte("{}"), patience.Most)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +26,7 @@ func TestThisRunSaysThatItIsThere(t *testing.T) {
 	if err := json.Unmarshal(msg.Data, &presence); err != nil || presence.Instance != instance {
 		t.Errorf("answer %s, %v", msg.Data, err)
 	}
-	if _, err := f.conn.Request(bus.PresenceSubject(host, "ANOTHERRUN"), []byte("{}"), patient); !errors.Is(err, nats.ErrNoResponders) {
+	if _, err := f.conn.Request(bus.PresenceSubject(host, "ANOTHERRUN"), []byte("{}"), patience.Most); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("an answer for another run: %v", err)
 	}
 }
@@ -41,10 +42,10 @@ func TestAnOrderBeforeTheFirstAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.start(quick)
-	if _, err := said.NextMsg(patient); err != nil {
+	if _, err := said.NextMsg(patience.Most); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	ctx, cancel := context.WithTimeout(t.Context(), patience.Most)
 	defer cancel()
 	if _, err := f.conn.RequestWithContext(ctx, bus.OrderSubject(host), []byte(`{"body":"e30="}`)); err != nil {
 		t.Errorf("order: %v", err)
@@ -70,8 +71,8 @@ func TestARefusedAgentKeepsQuiet(t *testing.T) {
 		}
 		return reply
 	})
-	eventually(t, "the refusal shows", func() bool { s := f.uplink.Status(); return s.Duplicate && s.Error != "" && s.Hint != "" })
-	eventually(t, "it says that it was refused", func() bool { h := <-hellos; return h.Refused && h.Instance == instance })
+	patience.Until(t, "the refusal shows", func() bool { s := f.uplink.Status(); return s.Duplicate && s.Error != "" && s.Hint != "" })
+	patience.Until(t, "it says that it was refused", func() bool { h := <-hellos; return h.Refused && h.Instance == instance })
 	key := f.accept()
 	f.record(key, job.EventFinished)
 	live, err := f.conn.SubscribeSync(bus.ProgressSubject(host, key.Job))
@@ -93,10 +94,10 @@ func TestARefusedAgentKeepsQuiet(t *testing.T) {
 		t.Errorf("%d events told, %d orders taken", len(events), f.handler.orderCount())
 	}
 	refused.Store(false)
-	if msg, err := live.NextMsg(patient); err != nil || !strings.Contains(string(msg.Data), `"nfiles":2`) {
+	if msg, err := live.NextMsg(patience.Most); err != nil || !strings.Contains(string(msg.Data), `"nfiles":2`) {
 		t.Errorf("the newest progress is not passed on: %v", err)
 	}
-	eventually(t, "what happened is told", func() bool { return len(f.snapshot().Records) == 0 })
+	patience.Until(t, "what happened is told", func() bool { return len(f.snapshot().Records) == 0 })
 	if s := f.uplink.Status(); s.Duplicate || s.Error != "" {
 		t.Errorf("status %+v", s)
 	}
@@ -121,7 +122,7 @@ func TestABrokenConnectionCostsNoRequestTimeout(t *testing.T) {
 	restore()
 	f.makeStream()
 	f.answerHellos(settled)
-	eventually(t, "what was under way is told", func() bool { return len(f.snapshot().Records) == 0 })
+	patience.Until(t, "what was under way is told", func() bool { return len(f.snapshot().Records) == 0 })
 }
 
 // What happens while an agent that had nothing to tell waits for the bus is told
@@ -134,6 +135,6 @@ func TestNewsOfAnAgentAtRest(t *testing.T) {
 	f.answerHellos(settled)
 	begun := time.Now()
 	f.record(f.accept(), job.EventFinished)
-	eventually(t, "the news are told", func() bool { return len(f.snapshot().Records) == 0 })
+	patience.Until(t, "the news are told", func() bool { return len(f.snapshot().Records) == 0 })
 	t.Logf("told %s after it happened", time.Since(begun).Round(time.Millisecond))
 }

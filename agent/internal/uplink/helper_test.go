@@ -22,28 +22,13 @@ import (
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/journal"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 const (
 	host     = "web1"
 	instance = "THISRUN"
-	patient  = time.Minute
 )
-
-// eventually waits until ok, or fails the test.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patient)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within %s: %s", patient, what)
-		case <-tick.C:
-		}
-	}
-}
 
 // startServer runs a NATS server with JetStream; port -1 picks a free one.
 func startServer(t *testing.T, dir string, port int) *server.Server {
@@ -54,7 +39,7 @@ func startServer(t *testing.T, dir string, port int) *server.Server {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(patient) {
+	if !s.ReadyForConnections(patience.Most) {
 		t.Fatal("the server does not start")
 	}
 	t.Cleanup(func() { stopServer(s) })
@@ -136,7 +121,7 @@ func newFixture(t *testing.T, timing uplink.Timing) *fixture {
 	hellos := f.answerHellos(keep)
 	f.start(timing)
 	<-hellos // which follows the agent's subscriptions
-	eventually(t, "the first hello is answered", func() bool { return !f.uplink.Status().HelloAt.IsZero() })
+	patience.Until(t, "the first hello is answered", func() bool { return !f.uplink.Status().HelloAt.IsZero() })
 	return f
 }
 
@@ -201,7 +186,7 @@ func (f *fixture) loseBus() (restore func()) {
 		f.t.Fatalf("address %v", f.server.Addr())
 	}
 	stopServer(f.server)
-	eventually(f.t, "the loss is noticed", func() bool { return !f.uplink.Status().Connected })
+	patience.Until(f.t, "the loss is noticed", func() bool { return !f.uplink.Status().Connected })
 	return func() {
 		f.t.Helper()
 		f.server = startServer(f.t, f.dir, address.Port)

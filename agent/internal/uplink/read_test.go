@@ -11,6 +11,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // question returns a question for a piece of an attempt.
@@ -25,7 +26,7 @@ func question(t *testing.T, attempt int, piece int64) *nats.Msg {
 
 func (f *fixture) read(attempt int, piece int64) bus.Piece {
 	f.t.Helper()
-	msg, err := f.conn.RequestMsg(question(f.t, attempt, piece), patient)
+	msg, err := f.conn.RequestMsg(question(f.t, attempt, piece), patience.Most)
 	if err != nil {
 		f.t.Fatalf("read: %v", err)
 	}
@@ -68,19 +69,19 @@ func TestWaitingReadersHoldNobodyUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	first, err := answers.NextMsg(patient)
+	first, err := answers.NextMsg(patience.Most)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, err := bus.DecodePiece(first.Data); err != nil || got.State != bus.PieceLater {
 		t.Errorf("one too many got %+v, %v", got, err)
 	}
-	if _, err := f.conn.Request(bus.OrderSubject(host), []byte("{}"), patient); err != nil {
+	if _, err := f.conn.Request(bus.OrderSubject(host), []byte("{}"), patience.Most); err != nil {
 		t.Errorf("an order beside them: %v", err)
 	}
 	close(f.handler.hold)
 	for range most {
-		msg, err := answers.NextMsg(patient)
+		msg, err := answers.NextMsg(patience.Most)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +117,7 @@ func TestARefusedAgentHandsOutNothing(t *testing.T) {
 	f.reply(func(bus.Hello) bus.HelloReply {
 		return bus.HelloReply{At: time.Now(), Refused: job.Fail(job.Conflict, "another one is here")}
 	})
-	eventually(t, "the refusal shows", func() bool { return f.uplink.Status().Duplicate })
+	patience.Until(t, "the refusal shows", func() bool { return f.uplink.Status().Duplicate })
 	brief, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if answer, err := f.conn.RequestMsgWithContext(brief, question(t, 1, 0)); err == nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/attempt"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // quick keeps tests short where waiting is not what they are about.
@@ -43,7 +44,7 @@ func TestOrdersAndCancellationsAreAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	msg, err := f.conn.Request(bus.OrderSubject(host), envelope, patient)
+	msg, err := f.conn.Request(bus.OrderSubject(host), envelope, patience.Most)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestOrdersAndCancellationsAreAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.conn.Request(bus.CancelSubject(host), cancel, patient); err != nil {
+	if _, err := f.conn.Request(bus.CancelSubject(host), cancel, patience.Most); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]bus.Cancel{want}, f.handler.cancels); diff != "" {
@@ -79,7 +80,7 @@ func TestStrangersAreNotAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	// An own request comes last, so that the others have been seen when it is answered.
-	if _, err := f.conn.Request(bus.OrderSubject(host), []byte("not JSON"), patient); err != nil {
+	if _, err := f.conn.Request(bus.OrderSubject(host), []byte("not JSON"), patience.Most); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.handler.orderCount(); n != 1 {
@@ -102,7 +103,7 @@ func TestEventsReachTheStreamInOrder(t *testing.T) {
 	}
 	writers.Wait()
 	const each = 12
-	eventually(t, "all events are in the stream", func() bool { return len(f.told(stream)) >= each*len(keys) })
+	patience.Until(t, "all events are in the stream", func() bool { return len(f.told(stream)) >= each*len(keys) })
 	last := map[job.ID]int{}
 	for _, event := range f.told(stream) {
 		if event.Seq != last[event.Job]+1 {
@@ -126,7 +127,7 @@ func TestEventsWaitForTheStream(t *testing.T) {
 		t.Fatalf("journal's depth %d before there is a stream; want 3", depth)
 	}
 	stream := f.makeStream()
-	eventually(t, "events come when there is a stream", func() bool { return len(f.told(stream)) == 3 })
+	patience.Until(t, "events come when there is a stream", func() bool { return len(f.told(stream)) == 3 })
 	if depth := f.snapshot().Depth; depth != 3 {
 		t.Errorf("journal's depth %d; want 3, as nothing is stored yet", depth)
 	}
@@ -140,7 +141,7 @@ func TestJournalIsEmptyAtRest(t *testing.T) {
 	f.answerHellos(settled)
 	key := f.accept()
 	f.record(key, job.EventStarted, job.EventFinished)
-	eventually(t, "the journal forgets", func() bool { s := f.snapshot(); return len(s.Records) == 0 && s.Depth == 0 })
+	patience.Until(t, "the journal forgets", func() bool { s := f.snapshot(); return len(s.Records) == 0 && s.Depth == 0 })
 }
 
 func TestLateVerdictIsAskedFor(t *testing.T) {
@@ -157,7 +158,7 @@ func TestLateVerdictIsAskedFor(t *testing.T) {
 	})
 	key := f.accept()
 	f.record(key, job.EventFinished)
-	eventually(t, "the journal forgets", func() bool { return len(f.snapshot().Records) == 0 })
+	patience.Until(t, "the journal forgets", func() bool { return len(f.snapshot().Records) == 0 })
 }
 
 func TestHelloTellsTheJournal(t *testing.T) {
@@ -165,12 +166,12 @@ func TestHelloTellsTheJournal(t *testing.T) {
 	key := f.accept()
 	f.record(key, job.EventStarted)
 	hellos := f.answerHellos(keep)
-	eventually(t, "a hello mentions the attempt", func() bool {
+	patience.Until(t, "a hello mentions the attempt", func() bool {
 		hello := <-hellos
 		return hello.Host == host && hello.Slots == 2 && hello.JournalDepth == 2 && hello.Stamp == f.snapshot().Stamp &&
 			cmp.Equal(hello.Attempts, []bus.HostAttempt{{Job: key.Job, Attempt: 1, LastSeq: 2}})
 	})
-	eventually(t, "the answered hello shows in the status", func() bool { return !f.uplink.Status().HelloAt.IsZero() })
+	patience.Until(t, "the answered hello shows in the status", func() bool { return !f.uplink.Status().HelloAt.IsZero() })
 	if skew := f.uplink.Status().ClockSkew; skew.Abs() > time.Second {
 		t.Errorf("clock skew %s on one machine", skew)
 	}
@@ -183,7 +184,7 @@ func TestLostEventsAreToldAgain(t *testing.T) {
 	stream := f.makeStream()
 	key := f.accept()
 	f.record(key, job.EventFinished)
-	eventually(t, "both events are in the stream", func() bool { return len(f.told(stream)) == 2 })
+	patience.Until(t, "both events are in the stream", func() bool { return len(f.told(stream)) == 2 })
 	js, err := f.conn.JetStream()
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +194,7 @@ func TestLostEventsAreToldAgain(t *testing.T) {
 	}
 	stream = f.makeStream()
 	f.answerHellos(keep) // the coordinator has stored nothing
-	eventually(t, "both events are told again", func() bool {
+	patience.Until(t, "both events are told again", func() bool {
 		events := f.told(stream)
 		return len(events) >= 2 && events[0].Seq == 1 && events[1].Seq == 2
 	})
@@ -210,10 +211,10 @@ func TestReconnect(t *testing.T) {
 	back := time.Now()
 	restore()
 	f.answerHellos(settled)
-	eventually(t, "the uplink is back", func() bool { return f.uplink.Status().Connected })
-	eventually(t, "what happened meanwhile is told and forgotten", func() bool { return len(f.snapshot().Records) == 0 })
+	patience.Until(t, "the uplink is back", func() bool { return f.uplink.Status().Connected })
+	patience.Until(t, "what happened meanwhile is told and forgotten", func() bool { return len(f.snapshot().Records) == 0 })
 	t.Logf("told %s after the bus's return began", time.Since(back).Round(time.Millisecond))
-	if _, err := f.conn.Request(bus.OrderSubject(host), []byte("{}"), patient); err != nil {
+	if _, err := f.conn.Request(bus.OrderSubject(host), []byte("{}"), patience.Most); err != nil {
 		t.Errorf("order after the reconnect: %v", err)
 	}
 }
@@ -229,7 +230,7 @@ func TestProgressIsPassedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.progress <- bus.Progress{Job: id, Attempt: 1, Progress: job.Progress{NFiles: 42}}
-	msg, err := subscription.NextMsg(patient)
+	msg, err := subscription.NextMsg(patience.Most)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +253,7 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 	}
 	strict.Start()
 	t.Cleanup(func() { stopServer(strict) })
-	if !strict.ReadyForConnections(patient) {
+	if !strict.ReadyForConnections(patience.Most) {
 		t.Fatal("the server does not start")
 	}
 	for name, test := range map[string]struct {
@@ -269,7 +270,7 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)
 			go func() { done <- u.Run(ctx) }()
-			eventually(t, "a reason", func() bool { return u.Status().Error != "" })
+			patience.Until(t, "a reason", func() bool { return u.Status().Error != "" })
 			if s := u.Status(); s.Connected || !strings.Contains(s.Error, test.want) || s.Hint == "" || s.Refused != test.refused {
 				t.Errorf("status %+v", s)
 			}
@@ -301,7 +302,7 @@ func TestAClockThatIsWrongIsSaid(t *testing.T) {
 	}
 	f := newFixture(t, quick)
 	f.reply(func(bus.Hello) bus.HelloReply { return bus.HelloReply{At: time.Now().Add(time.Hour)} })
-	eventually(t, "the difference shows in the status", func() bool {
+	patience.Until(t, "the difference shows in the status", func() bool {
 		return (f.uplink.Status().ClockSkew + time.Hour).Abs() < time.Minute
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/convert"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 const allSteps = "check copy settings memory enrol start hello switch"
@@ -152,21 +153,11 @@ func TestFailures(t *testing.T) {
 			if enrolled := s.read("etc/enrolled") != ""; enrolled != (len(s.removed) == 1) {
 				t.Errorf("enrolled is %v, and tokens %v were removed", enrolled, s.removed)
 			}
-			eventually(t, "no agent runs", func() bool { _, alive := s.agent(); return !alive })
+			patience.Until(t, "no agent runs", func() bool { _, alive := s.agent(); return !alive })
 			if left := s.read("bin/borgfleet-agent.new") + s.read("data/borg/.cache/borg/files"); left != "" {
 				t.Errorf("%d bytes are left there", len(left))
 			}
 		})
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within half a minute: %s", what)
-		}
-		time.Sleep(10 * time.Millisecond) // between two looks
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // TestOverSSH converts a host over a real connection, and one that is cut while
@@ -29,7 +30,7 @@ func TestOverSSH(t *testing.T) {
 		<-ended
 	}()
 	connected := func() bool { return link.State().Connected }
-	eventually(t, "the host is connected", connected)
+	patience.Until(t, "the host is connected", connected)
 	s := newSite(t)
 	s.shell = link
 	var scripts atomic.Int32
@@ -49,7 +50,7 @@ func TestOverSSH(t *testing.T) {
 	}
 	server.Restart()
 	link.Poke()
-	eventually(t, "the host is connected again", connected)
+	patience.Until(t, "the host is connected again", connected)
 	s.shell, s.released = link, nil
 	began := time.Now()
 	steps, err := s.convert()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 func TestBorgMakesAndReadsBackups(t *testing.T) {
@@ -31,5 +32,5 @@ func TestBorgMakesAndReadsBackups(t *testing.T) {
 	if use.Connections != 4 || use.Refused != 0 || use.Received < 1000 || use.Sent < 500 {
 		t.Errorf("uses %+v", use)
 	}
-	eventually(t, "the last connection to be over", func() bool { return l.use("vault").Open == 0 })
+	patience.Until(t, "the last connection to be over", func() bool { return l.use("vault").Open == 0 })
 }

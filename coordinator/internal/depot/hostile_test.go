@@ -13,6 +13,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // filled returns a depot with a repository that the coordinator made, and to
@@ -43,7 +44,7 @@ func makeTemplate(t *testing.T) {
 	l.allow(fleet.DepotGrant{Host: "web1", Repository: "vault", AppendOnly: true})
 	l.write(filepath.Join(web.dir, "etc", "motd"), "hello")
 	web.do("vault", "create", "REPO::first", "etc")
-	eventually(t, "the visit to be over", func() bool { return l.use("vault").Open == 0 })
+	patience.Until(t, "the visit to be over", func() bool { return l.use("vault").Open == 0 })
 	dir, err := os.MkdirTemp("", "depot-template")
 	l.check(err)
 	template.dir = dir

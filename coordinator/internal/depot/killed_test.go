@@ -14,6 +14,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // toBeKilled names, for the process that is killed, where it keeps its things.
@@ -38,7 +39,7 @@ func TestNoBorgOutlivesTheCoordinator(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "borg to serve", func() bool {
+	patience.Until(t, "borg to serve", func() bool {
 		_, err := os.Stat(pid)
 		return err == nil
 	})
@@ -49,8 +50,8 @@ func TestNoBorgOutlivesTheCoordinator(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait()                                 // it was killed
-	eventually(t, "borg to be gone", func() bool { // or dead, where nobody waits for it
+	_ = cmd.Wait()                                     // it was killed
+	patience.Until(t, "borg to be gone", func() bool { // or dead, where nobody waits for it
 		words, _ := os.ReadFile("/proc/" + strings.TrimSpace(string(text)) + "/cmdline")
 		return len(words) == 0
 	})

@@ -281,21 +281,6 @@ func (l *lab) local(repository string, args ...string) string {
 	return said.out
 }
 
-// eventually waits until what must become true is.
-func eventually(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !is() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
 // serving are the processes that serve a repository.
 func (l *lab) serving(repository string) (pids []string) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")

@@ -12,6 +12,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 func (l *lab) numbers(repository string) (numbers []int) {
@@ -131,7 +132,7 @@ func TestALockOfAnEarlierLifeIsRemoved(t *testing.T) {
 			}
 		}
 	})
-	eventually(t, "the lock to be removed", func() bool {
+	patience.Until(t, "the lock to be removed", func() bool {
 		_, err := os.Stat(lock)
 		return os.IsNotExist(err)
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/depot"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // sending is a host that is in the middle of a backup, slowly.
@@ -37,7 +38,7 @@ func sending(t *testing.T, l *lab, c *client) *exec.Cmd {
 			cmd.Wait()
 		}
 	})
-	eventually(t, "some of a backup to arrive", func() bool { return l.use("vault").Received > 3_000_000 })
+	patience.Until(t, "some of a backup to arrive", func() bool { return l.use("vault").Received > 3_000_000 })
 	return cmd
 }
 
@@ -111,8 +112,8 @@ func TestAKilledClientLeavesNothing(t *testing.T) {
 	cmd := sending(t, l, web)
 	l.check(syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL))
 	cmd.Wait()
-	eventually(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
-	eventually(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
+	patience.Until(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
+	patience.Until(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
 	l.clean()
 }
 
@@ -121,8 +122,8 @@ func TestAFrozenClientIsNoticed(t *testing.T) {
 	l, web := filledWith(t, func(s *depot.Server) { s.Hurry(10*time.Second, 10*time.Second, 300*time.Millisecond) })
 	cmd := sending(t, l, web)
 	l.check(syscall.Kill(-cmd.Process.Pid, syscall.SIGSTOP))
-	eventually(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
-	eventually(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
+	patience.Until(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
+	patience.Until(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
 	l.clean()
 }
 
@@ -187,8 +188,8 @@ func TestAConnectionFromElsewhere(t *testing.T) {
 	}
 	sending(t, l, web)
 	client.Close()
-	eventually(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
-	eventually(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
+	patience.Until(t, "borg serve to end", func() bool { return len(l.serving("vault")) == 0 })
+	patience.Until(t, "its visit to be over", func() bool { return l.use("vault").Open == 0 })
 	l.clean()
 }
 
@@ -222,7 +223,7 @@ func TestAHostHasItsShareOfConnections(t *testing.T) {
 		t.Error("another host was not served")
 	}
 	open[0].Close()
-	eventually(t, "a place to be free", func() bool { return serves(web.dial("vault")) })
+	patience.Until(t, "a place to be free", func() bool { return serves(web.dial("vault")) })
 }
 
 // strangers connect from an address, and say nothing.
@@ -260,7 +261,7 @@ func TestOneAddressDoesNotCrowdOthersOut(t *testing.T) {
 	l := newLabWith(t, func(s *depot.Server) { s.Hurry(time.Minute, time.Minute, time.Minute) })
 	web := l.host("web1")
 	l.strangers(depot.MaxPerAddress, "127.0.0.2")
-	eventually(t, "one more of the address to be sent away", func() bool { return l.sentAway("127.0.0.2") })
+	patience.Until(t, "one more of the address to be sent away", func() bool { return l.sentAway("127.0.0.2") })
 	l.strangers(depot.MaxStrangers, "127.0.0.2")
 	if said := run(t, web.ssh("vault", "borgfleet-depot", "borg serve")); !strings.Contains(said.errors, "may not use repository") {
 		t.Errorf("a host elsewhere: %+v", said)
@@ -295,7 +296,7 @@ func TestThereIsAnEndOfStrangers(t *testing.T) {
 	for i := range depot.MaxStrangers / depot.MaxPerAddress {
 		l.strangers(depot.MaxPerAddress, "127.0.1."+strconv.Itoa(i+1))
 	}
-	eventually(t, "one more to be sent away", func() bool { return l.sentAway("127.0.0.1") })
+	patience.Until(t, "one more to be sent away", func() bool { return l.sentAway("127.0.0.1") })
 }
 
 func TestThereIsAnEndOfConnections(t *testing.T) {

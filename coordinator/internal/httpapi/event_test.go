@@ -17,6 +17,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // message is one server-sent event as it came.
@@ -90,21 +91,6 @@ func (s *eventStream) ended(t *testing.T) {
 	for {
 		if _, ok := s.line(t); !ok {
 			return
-		}
-	}
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatalf("never happened: %s", what)
-		case <-tick.C:
 		}
 	}
 }
@@ -255,12 +241,12 @@ func TestReaderWhoDoesNotReadIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = fmt.Fprint(connection, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+adminToken+"\r\n\r\n")
-	eventually(t, "the watcher is there", func() bool { return s.feed.Watchers() == 1 })
+	patience.Until(t, "the watcher is there", func() bool { return s.feed.Watchers() == 1 })
 	lines := make([]job.LogLine, 200)
 	for i := range lines {
 		lines[i].Text = strings.Repeat("x", 1000)
 	}
-	eventually(t, "the watcher is gone", func() bool {
+	patience.Until(t, "the watcher is gone", func() bool {
 		s.feed.Publish(feed.Update{Type: feed.JobEvent, Event: &job.Event{Type: job.EventLog, Lines: lines}})
 		return s.feed.Watchers() == 0
 	})
@@ -271,7 +257,7 @@ func TestReaderWhoLeavesIsForgotten(t *testing.T) {
 	stream := openStream(t, s.url+"/api/v1/events")
 	stream.next(t)
 	_ = stream.response.Body.Close() // the reader leaves
-	eventually(t, "the watcher is gone", func() bool { return s.feed.Watchers() == 0 })
+	patience.Until(t, "the watcher is gone", func() bool { return s.feed.Watchers() == 0 })
 }
 
 func TestStreamsAreLimited(t *testing.T) {
@@ -280,7 +266,7 @@ func TestStreamsAreLimited(t *testing.T) {
 	stream.next(t)
 	checkProblem(t, s.do(request("GET", "/api/v1/events", "")), http.StatusServiceUnavailable, job.Unavailable)
 	_ = stream.response.Body.Close() // makes room
-	eventually(t, "there is room again", func() bool {
+	patience.Until(t, "there is room again", func() bool {
 		response, err := get(s.url + "/api/v1/events")
 		if err != nil {
 			t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 func runMetrics(t *testing.T, s *served) {
@@ -31,7 +32,7 @@ func runMetrics(t *testing.T, s *served) {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	eventually(t, "the metrics watch", func() bool { return s.feed.Watchers() == 1 })
+	patience.Until(t, "the metrics watch", func() bool { return s.feed.Watchers() == 1 })
 }
 
 func scrape(t *testing.T, s *served) string {
@@ -90,7 +91,7 @@ func TestMetricsTellStateAndHistory(t *testing.T) {
 		`go_goroutines `,
 		`process_resident_memory_bytes `,
 	}
-	eventually(t, "the failed job is counted", func() bool { return strings.Contains(scrape(t, s), want[3]) })
+	patience.Until(t, "the failed job is counted", func() bool { return strings.Contains(scrape(t, s), want[3]) })
 	text := scrape(t, s)
 	for _, line := range want {
 		if !strings.Contains(text, "\n"+line) {
@@ -118,7 +119,7 @@ func TestMetricsAreWellNamed(t *testing.T) {
 	runMetrics(t, s)
 	ended := endedBackup(job.NewID(time.Now()), "web1", "main", time.Now())
 	s.feed.Publish(feed.Update{Type: feed.JobChanged, Job: &ended})
-	eventually(t, "the job is counted", func() bool { return strings.Contains(scrape(t, s), "borgfleet_jobs_finished_total{") })
+	patience.Until(t, "the job is counted", func() bool { return strings.Contains(scrape(t, s), "borgfleet_jobs_finished_total{") })
 	problems, err := testutil.GatherAndLint(s.metrics.Gatherer())
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +150,7 @@ func TestHTTPMetricsHaveBoundedLabels(t *testing.T) {
 		}
 	}
 	_ = stream.response.Body.Close() // the reader leaves
-	eventually(t, "the stream is counted", func() bool {
+	patience.Until(t, "the stream is counted", func() bool {
 		text := scrape(t, s)
 		return strings.Contains(text, "borgfleet_http_event_streams 0") && strings.Contains(text, `method="GET",route="/api/v1/events"} 1`)
 	})
@@ -170,7 +171,7 @@ func TestMetricsSayWhenTheyMissed(t *testing.T) {
 	s := serve(t, nil)
 	runMetrics(t, s)
 	s.feed.Publish(feed.Update{Type: feed.Missed})
-	eventually(t, "the gap is counted", func() bool { return strings.Contains(scrape(t, s), "borgfleet_metrics_gaps_total 1") })
+	patience.Until(t, "the gap is counted", func() bool { return strings.Contains(scrape(t, s), "borgfleet_metrics_gaps_total 1") })
 }
 
 func TestMetricsOverARealConnection(t *testing.T) {

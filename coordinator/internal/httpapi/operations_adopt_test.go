@@ -11,6 +11,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -100,7 +101,7 @@ func TestBorgKeepsWhenNobodyWaits(t *testing.T) {
 				t.Errorf("kept before the job has ended: %+v", view.Repository)
 			}
 			s.change(test.play(decode[job.Job](t, answer.Body.Bytes())))
-			eventually(t, "the repository is settled", func() bool {
+			patience.Until(t, "the repository is settled", func() bool {
 				view, known, _ := s.keeps("new")
 				return known == test.kept && !view.Pending
 			})

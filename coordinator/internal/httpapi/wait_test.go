@@ -11,6 +11,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // underWay is a call that is under way.
@@ -45,7 +46,7 @@ func (s *served) begin(t *testing.T, ctx context.Context, method, path, body str
 		done <- got
 	}()
 	var submitted job.Job
-	eventually(t, "the call's job is there", func() bool {
+	patience.Until(t, "the call's job is there", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if len(s.jobs) == 0 {
@@ -54,7 +55,7 @@ func (s *served) begin(t *testing.T, ctx context.Context, method, path, body str
 		submitted = s.jobs[0]
 		return true
 	})
-	eventually(t, "the call watches its job", func() bool { return s.feed.Watchers() > 0 })
+	patience.Until(t, "the call watches its job", func() bool { return s.feed.Watchers() > 0 })
 	return submitted, done
 }
 
@@ -166,7 +167,7 @@ func TestWaitEndsWithTheCaller(t *testing.T) {
 	if got := receive(t, done); got.err == nil {
 		t.Errorf("answered %d %s", got.status, got.body)
 	}
-	eventually(t, "nobody watches", func() bool { return s.feed.Watchers() == 0 })
+	patience.Until(t, "nobody watches", func() bool { return s.feed.Watchers() == 0 })
 	if found, err := s.Job(t.Context(), submitted.ID); err != nil || found.CancelRequested || found.State != job.Queued {
 		t.Errorf("the job is %+v, %v", found, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/proxy"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // borgless plays a borg that ends at once.
@@ -32,18 +33,6 @@ func verifyOrder() bus.Order {
 	return bus.Order{
 		Host: host, Job: job.NewID(now), Attempt: 1, IssuedAt: now, ExpiresAt: now.Add(bus.OrderLifetime),
 		Kind: job.Verify, Spec: json.RawMessage(`{}`),
-	}
-}
-
-// wait polls a condition that nothing tells of.
-func wait(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(linktest.Patience); !done(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, linktest.Patience)
-		}
 	}
 }
 
@@ -86,7 +75,7 @@ func TestJobDirectoriesGoWhenTheHostIsBack(t *testing.T) {
 		}
 		return len(entries)
 	}
-	wait(t, "the job directory goes", func() bool {
+	patience.Until(t, "the job directory goes", func() bool {
 		reply, err := h.service.Order(t.Context(), host, order)
 		return err == nil && reply.Over != nil && runs() == 0
 	})

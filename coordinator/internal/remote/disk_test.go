@@ -9,6 +9,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/disk/disktest"
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -43,7 +44,7 @@ func TestFullDisk(t *testing.T) {
 	if exit, got := enginetest.Follow(t, h, "after.1", process.Offsets{}); exit.Code != 0 || got.Stdout.String() != "again\n" {
 		t.Errorf("afterwards: exit %+v, %q", exit, got.Stdout.String())
 	}
-	enginetest.Until(t, "the runs are over, so that the disk can go", func() bool {
+	patience.Until(t, "the runs are over, so that the disk can go", func() bool {
 		over, err := h.Over(t.Context(), "after.1")
 		return over && err == nil
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
 	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // connect returns the kept connection to a real sshd.
@@ -24,7 +25,7 @@ func connect(t *testing.T, server *sshtest.Server) *sshlink.Client {
 		_ = client.Run(ctx) // it says what happens by its state
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
-	enginetest.Until(t, "a connection", func() bool { return client.State().Connected })
+	patience.Until(t, "a connection", func() bool { return client.State().Connected })
 	return client
 }
 
@@ -45,9 +46,9 @@ func TestConnectionCut(t *testing.T) {
 	command.Env = []string{"D=" + gate}
 	testCut(t, h, command, gate, func() {
 		server.Stop()
-		enginetest.Until(t, "the end of the connection", func() bool { return !client.State().Connected })
+		patience.Until(t, "the end of the connection", func() bool { return !client.State().Connected })
 		server.Restart()
-		enginetest.Until(t, "another connection", func() bool {
+		patience.Until(t, "another connection", func() bool {
 			client.Poke()
 			return client.State().Connected
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // watched is a client that runs, and the states that it has told.
@@ -54,7 +55,7 @@ func connect(t *testing.T, c sshlink.Config, o sshlink.Options) *watched {
 func (w *watched) until(t *testing.T, what string, is func(sshlink.State) bool) sshlink.State {
 	t.Helper()
 	var state sshlink.State
-	eventually(t, what, func() bool {
+	patience.Until(t, what, func() bool {
 		state = w.State()
 		return is(state)
 	})
@@ -76,15 +77,6 @@ func (w *watched) told() []sshlink.State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]sshlink.State(nil), w.states...)
-}
-
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("there is no %s", what)
-		}
-	}
 }
 
 // config is how a server for tests is reached.
@@ -169,7 +161,7 @@ func TestClientTellsAnUnchangedFailureOnce(t *testing.T) {
 	s.LetIn()
 	c := connect(t, config(s), sshlink.Options{})
 	for tries := 1; tries < 4; tries++ {
-		eventually(t, "try", func() bool {
+		patience.Until(t, "try", func() bool {
 			c.Poke()
 			return strings.Count(s.Log(), "Connection closed by authenticating user") >= tries
 		})

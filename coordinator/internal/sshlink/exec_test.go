@@ -15,6 +15,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 func TestExec(t *testing.T) {
@@ -110,7 +111,7 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	if _, err := c.Exec(ctx, "echo began; exec sleep 1002", nil, began, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("it ends with %v", err)
 	}
-	eventually(t, "end of the script", func() bool {
+	patience.Until(t, "end of the script", func() bool {
 		return answer(t, c.Client, "ps -u "+s.User+" -o args= | grep -c '[s]leep 1002' || :", "") == "0\n"
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // echo sends back what it gets.
@@ -58,7 +59,7 @@ func TestForward(t *testing.T) {
 		t.Error("it can be reached from elsewhere")
 	}
 	stop()
-	eventually(t, "end with the context", func() bool {
+	patience.Until(t, "end with the context", func() bool {
 		_, err := through(port, data)
 		return err != nil
 	})
@@ -67,7 +68,7 @@ func TestForward(t *testing.T) {
 	if err != nil && job.AsFailure(err).Code != job.HostUnreachable { // it may be back
 		t.Errorf("over a connection that broke it fails with %v", err)
 	}
-	eventually(t, "end with the connection", func() bool {
+	patience.Until(t, "end with the connection", func() bool {
 		_, err := through(second, data)
 		return err != nil
 	})

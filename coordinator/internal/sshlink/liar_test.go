@@ -5,6 +5,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // A server that leaves all sessions open costs goroutines and memory: it is left.
@@ -24,7 +25,7 @@ func TestAServerThatClosesNoSessionsIsLeft(t *testing.T) {
 	for range 2 {
 		t.Cleanup(sshlink.LeaveOpen(c.Client))
 	}
-	eventually(t, "the connection to be ended", func() bool {
+	patience.Until(t, "the connection to be ended", func() bool {
 		for _, state := range c.told() {
 			if state.Failure != nil {
 				return true

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -84,8 +85,8 @@ func outputNobodyReads(t *testing.T, x engine.Executor) {
 	Start(t, x, Shell("job.1", `i=0; while [ $i -lt 3 ]; do head -c 1048576 /dev/zero; head -c 1048576 /dev/zero >&2; i=$((i+1)); done; kill -9 $$`), secret.Value{})
 	// The program ends itself, though nobody reads: it answers to no signal
 	// when it is over, and its end is there at once for whoever looks then.
-	Until(t, "the end of a program that nobody reads", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+	patience.Until(t, "the end of a program that nobody reads", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), patience.Most)
 		defer cancel()
 		_, err := x.Follow(ctx, "job.1", process.Offsets{Stdout: size, Stderr: size}, func(process.Chunk) error { return nil })
 		return err == nil
@@ -157,7 +158,7 @@ func ageOfProgram(t *testing.T, x engine.Executor) {
 	silent("before the start")
 	before := time.Now()
 	Start(t, x, Shell("job.1", `sleep 60`), secret.Value{})
-	Until(t, "the program grows older", func() bool {
+	patience.Until(t, "the program grows older", func() bool {
 		age, running, err := x.Age(t.Context(), "job.1")
 		if err != nil || !running {
 			t.Fatalf("age: running %v, error %v", running, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -43,7 +44,7 @@ func Pipes(t *testing.T, open func(t *testing.T) Piping) {
 // kills it when the test ends.
 func StartPiped(t *testing.T, x Piping, c process.Command, pass secret.Value) (process.Started, process.Output) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience.Most)
 	defer cancel()
 	type opening struct {
 		output process.Output
@@ -61,7 +62,7 @@ func StartPiped(t *testing.T, x Piping, c process.Command, pass secret.Value) (p
 		t.Fatalf("open the output of %s: %v", c.ID, got.err)
 	}
 	t.Cleanup(func() { _ = got.output.Close() })
-	if err := got.output.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := got.output.SetReadDeadline(time.Now().Add(patience.Most)); err != nil {
 		t.Fatal(err)
 	}
 	return started, got.output
@@ -97,7 +98,7 @@ func pipedNothing(t *testing.T, x Piping) {
 	if err := os.WriteFile(filepath.Join(gate, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := output.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := output.SetReadDeadline(time.Now().Add(patience.Most)); err != nil {
 		t.Fatal(err)
 	}
 	if read, err := io.ReadAll(output); len(read) != 0 || err != nil {
@@ -110,7 +111,7 @@ func pipedNothing(t *testing.T, x Piping) {
 func pipedAhead(t *testing.T, x Piping) {
 	const size = 4 << 20
 	started, output := StartPiped(t, x, Shell("job.1", `head -c 4194304 /dev/zero; echo done >&2`), secret.Value{})
-	Until(t, "time enough for a program that does not wait", func() bool {
+	patience.Until(t, "time enough for a program that does not wait", func() bool {
 		age, running, err := x.Age(t.Context(), "job.1")
 		if err != nil || !running {
 			t.Fatalf("the program %d has not waited for its reader: %v", started.PID, err)

@@ -14,12 +14,10 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
-
-// patience bounds every wait of the suite.
-const patience = time.Minute
 
 // Executor runs the suite on executors that open returns: each call gives a
 // new one that knows no runs. The programs are POSIX shell scripts, which run
@@ -66,7 +64,7 @@ func Shell(id, script string) process.Command {
 // Start starts a command, and kills it when the test ends.
 func Start(t *testing.T, x engine.Executor, c process.Command, pass secret.Value) process.Started {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience.Most)
 	defer cancel()
 	started, err := x.Start(ctx, c, pass)
 	if err != nil {
@@ -79,7 +77,7 @@ func Start(t *testing.T, x engine.Executor, c process.Command, pass secret.Value
 // End kills a run, if it lives, and waits for its end.
 func End(t *testing.T, x engine.Executor, id string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience.Most)
 	defer cancel()
 	if err := x.Signal(ctx, id, process.Kill); err != nil && !errors.Is(err, process.ErrNotStarted) {
 		t.Errorf("kill %s: %v", id, err)
@@ -103,7 +101,7 @@ func (o *Output) Take(c process.Chunk) error {
 // Follow follows a run to its end.
 func Follow(t *testing.T, x engine.Executor, id string, from process.Offsets) (process.Exit, *Output) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience.Most)
 	defer cancel()
 	var got Output
 	exit, err := x.Follow(ctx, id, from, got.Take)
@@ -113,24 +111,10 @@ func Follow(t *testing.T, x engine.Executor, id string, from process.Offsets) (p
 	return exit, &got
 }
 
-// Until waits for a condition.
-func Until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline, tick := time.After(patience), time.NewTicker(5*time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 // said follows a run until its standard output holds a text.
 func said(t *testing.T, x engine.Executor, id, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience.Most)
 	defer cancel()
 	var got Output
 	enough := errors.New("enough")
