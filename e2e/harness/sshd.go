@@ -139,7 +139,11 @@ SetEnv BORG_HOST_ID=server@test
 }
 
 // EndSessions breaks all connections to the server.
-func (s *SSHD) EndSessions() { killAll(children(s.PID())) }
+func (s *SSHD) EndSessions() {
+	if s.Alive() { // else its id may be another process's
+		killAll(children(s.PID()))
+	}
+}
 
 func killAll(pids []int) {
 	for _, pid := range pids {
