@@ -26,6 +26,13 @@ const (
 	depotBytes     = 1 << 30
 )
 
+// sshServer is an sshd whose user has a home of its own: what start files do is not
+// to be measured.
+func sshServer(b *testing.B, config ...string) *harness.SSHD {
+	b.Helper()
+	return harness.StartSSHDWith(b, harness.SSHDOptions{Config: append(config, "SetEnv HOME="+b.TempDir()+" BORG_HOST_ID=server@test")})
+}
+
 // addSSHHost makes this machine a host without an agent, under a name.
 func addSSHHost(b *testing.B, c *harness.Coordinator, server *harness.SSHD, name string, flags ...string) (dir string) {
 	b.Helper()
@@ -46,7 +53,7 @@ func addSSHHost(b *testing.B, c *harness.Coordinator, server *harness.SSHD, name
 // own, and with one that is open already.
 func benchmarkSSHJob(b *testing.B) {
 	c := harness.StartCoordinator(b)
-	server := harness.StartSSHD(b)
+	server := sshServer(b)
 	dir := addSSHHost(b, c, server, "web1")
 	location, passphrase := c.AddRepository("main")
 	c.Init("web1", "main")
@@ -56,7 +63,7 @@ func benchmarkSSHJob(b *testing.B) {
 	shared := append(ssh, "-o", "ControlPath="+master)
 	keeper := harness.Start(b, "ssh", nil, append(shared, "-N", "-o", "ControlMaster=yes", target)...)
 	harness.Eventually(b, "the connection to be open", func() error { _, err := os.Stat(master); return err })
-	command := fmt.Sprintf("BORG_PASSPHRASE='%s' BORG_BASE_DIR='%s' BORG_RELOCATED_REPO_ACCESS_IS_OK=yes borg list --json --log-json --lock-wait=60 %s", passphrase, dir+"/borg", location)
+	command := fmt.Sprintf("BORG_PASSPHRASE='%s' BORG_BASE_DIR='%s' BORG_RELOCATED_REPO_ACCESS_IS_OK=yes borg list --log-json --lock-wait=60 --json -- '%s'", passphrase, dir+"/borg", location)
 	var own, plain, open []time.Duration
 	timed := func(argv ...string) time.Duration {
 		began := time.Now()
@@ -90,7 +97,7 @@ func benchmarkSSHFleet(b *testing.B) {
 	var servers []*harness.SSHD
 	var jobs []job.ID
 	for i := range fleetHosts {
-		servers = append(servers, harness.StartSSHD(b))
+		servers = append(servers, sshServer(b))
 		name := fmt.Sprintf("web%d", i)
 		addSSHHost(b, c, servers[i], name, "--slots", strconv.Itoa(fleetJobs))
 		c.AddRepository(name)
@@ -126,12 +133,12 @@ func benchmarkSSHFleet(b *testing.B) {
 // sshd with the same forced command.
 func benchmarkDepot(b *testing.B) {
 	c := harness.StartCoordinator(b)
-	host := harness.StartSSHD(b)
+	host := sshServer(b)
 	dir := addSSHHost(b, c, host, "web1")
 	c.MustCLI("repo", "add", "main", "--location", "depot", "--encryption", "none", "--host", "web1")
-	harness.Eventually(b, "the host to have a key for the depot", func() error { _, err := os.Stat(dir + "/id_ed25519.pub"); return err })
+	harness.Eventually(b, "the host to have a key for the depot", func() error { _, err := os.Stat(dir + "/id_ed25519"); return err })
 	plain := filepath.Join(b.TempDir(), "r")
-	server := harness.StartSSHDWith(b, harness.SSHDOptions{Config: []string{"ForceCommand borg serve --restrict-to-repository " + plain + " --umask=077"}})
+	server := sshServer(b, "ForceCommand borg serve --restrict-to-repository "+plain+" --umask=077")
 
 	file := filepath.Join(b.TempDir(), "file")
 	content := make([]byte, depotBytes)

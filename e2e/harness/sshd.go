@@ -134,8 +134,12 @@ MaxStartups 100
 ClientAliveInterval 5
 ClientAliveCountMax 3
 # Borg takes the first network card's address for its host's name; here cards come and go with other tests.
-SetEnv BORG_HOST_ID=server@test
+# The home is empty: start files of the user's own may take long, or fail.
+SetEnv BORG_HOST_ID=server@test HOME=%[3]s/home
 `, s.Port, s.Address, s.dir))
+	if err := os.MkdirAll(filepath.Join(s.dir, "home"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // EndSessions breaks all connections to the server.

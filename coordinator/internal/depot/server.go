@@ -112,7 +112,7 @@ func New(o Options) (*Server, error) {
 func cannotListen(address string, err error) error {
 	failure := job.Fail(job.Unavailable, "the depot cannot listen on %s: %s", address, err)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		failure = job.Fail(job.Unavailable, "the depot cannot listen on %s: another program does", address)
+		failure = job.Fail(job.Conflict, "the depot cannot listen on %s: another program does", address)
 	}
 	return failure.WithHint("set depot.listen in coordinator.yaml, or --depot, to a free port")
 }

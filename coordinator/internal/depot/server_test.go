@@ -55,7 +55,7 @@ func TestWhatNewRefuses(t *testing.T) {
 		code   job.Code
 		says   string
 	}{
-		"a port that is taken":    {change: func(o *depot.Options) { o.Listen = taken.Addr().String() }, code: job.Unavailable, says: "another program does"},
+		"a port that is taken":    {change: func(o *depot.Options) { o.Listen = taken.Addr().String() }, code: job.Conflict, says: "another program does"},
 		"an address that is none": {change: func(o *depot.Options) { o.Listen = "nowhere.invalid:1" }, code: job.Unavailable, says: "cannot listen on nowhere.invalid:1"},
 		"a key that is none":      {change: func(o *depot.Options) { o.KeyFile = file }, code: job.KeyMissing, says: "not a private key"},
 		"a key that others read":  {change: func(o *depot.Options) { o.KeyFile = shown }, code: job.Internal, says: "chmod 600"},
