@@ -23,15 +23,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-// superviseArgument makes the test binary a supervisor.
-const superviseArgument = "-supervise"
-
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == superviseArgument {
-		os.Exit(process.Supervise(os.Args[2]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
 // passphrase is unlikely to be found anywhere by chance.
 const passphrase = "Tr0ub4dor-and-3-horses"
@@ -49,17 +41,13 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	l := &lab{root: filepath.Join(dir, "jobs"), data: filepath.Join(dir, "data"), pass: secret.FromString(passphrase)}
 	if err := os.Mkdir(l.data, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	l.local = process.NewLocal(process.Options{
-		Root: l.root, Supervisor: []string{self, superviseArgument}, Logger: hclog.NewNullLogger(),
+		Root: l.root, Supervisor: enginetest.Supervisor(), Logger: hclog.NewNullLogger(),
 	})
 	l.Engine = engine.New(engine.Options{
 		Environment: borg.Environment{Binary: untestedBorg(t, dir), BaseDir: filepath.Join(dir, "borg"), HostID: "test"},

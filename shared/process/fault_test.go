@@ -270,13 +270,9 @@ func TestSupervisorOutlivesSignals(t *testing.T) {
 // TestAgentUnderNohup has an agent that ignores signals, which its children
 // would inherit: borg would not hear a SIGINT.
 func TestAgentUnderNohup(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := process.NewLocal(process.Options{
 		Root: t.TempDir(), Logger: hclog.NewNullLogger(),
-		Supervisor: []string{"/bin/sh", "-c", `trap '' INT HUP TERM; exec "$0" "$1" "$2"`, self, superviseArgument},
+		Supervisor: append([]string{"/bin/sh", "-c", `trap '' INT HUP TERM; exec "$0" "$1" "$2"`}, enginetest.Supervisor()...),
 	})
 	command := enginetest.Shell("job.1", `trap 'echo heard; exit 4' INT; echo ready; while :; do sleep 0.02; done`)
 	enginetest.Start(t, l, command, secret.Value{})

@@ -25,12 +25,8 @@ import (
 // moment only.
 func impatient(t *testing.T, root string, standby bool) *process.Local {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := process.NewLocal(process.Options{
-		Root: root, Supervisor: []string{self, superviseArgument}, Standby: standby,
+		Root: root, Supervisor: enginetest.Supervisor(), Standby: standby,
 		ReaderPatience: 50 * time.Millisecond, Logger: hclog.NewNullLogger(),
 	})
 	t.Cleanup(l.Close)

@@ -20,30 +20,20 @@ import (
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-// Arguments that make the test binary a supervisor, and an agent.
-const (
-	superviseArgument = "-supervise"
-	agentArgument     = "-agent"
-)
+// agentArgument makes the test binary an agent.
+const agentArgument = "-agent"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == superviseArgument {
-		os.Exit(process.Supervise(os.Args[2]))
-	}
 	if len(os.Args) == 4 && os.Args[1] == agentArgument {
 		os.Exit(agent(os.Args[2], os.Args[3]))
 	}
-	os.Exit(m.Run())
+	enginetest.Main(m)
 }
 
 // agent starts job.1, prints its process id, and follows it.
 func agent(root, setting string) int {
-	self, err := os.Executable()
-	if err != nil {
-		return 1
-	}
 	l := process.NewLocal(process.Options{
-		Root: root, Supervisor: []string{self, superviseArgument}, Logger: hclog.NewNullLogger(),
+		Root: root, Supervisor: enginetest.Supervisor(), Logger: hclog.NewNullLogger(),
 	})
 	command := enginetest.Shell("job.1", waiting)
 	command.Env = []string{setting}
@@ -59,12 +49,8 @@ func agent(root, setting string) int {
 // local returns an executor, with or without a supervisor that stands by.
 func local(t testing.TB, root string, standby bool) *process.Local {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := process.NewLocal(process.Options{
-		Root: root, Supervisor: []string{self, superviseArgument}, Standby: standby, Logger: hclog.NewNullLogger(),
+		Root: root, Supervisor: enginetest.Supervisor(), Standby: standby, Logger: hclog.NewNullLogger(),
 	})
 	t.Cleanup(l.Close)
 	return l
@@ -81,6 +67,7 @@ func TestLocalIsAnExecutor(t *testing.T) {
 			return l
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			enginetest.Executor(t, func(t *testing.T) engine.Executor { return open(t) })
 			enginetest.Pipes(t, func(t *testing.T) enginetest.Piping { return open(t) })
 		})
@@ -114,7 +101,7 @@ func standbys(t *testing.T) []int {
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		parent, _ := stat(pid, 4)
 		line, err := os.ReadFile(path)
-		if err == nil && parent == strconv.Itoa(os.Getpid()) && strings.HasSuffix(string(line), superviseArgument+"\x00-\x00") {
+		if err == nil && parent == strconv.Itoa(os.Getpid()) && strings.HasSuffix(string(line), enginetest.Supervisor()[1]+"\x00-\x00") {
 			found = append(found, pid)
 		}
 	}
@@ -127,7 +114,6 @@ func TestStartRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	self, _ := os.Executable()
 	for name, test := range map[string]struct {
 		root       string
 		supervisor []string
@@ -157,7 +143,7 @@ func TestStartRefuses(t *testing.T) {
 				test.root = t.TempDir()
 			}
 			if test.supervisor == nil {
-				test.supervisor = []string{self, superviseArgument}
+				test.supervisor = enginetest.Supervisor()
 			}
 			l := process.NewLocal(process.Options{Root: test.root, Supervisor: test.supervisor, Logger: hclog.NewNullLogger()})
 			_, err := l.Start(t.Context(), test.command, test.pass)
@@ -190,12 +176,12 @@ func TestStartAfterFailedSupervisor(t *testing.T) {
 
 func TestSuperviseByHand(t *testing.T) {
 	root := t.TempDir()
-	self, _ := os.Executable()
 	dir := filepath.Join(root, "job.1")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	process, err := os.StartProcess(self, []string{self, superviseArgument, dir}, &os.ProcAttr{})
+	argv := append(enginetest.Supervisor(), dir)
+	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{})
 	if err != nil {
 		t.Fatal(err)
 	}

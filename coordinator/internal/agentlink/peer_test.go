@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/borg"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/engine"
+	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/journal"
 	"github.com/borgfleet/borgfleet/shared/policy"
@@ -29,15 +29,8 @@ import (
 	"github.com/borgfleet/borgfleet/shared/worker"
 )
 
-const supervise = "supervise"
-
 // TestMain lets the test's own binary be the supervisor of what it runs.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == supervise {
-		os.Exit(process.Supervise(os.Args[2]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
 // noMounts is a host where nothing is mounted.
 type noMounts struct{}
@@ -115,16 +108,12 @@ func (p *peer) begin() {
 
 func (p *peer) newWorker() *worker.Worker {
 	p.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	signer, err := p.broker.Signer().PublicKey()
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	logger := hclog.NewNullLogger()
-	runs := process.NewLocal(process.Options{Root: filepath.Join(p.dir, "jobs"), Supervisor: []string{self, supervise}, Logger: logger})
+	runs := process.NewLocal(process.Options{Root: filepath.Join(p.dir, "jobs"), Supervisor: enginetest.Supervisor(), Logger: logger})
 	return worker.New(worker.Options{
 		Host: "web1", Instance: p.instance, Signer: signer, Secrets: p.ring, Slots: 1, Journal: p.journal, Runs: runs, Mounts: noMounts{},
 		Policy: policy.Rules{Kinds: job.Kinds(), Read: []string{"/"}, Repositories: []string{"*"}}, Borg: probe.NewBorg(p.borg), Logger: logger,

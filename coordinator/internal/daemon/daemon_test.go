@@ -17,23 +17,15 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/daemon"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/sshlink/sshtest"
+	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
 	"github.com/borgfleet/borgfleet/shared/job"
-	"github.com/borgfleet/borgfleet/shared/process"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-const (
-	supervise = "supervise"
-	patience  = time.Minute
-)
+const patience = time.Minute
 
 // TestMain lets the test's own binary be the supervisor of what it runs.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == supervise {
-		os.Exit(process.Supervise(os.Args[2]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
 // coordinator is a whole one in this process.
 type coordinator struct {
@@ -58,16 +50,12 @@ func newCoordinator(t *testing.T) *coordinator {
 func (c *coordinator) begin() {
 	c.t.Helper()
 	c.end()
-	self, err := os.Executable()
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	output := &hclog.LoggerOptions{Level: hclog.Info, Output: c.t.Output()}
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() {
 		over <- daemon.Run(ctx, daemon.Options{
-			Config: c.config, Supervisor: []string{self, supervise}, Out: c.t.Output(), Logger: hclog.New(output),
+			Config: c.config, Supervisor: enginetest.Supervisor(), Out: c.t.Output(), Logger: hclog.New(output),
 		})
 	}()
 	c.end = func() {

@@ -13,6 +13,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/proxy"
 	"github.com/borgfleet/borgfleet/shared/borg"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/engine/enginetest"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/policy"
 	"github.com/borgfleet/borgfleet/shared/probe"
@@ -20,18 +21,10 @@ import (
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
-const (
-	host      = "web1"
-	supervise = "supervise"
-)
+const host = "web1"
 
 // TestMain lets the test's own binary be the supervisor of what it runs.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == supervise {
-		os.Exit(process.Supervise(os.Args[2]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
 func logger() hclog.Logger {
 	if os.Getenv("PROXY_LOG") != "" {
@@ -71,12 +64,8 @@ func rules() policy.Rules {
 // local makes a runner of this machine, with its job directories in dir.
 func local(t *testing.T, dir, program string) proxy.Runner {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	runs := process.NewLocal(process.Options{
-		Root: filepath.Join(dir, "jobs"), Supervisor: []string{self, supervise}, Logger: logger(),
+		Root: filepath.Join(dir, "jobs"), Supervisor: enginetest.Supervisor(), Logger: logger(),
 	})
 	t.Cleanup(runs.Close)
 	environment := borg.Environment{Binary: program, BaseDir: filepath.Join(dir, "borg")}

@@ -46,6 +46,7 @@ func TestHostIsAnExecutor(t *testing.T) {
 		"mksh":                {"/bin/mksh", []string{"/bin/mksh", "-c"}, nil, "/proc"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := newMachine()
 			m.shell = test.argv
 			shell, path := test.shell, ""
@@ -68,6 +69,7 @@ func TestHostIsAnExecutor(t *testing.T) {
 
 // TestWholeNapsOnly has a host whose sleep takes no parts of a second.
 func TestWholeNapsOnly(t *testing.T) {
+	t.Parallel()
 	m := newMachine()
 	m.env = []string{"PATH=" + wholeNaps(t)}
 	h := open(t, m, t.TempDir())

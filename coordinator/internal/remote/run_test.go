@@ -64,6 +64,7 @@ func TestLinkBreaks(t *testing.T) {
 
 // TestHalfPassphrase hands over a part of a passphrase: nothing begins.
 func TestHalfPassphrase(t *testing.T) {
+	t.Parallel()
 	m, dir := newMachine(), t.TempDir()
 	h := open(t, m, dir)
 	m.input = 5
@@ -84,6 +85,7 @@ func TestHalfPassphrase(t *testing.T) {
 // TestPassphraseLeavesNoTrace looks for it wherever it could be while a program
 // that has read it runs.
 func TestPassphraseLeavesNoTrace(t *testing.T) {
+	t.Parallel()
 	const word = "wholly-unlikely-passphrase-Q7"
 	dir := t.TempDir()
 	h := open(t, newMachine(), dir)
@@ -167,6 +169,7 @@ func claimed(t *testing.T, dir string) (pid int) {
 // TestNoPlaceForLongScripts follows by short ones, and waits for a place to read
 // a pipe.
 func TestNoPlaceForLongScripts(t *testing.T) {
+	t.Parallel()
 	m := newMachine()
 	h := open(t, m, t.TempDir())
 	m.crowded = 3
@@ -201,6 +204,7 @@ func TestReaderCut(t *testing.T) {
 // TestSupervisorKilled kills what waits for the program: that goes on, and when
 // it has ended nobody knows how.
 func TestSupervisorKilled(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, newMachine(), dir)
 	enginetest.Start(t, h, enginetest.Shell("job.1", `echo ready; while :; do sleep 0.05; done`), secret.Value{})
@@ -226,6 +230,7 @@ func TestSupervisorKilled(t *testing.T) {
 // TestAfterBoot finds a run of before the host was started anew, under whose
 // process ids others run.
 func TestAfterBoot(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, newMachine(), dir)
 	started := enginetest.Start(t, h, enginetest.Shell("job.1", `echo ready; while :; do sleep 0.05; done`), secret.Value{})
@@ -279,6 +284,7 @@ func TestGivenUpBeforeItBegan(t *testing.T) {
 }
 
 func TestReaderNeverComes(t *testing.T) {
+	t.Parallel()
 	h := remote.Patient(open(t, newMachine(), t.TempDir()), 1)
 	command := enginetest.Shell("job.1", "echo never")
 	command.Pipe = true
@@ -290,6 +296,7 @@ func TestReaderNeverComes(t *testing.T) {
 
 // TestNowhereToKeepThings starts where nothing can be written.
 func TestNowhereToKeepThings(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -344,6 +351,7 @@ func TestOddArguments(t *testing.T) {
 }
 
 func TestListAndClean(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, newMachine(), dir)
 	if ids, err := h.List(t.Context()); len(ids) != 0 || err != nil {

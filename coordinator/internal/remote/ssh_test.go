@@ -30,6 +30,7 @@ func connect(t *testing.T, server *sshtest.Server) *sshlink.Client {
 }
 
 func TestExecutorOverSSH(t *testing.T) {
+	t.Parallel()
 	server := sshtest.Start(t, sshtest.Options{})
 	client := connect(t, server)
 	suite(t, func(t *testing.T) *remote.Host { return open(t, client, filepath.Join(t.TempDir(), odd)) })
@@ -38,6 +39,7 @@ func TestExecutorOverSSH(t *testing.T) {
 // TestConnectionCut cuts the connection while a program runs, and starts another
 // one meanwhile.
 func TestConnectionCut(t *testing.T) {
+	t.Parallel()
 	server := sshtest.Start(t, sshtest.Options{})
 	client := connect(t, server)
 	h := open(t, client, t.TempDir())

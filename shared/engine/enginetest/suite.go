@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,10 +20,16 @@ import (
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
+// foreign is in the environment of whoever runs the suite, and no program's.
+const foreign = "BORG_PASSPHRASE"
+
 // Executor runs the suite on executors that open returns: each call gives a
 // new one that knows no runs. The programs are POSIX shell scripts, which run
 // as the current user on a machine that has /bin/sh, cat, sleep and kill.
 func Executor(t *testing.T, open func(t *testing.T) engine.Executor) {
+	if err := os.Setenv(foreign, "of the environment"); err != nil { // for good: suites run beside each other
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, engine.Executor)
@@ -156,8 +163,7 @@ func emptyInput(t *testing.T, x engine.Executor) {
 }
 
 func environmentAndDirectory(t *testing.T, x engine.Executor) {
-	t.Setenv("BORG_PASSPHRASE", "of the environment")
-	command := Shell("job.1", `echo "$A|$HOME|${BORG_PASSPHRASE-unset}|$(pwd)"`)
+	command := Shell("job.1", `echo "$A|$HOME|${`+foreign+`-unset}|$(pwd)"`)
 	command.Env = []string{"A=it's \"a\" $b\nc", "HOME=/nowhere"}
 	command.Dir = "/usr"
 	Start(t, x, command, secret.Value{})
