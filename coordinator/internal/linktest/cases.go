@@ -131,6 +131,7 @@ func (s *scene) cancelledByVerdict() {
 	s.begins(order)
 	s.core.change(func() { s.core.stop[keyOf(order)] = true })
 	s.Cut() // the host says hello when it is back
+	s.core.until("the host is gone", func() bool { return !s.core.online[s.Host] })
 	s.Mend()
 	s.ends(order, job.Cancelled)
 	s.ranOnce()
