@@ -50,7 +50,8 @@ func newLab(t *testing.T) *lab {
 		Root: l.root, Supervisor: enginetest.Supervisor(), Logger: hclog.NewNullLogger(),
 	})
 	l.Engine = engine.New(engine.Options{
-		Environment: borg.Environment{Binary: untestedBorg(t, dir), BaseDir: filepath.Join(dir, "borg"), HostID: "test"},
+		// Borg looks again at a lock, also a dead one, after a tenth of the wait.
+		Environment: borg.Environment{Binary: untestedBorg(t, dir), BaseDir: filepath.Join(dir, "borg"), HostID: "test", LockWait: 5 * time.Second},
 		Nice:        1, IOClass: "best-effort:7", Executor: l.local, Logger: hclog.NewNullLogger(),
 	})
 	l.task = borg.Task{Host: "web1", Encrypted: true, Version: testVersion, Repository: job.Repository{
