@@ -60,8 +60,8 @@ func (s *Server) command(grant fleet.DepotGrant) *exec.Cmd {
 	}
 	// None outlives the coordinator: what a client has asked for, and is not done
 	// yet, would else go on when the next one knows of no visit. Threads of Go end
-	// with the process.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	// with the process. It is asked to end, so that it lets its lock go.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	return cmd
 }
 
