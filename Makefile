@@ -28,10 +28,10 @@ demo: setup build ## coordinator, agent and real backups on this machine; Ctrl-C
 	@deploy/demo.sh
 
 # Nothing comes from the cache: it does not see that the programs which the tests run have changed.
-# A program with the race detector waits for a second before it ends, unless it is told not to. Packages
-# wait more than they work: four go at a time, also on two processors. Vetting is `make lint`'s.
+# A program with the race detector waits for a second before it ends, unless it is told not to. Vetting is
+# `make lint`'s.
 test: setup build ## all tests: unit and end to end, with the race detector
-	GORACE=atexit_sleep_ms=0 go test -race -count 1 -p 4 -vet off -timeout 30m work
+	GORACE=atexit_sleep_ms=0 go test -race -count 1 -vet off -timeout 40m work
 
 # A case alone: make faults CASE='agent / kill / middle'. The directory is entered, since go test then shows what is printed.
 FAULTS_FILE ?= e2e/FAULTS.md
