@@ -17,7 +17,7 @@ function layer(p) {
   if (p ~ /^shared\/attempt$/)                                return 3
   if (p ~ /^shared\/(journal|policy|probe|mount|worker)$/)    return 4
   if (p ~ /^coordinator\/internal\/fleet$/)                   return 4
-  if (p ~ /^coordinator\/internal\/(feed|store|client|human|redirect)$/) return 5
+  if (p ~ /^coordinator\/internal\/(feed|store|client|human|redirect|schedule)$/) return 5
   if (p ~ /^(coordinator|agent)\/internal\/daemon$/)          return 8
   if (p ~ /^(coordinator|agent)\/internal\/cli$/)             return 9
   if (p ~ /^(coordinator|agent)\/internal\//)                 return 7

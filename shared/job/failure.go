@@ -41,6 +41,8 @@ const (
 	FuseMissing       Code = "fuse_missing"       // mount: the host cannot
 	NeedsConfirmation Code = "needs_confirmation" // prune: more would go than may go at once
 	RepositoryFrozen  Code = "repository_frozen"  // depot: its archives are not those that were recorded
+	Skipped           Code = "skipped"            // backup: a hook on the host asked for that; cancelled, and no fault
+	RestoreMismatch   Code = "restore_mismatch"   // restore-test: what came back is not what was stored
 	Internal          Code = "internal"
 )
 
@@ -51,6 +53,7 @@ const (
 	UnknownRepository Code = "unknown_repository" // no repository of that name
 	UnknownJob        Code = "unknown_job"        // no job with that id
 	UnknownKind       Code = "unknown_kind"       // not a job kind
+	UnknownPlan       Code = "unknown_plan"       // no plan of that name
 	Conflict          Code = "conflict"           // the name is taken, or the state forbids it
 	TooLarge          Code = "too_large"          // the request is over the size limit
 	NotAllowed        Code = "not_allowed"        // the caller may not do this
@@ -68,6 +71,7 @@ var httpStatus = map[Code]int{
 	UnknownHost:       http.StatusNotFound,
 	UnknownRepository: http.StatusNotFound,
 	UnknownJob:        http.StatusNotFound,
+	UnknownPlan:       http.StatusNotFound,
 	Conflict:          http.StatusConflict,
 	TooLarge:          http.StatusRequestEntityTooLarge,
 	NotAllowed:        http.StatusForbidden,
@@ -88,6 +92,8 @@ var httpStatus = map[Code]int{
 	NeedsConfirmation: http.StatusConflict,
 	RepositoryFrozen:  http.StatusConflict,
 	CodeCancelled:     http.StatusConflict,
+	Skipped:           http.StatusConflict,
+	RestoreMismatch:   http.StatusUnprocessableEntity,
 	RepositoryInvalid: http.StatusUnprocessableEntity,
 	IntegrityError:    http.StatusUnprocessableEntity,
 	PassphraseWrong:   http.StatusForbidden,

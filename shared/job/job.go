@@ -15,6 +15,7 @@ type Job struct {
 	// coordinator itself: care of a repository in the depot. Empty: Host's.
 	For         string     `json:"for,omitempty"`
 	Plan        string     `json:"plan"`
+	Run         string     `json:"run,omitempty"` // of its plan, that it belongs to; empty: none
 	State       State      `json:"state"`
 	Reason      string     `json:"reason"`  // why it waits, for a person; empty when it does not
 	Attempt     int        `json:"attempt"` // number of the current or last attempt; 0 before the first order
@@ -24,7 +25,9 @@ type Job struct {
 	// ExpiresAt is when the job expires, if no host has accepted it by then. A
 	// retry may wait for as long again, counted from RetryAt.
 	ExpiresAt   *time.Time `json:"expires_at"`
-	Timeout     int        `json:"timeout"` // seconds that an attempt may run; 0: no limit
+	Timeout     int        `json:"timeout"`              // seconds that an attempt may run; 0: no limit
+	RetryWait   int        `json:"retry_wait,omitempty"` // seconds before the second attempt, doubled from there; 0: the coordinator's own
+	Window      *Window    `json:"window,omitempty"`     // hours in which attempts may begin; null: any
 	SubmittedBy string     `json:"submitted_by"`
 	SubmittedAt time.Time  `json:"submitted_at"`
 	StartedAt   *time.Time `json:"started_at"`  // when borg's process of the last attempt was started
@@ -37,6 +40,13 @@ type Job struct {
 	// once its process is known to be gone.
 	CancelRequested bool      `json:"cancel_requested"`
 	Attempts        []Attempt `json:"attempts"` // oldest first
+}
+
+// Window is hours of the day.
+type Window struct {
+	Hours    string `json:"hours"`          // from-to, for example 22:00-06:00
+	Timezone string `json:"timezone"`       // IANA name; empty: UTC
+	Ends     bool   `json:"ends,omitempty"` // what begins in it must end in it, too
 }
 
 // Attempt is one try of a job. Its state is running or terminal.
@@ -158,6 +168,7 @@ type Result struct {
 	KeyExport       string            `json:"key_export,omitempty"`       // key-export: borg's key as an armoured age file
 	Locks           []Lock            `json:"locks,omitempty"`            // break-lock: who held the repository's lock
 	Broken          bool              `json:"broken,omitempty"`           // break-lock: the lock was removed
+	Evidence        *Evidence         `json:"evidence,omitempty"`         // restore-test: what was compared
 }
 
 // Bounds that keep a result below the bus's message size.

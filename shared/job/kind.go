@@ -23,11 +23,13 @@ const (
 	Verify    Kind = "verify"
 	KeyExport Kind = "key-export"
 	Download  Kind = "download" // streams a file or directory of an archive to whoever asked
+	// TestRestore restores a sample of an archive to see that it can be done.
+	TestRestore Kind = "restore-test"
 )
 
 var kinds = []Kind{
 	Init, Backup, List, Info, Restore, Delete, Prune, Compact, Check,
-	Mount, Umount, Diff, BreakLock, Verify, KeyExport, Download,
+	Mount, Umount, Diff, BreakLock, Verify, KeyExport, Download, TestRestore,
 }
 
 // Kinds returns every kind of the contract, in its order.
@@ -41,7 +43,7 @@ func (k Kind) Known() bool { return slices.Contains(kinds, k) }
 // like share, and everything else excludes even readers.
 func (k Kind) Exclusive() bool {
 	switch k {
-	case List, Info, Restore, Mount, Umount, Diff, Verify, KeyExport, Download:
+	case List, Info, Restore, Mount, Umount, Diff, Verify, KeyExport, Download, TestRestore:
 		return false
 	default:
 		return true
@@ -52,7 +54,7 @@ func (k Kind) Exclusive() bool {
 // submitter does not say otherwise. Only retryable failures are tried again.
 func (k Kind) DefaultAttempts() int {
 	switch k {
-	case Backup, Prune, Compact, Check, List, Info, KeyExport, Diff, Verify:
+	case Backup, Prune, Compact, Check, List, Info, KeyExport, Diff, Verify, TestRestore:
 		return 3
 	default:
 		return 1

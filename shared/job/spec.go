@@ -72,6 +72,33 @@ type BackupSpec struct {
 	// ExtraOptions are handed to borg create as they are. They need the role admin,
 	// and policy.extra_options on the host.
 	ExtraOptions []string `json:"extra_options,omitempty"`
+	Hooks        *Hooks   `json:"hooks,omitempty"`
+	// Canary is a small file that is written on the host and added to the archive,
+	// for a restore test to find. Not with content_from or paths_from.
+	Canary *Canary `json:"canary,omitempty"`
+}
+
+// Hooks are scripts among the host's own that run around a backup, by name. Their
+// output goes to the job's log. One that exits with 75 before the backup makes it
+// end as cancelled, with the code skipped.
+type Hooks struct {
+	Before    []string `json:"before,omitempty"`     // in this order; the first that fails fails the backup
+	After     []string `json:"after,omitempty"`      // whatever happened
+	OnFailure []string `json:"on_failure,omitempty"` // after a failure, before those of After
+	Timeout   int      `json:"timeout,omitempty"`    // seconds that each may run; 0 = DefaultHookTimeout
+}
+
+// DefaultHookTimeout is how long a hook may run, in seconds, if nothing was said.
+const DefaultHookTimeout = 3600
+
+// SkipExit is the exit code with which a hook asks to leave a backup out
+// (EX_TEMPFAIL of sysexits.h).
+const SkipExit = 75
+
+// Canary is a small file whose content is known beforehand.
+type Canary struct {
+	Name    string `json:"name"`    // of the file: a plan's name
+	Content string `json:"content"` // at most 1 KiB of text
 }
 
 // FilesCache is how borg recognises a file that has not changed (--files-cache).
@@ -124,6 +151,9 @@ type PruneSpec struct {
 	// All considers every archive of the repository; excludes prefix. It is
 	// refused where another host has archives, as any prefix is that reaches them.
 	All bool `json:"all,omitempty"`
+	// Series is Prefix where a time follows at once, as in the archives of a plan:
+	// "web1-daily-" does not reach "web1-daily-db-2026-…". Excludes prefix and all.
+	Series string `json:"series,omitempty"`
 	// DryRun says what would be deleted, and which rule keeps what.
 	DryRun bool `json:"dry_run,omitempty"`
 	// MaxPercent is how many of the archives under consideration may go at once,
@@ -167,6 +197,10 @@ type RestoreSpec struct {
 	NumericIDs      bool     `json:"numeric_ids,omitempty"`      // owners by their numbers, not their names
 	DryRun          bool     `json:"dry_run,omitempty"`          // only read the archive, and say what would be restored
 	ListFiles       bool     `json:"list_files,omitempty"`       // name each file in the log
+	// ContentTo is the name of a script among the host's own hooks, which gets the
+	// content of the one file in Paths on its standard input. There is no target
+	// then.
+	ContentTo string `json:"content_to,omitempty"`
 }
 
 // KeyExportSpec gives out the repository's key, so that it can be kept apart
@@ -238,6 +272,8 @@ var specs = map[Kind]codec{
 	Diff:      codecOf[DiffSpec](),
 	Verify:    codecOf[VerifySpec](),
 	Download:  codecOf[DownloadSpec](),
+
+	TestRestore: codecOf[RestoreTestSpec](),
 }
 
 // ParseSpec decodes and validates the spec of the given kind. Empty and null

@@ -10,6 +10,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -24,6 +25,8 @@ const (
 	HostChanged       Type = "host"       // Host is set: read it again
 	HostSeen          Type = "seen"       // Host is set: it said hello; nothing about it need have changed
 	RepositoryChanged Type = "repository" // Repository is set: read it again
+	PlanChanged       Type = "plan"       // Plan is set: read it, its freshness and its newest run again
+	AlertChanged      Type = "alert"      // Alert is set: raised, or resolved
 	Missed            Type = "missed"     // the watcher was too slow: read everything again
 )
 
@@ -35,6 +38,8 @@ type Update struct {
 	Event      *job.Event
 	Host       string // also set for job updates
 	Repository string // also set for job updates
+	Plan       string // also set for job updates
+	Alert      *fleet.Alert
 }
 
 // key is what a newer update of the same kind replaces; "" is never replaced.
@@ -46,6 +51,10 @@ func (u Update) key() string {
 		return string(u.Type) + "/" + u.Host
 	case RepositoryChanged:
 		return string(u.Type) + "/" + u.Repository
+	case PlanChanged:
+		return string(u.Type) + "/" + u.Plan
+	case AlertChanged:
+		return string(u.Type) + "/" + u.Alert.ID
 	default:
 		return ""
 	}

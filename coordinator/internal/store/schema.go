@@ -40,11 +40,25 @@ const (
 	bucketArchives          = "archives"           // repository NUL name → archive
 	bucketArchivesByTime    = "archives_by_time"   // repository NUL time of start, name → host
 	bucketAsides            = "asides"             // id → what is kept beside a job
+	bucketPlans             = "plans"              // name → plan
+	bucketPlanCursors       = "plan_cursors"       // name → how far its schedule was followed
+	bucketRuns              = "runs"               // id → run of a plan
+	bucketRunsByPlan        = "runs_by_plan"       // plan NUL id → state
+	bucketRunsOpen          = "runs_open"          // id → plan
+	bucketTracks            = "tracks"             // plan NUL host NUL repository → what its backups were like
+	bucketAlerts            = "alerts"             // id → alert
+	bucketAlertsOpen        = "alerts_open"        // key of its condition → id
+	bucketTargets           = "targets"            // name → target of notifications; its address is a secret
+	bucketRules             = "rules"              // name → rule of notification
+	bucketSilences          = "silences"           // id → silence
+	bucketDeliveries        = "deliveries"         // id → delivery
+	bucketDeliveriesOpen    = "deliveries_open"    // id → what is still to be sent
+	bucketManifest          = "manifest"           // what fleet.yaml said that is kept nowhere else
 )
 
 // buckets returns all of them but meta.
 func buckets() []string {
-	return slices.Concat(bucketsOfVersion1(), bucketsOfVersion2(), bucketsOfVersion3())
+	return slices.Concat(bucketsOfVersion1(), bucketsOfVersion2(), bucketsOfVersion3(), bucketsOfVersion4())
 }
 
 func bucketsOfVersion1() []string {
@@ -68,6 +82,14 @@ func bucketsOfVersion3() []string {
 	return []string{bucketArchives, bucketArchivesByTime, bucketAsides}
 }
 
+// bucketsOfVersion4 are those that plans and alerts brought.
+func bucketsOfVersion4() []string {
+	return []string{
+		bucketPlans, bucketPlanCursors, bucketRuns, bucketRunsByPlan, bucketRunsOpen, bucketTracks,
+		bucketAlerts, bucketAlertsOpen, bucketTargets, bucketRules, bucketSilences, bucketDeliveries, bucketDeliveriesOpen, bucketManifest,
+	}
+}
+
 // Keys of the meta bucket.
 const (
 	metaSchema   = "schema"
@@ -88,6 +110,7 @@ func migrations() []migration {
 			return errors.Join(createBuckets(tx, bucketsOfVersion2()), chainAudit(tx))
 		},
 		func(tx *bbolt.Tx) error { return createBuckets(tx, bucketsOfVersion3()) },
+		func(tx *bbolt.Tx) error { return createBuckets(tx, bucketsOfVersion4()) },
 	}
 }
 
