@@ -243,6 +243,7 @@ func (d *daemon) buildService(context.Context) (err error) {
 		Store: d.store, Link: d.links, Registry: d.registry, Presence: d.presence, Depot: kept, DepotAddress: d.depotAddress(),
 		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Logger: d.logger,
 		Attention: func() []fleet.Attention { return append(d.disk.attention(), d.attention()...) },
+		Full:      d.disk.full,
 		Limits: dispatch.Limits{
 			Running: d.config.Limits.Running, PerHost: d.config.Limits.PerHost, Expire: time.Duration(d.config.Limits.Expire),
 			Timeout: time.Duration(d.config.Limits.Timeout), Offline: time.Duration(d.config.Limits.Offline),

@@ -57,6 +57,15 @@ func (d *disk) Healthy() error {
 	return nil
 }
 
+// full is the failure of what would need room on a full disk, or nil: also where
+// the space is not known, as then the database's own word is the best there is.
+func (d *disk) full() error {
+	if f := job.AsFailure(d.Healthy()); f != nil && f.Code == job.DiskFull {
+		return f.WithHint("make space there; running jobs go on, and it works again by itself")
+	}
+	return nil
+}
+
 // Run looks at the disk until ctx ends. After a commit that failed it tries
 // again by itself: on an idle coordinator nobody else would, and it would go on
 // to say that it is not well.

@@ -10,6 +10,9 @@ func (s *Service) WrapApply(wrap func(inner func(...store.Change) (uint64, error
 	s.apply = wrap(s.apply)
 }
 
+// SetFull sets what says that the disk is full.
+func (s *Service) SetFull(full func() error) { s.options.Full = full }
+
 // Summary is the sentence over everything.
 var Summary = summary
 

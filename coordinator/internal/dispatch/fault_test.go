@@ -174,6 +174,27 @@ func TestFullDiskIsSaidPlainly(t *testing.T) {
 	})
 }
 
+func TestNoJobIsTakenWhileTheDiskIsFull(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		running := w.submit(backup("web1", "web"))
+		said := job.Fail(job.DiskFull, "it is full")
+		w.dispatch().SetFull(func() error { return said })
+		asked := backup("web2", "db")
+		asked.IdempotencyKey = "once"
+		if _, err := w.dispatch().Submit(t.Context(), fleet.Actor{Name: "operator:alice"}, asked); !errors.Is(err, said) {
+			t.Errorf("submit: %v", err)
+		}
+		w.agents["web1"].tell(first(running), failed(job.HookFailed)) // the database has room in itself
+		w.mustDeliver()
+		w.expect(running.ID, job.Failed, 1, "")
+		if _, err := w.dispatch().Retry(t.Context(), fleet.Actor{Name: "operator:alice"}, running.ID); !errors.Is(err, said) {
+			t.Errorf("retry: %v", err)
+		}
+		w.dispatch().SetFull(func() error { return nil })
+		w.expect(w.submit(asked).ID, job.Running, 1, "")
+	})
+}
+
 func TestFullDiskIsNotHammered(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
 		j := w.submit(backup("web1", "web"))

@@ -63,8 +63,11 @@ type Options struct {
 	Version      string // of the coordinator, for its status
 	// Attention returns what else needs a person, for the status.
 	Attention func() []fleet.Attention
-	Logger    hclog.Logger
-	Now       func() time.Time // default time.Now
+	// Full says that the disk with the database is full: no job is taken then,
+	// also while the database has room in itself. Nil: it never is.
+	Full   func() error
+	Logger hclog.Logger
+	Now    func() time.Time // default time.Now
 }
 
 // History bounds what is kept of jobs that are over. Zero fields do not bound.

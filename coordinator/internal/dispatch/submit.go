@@ -35,6 +35,11 @@ func (s *Service) Submit(ctx context.Context, by fleet.Actor, request job.Reques
 
 // submit stores a new job, and what changes with it, under the write lock.
 func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Change) (job.Job, error) {
+	if full := s.options.Full; full != nil {
+		if err := full(); err != nil {
+			return job.Job{}, s.failure("submit job", err)
+		}
+	}
 	if queued, held := s.index.sizes(); queued+held >= s.options.Limits.Open {
 		return job.Job{}, job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
 			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")

@@ -42,9 +42,9 @@ const (
 	bucketAsides            = "asides"             // id → what is kept beside a job
 	bucketPlans             = "plans"              // name → plan
 	bucketPlanCursors       = "plan_cursors"       // name → how far its schedule was followed
-	bucketRuns              = "runs"               // id → run of a plan
-	bucketRunsByPlan        = "runs_by_plan"       // plan NUL id → state
-	bucketRunsOpen          = "runs_open"          // id → plan
+	bucketPlanRuns          = "plan_runs"          // id → run of a plan
+	bucketPlanRunsByPlan    = "plan_runs_by_plan"  // plan NUL id → state
+	bucketPlanRunsOpen      = "plan_runs_open"     // id → plan
 	bucketTracks            = "tracks"             // plan NUL host NUL repository → what its backups were like
 	bucketAlerts            = "alerts"             // id → alert
 	bucketAlertsOpen        = "alerts_open"        // key of its condition → id
@@ -85,7 +85,7 @@ func bucketsOfVersion3() []string {
 // bucketsOfVersion4 are those that plans and alerts brought.
 func bucketsOfVersion4() []string {
 	return []string{
-		bucketPlans, bucketPlanCursors, bucketRuns, bucketRunsByPlan, bucketRunsOpen, bucketTracks,
+		bucketPlans, bucketPlanCursors, bucketPlanRuns, bucketPlanRunsByPlan, bucketPlanRunsOpen, bucketTracks,
 		bucketAlerts, bucketAlertsOpen, bucketTargets, bucketRules, bucketSilences, bucketDeliveries, bucketDeliveriesOpen, bucketManifest,
 	}
 }
