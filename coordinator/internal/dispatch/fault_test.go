@@ -177,6 +177,7 @@ func TestFullDiskIsSaidPlainly(t *testing.T) {
 func TestNoJobIsTakenWhileTheDiskIsFull(t *testing.T) {
 	scenario(t, func(t *testing.T, w *world) {
 		running := w.submit(backup("web1", "web"))
+		w.expect(running.ID, job.Running, 1, "")
 		said := job.Fail(job.DiskFull, "it is full")
 		w.dispatch().SetFull(func() error { return said })
 		asked := backup("web2", "db")
