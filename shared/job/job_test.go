@@ -110,7 +110,7 @@ func TestReadersShareTheRepository(t *testing.T) {
 			readers = append(readers, kind)
 		}
 	}
-	want := []job.Kind{job.List, job.Info, job.Restore, job.Mount, job.Umount, job.Diff, job.Verify, job.KeyExport, job.Download}
+	want := []job.Kind{job.List, job.Info, job.Restore, job.Mount, job.Umount, job.Diff, job.Verify, job.KeyExport, job.Download, job.TestRestore}
 	if diff := cmp.Diff(want, readers); diff != "" {
 		t.Error(diff)
 	}

@@ -68,7 +68,7 @@ func TestOpenRefusesNewerSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := read(t, file)
-	wantFailure(t, openError(t, file), job.Conflict, "newer borgfleet (schema 99; this one knows 3)")
+	wantFailure(t, openError(t, file), job.Conflict, "newer borgfleet (schema 99; this one knows 4)")
 	if !bytes.Equal(before, read(t, file)) {
 		t.Error("the newer database was changed")
 	}
