@@ -207,7 +207,7 @@ func TestMigrationBringsArchives(t *testing.T) {
 		t.Fatal(err)
 	}
 	tamper(t, file, func(tx *bbolt.Tx) error {
-		for _, bucket := range []string{"archives", "archives_by_time", "asides"} {
+		for _, bucket := range store.BucketsAfter(2) {
 			if err := tx.DeleteBucket([]byte(bucket)); err != nil {
 				return err
 			}
