@@ -170,6 +170,8 @@ func pruneOptions(spec job.PruneSpec, host string) ([]string, error) {
 	options := []string{"--list", "--progress"}
 	switch {
 	case spec.All:
+	case spec.Series != "":
+		options = append(options, "--glob-archives="+seriesGlob(spec.Series))
 	case spec.Prefix != "":
 		options = append(options, "--glob-archives="+prefixGlob(spec.Prefix))
 	case host != "":

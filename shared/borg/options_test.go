@@ -29,6 +29,7 @@ func TestOptions(t *testing.T) {
 		"list an archive":           {job.ListSpec{Archive: "a{b}"}, "borg list --json-lines '--format={type}{mode}{uid}{gid}{user}{group}{size}{mtime}{path}{linktarget}{healthy}{health}' -- '/srv/lab/repo::a{{b}}'"},
 		"prune all":                 {job.PruneSpec{All: true, KeepLast: 1}, "borg prune --list --progress --keep-last=1 -- /srv/lab/repo"},
 		"prune a prefix":            {job.PruneSpec{Prefix: "db-", KeepLast: 1}, "borg prune --list --progress '--glob-archives=db-*' --keep-last=1 -- /srv/lab/repo"},
+		"prune a series":            {job.PruneSpec{Series: "w*{x}-", KeepLast: 1}, "borg prune --list --progress '--glob-archives=w[*]{{x}}-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]*' --keep-last=1 -- /srv/lab/repo"},
 		"check and repair":          {job.CheckSpec{Repair: true, VerifyData: true}, "borg check --progress --verbose --verify-data --repair -- /srv/lab/repo"},
 		"check some":                {job.CheckSpec{Last: 3, Prefix: "web1-"}, "borg check --progress --verbose '--glob-archives=web1-*' --last=3 -- /srv/lab/repo"},
 		"delete one":                {job.DeleteSpec{Archives: []string{"a{b}"}}, "borg delete --list --progress -- '/srv/lab/repo::a{{b}}'"},

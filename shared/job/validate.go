@@ -68,7 +68,7 @@ func (s PruneSpec) Validate() error {
 	if s.MaxPercent < 0 || s.MaxPercent > 100 {
 		faults = append(faults, badSpec("max_percent", "%d is not a percentage from 0 to 100", s.MaxPercent))
 	}
-	faults = append(faults, checkText("prefix", s.Prefix))
+	faults = append(faults, checkText("prefix", s.Prefix), s.checkSeries())
 	return errors.Join(faults...)
 }
 
