@@ -213,7 +213,7 @@ func (c hostDelete) apply(tx *transaction) error {
 		}
 	}
 	return errors.Join(
-		tx.deleteTokens(c.name), tx.dismiss(c.name),
+		tx.deleteTokens(c.name), tx.dismiss(c.name), tx.deleteTracks(c.name, ""),
 		tx.delete(bucketHosts, []byte(c.name)), tx.delete(bucketRuns, []byte(c.name)),
 	)
 }
@@ -232,6 +232,7 @@ func (c repositoryDelete) apply(tx *transaction) error {
 		}
 	}
 	return errors.Join(
+		tx.deleteTracks("", c.name),
 		tx.delete(bucketRepositories, []byte(c.name)),
 		tx.delete(bucketRepositoryRecords, []byte(c.name)),
 		tx.deletePrefix(bucketBackups, backups),
