@@ -89,7 +89,7 @@ func (t *transaction) deletePrefix(bucket string, prefix []byte) error {
 func object(bucket, key string) string {
 	names := map[string]string{
 		bucketJobs: "job", bucketHosts: "host", bucketRepositories: "repository",
-		bucketIdempotency: "idempotency key", bucketSecrets: "secret", bucketUsers: "user",
+		bucketIdempotency: "idempotency key", bucketSecrets: "secret", bucketUsers: "user", bucketPlans: "plan",
 	}
 	hashed := map[string]string{
 		bucketLinks: "link", bucketAPITokens: "API token", bucketSessions: "session", bucketEnrolmentTokens: "enrolment token",
