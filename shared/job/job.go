@@ -15,7 +15,8 @@ type Job struct {
 	// coordinator itself: care of a repository in the depot. Empty: Host's.
 	For         string     `json:"for,omitempty"`
 	Plan        string     `json:"plan"`
-	Run         string     `json:"run,omitempty"` // of its plan, that it belongs to; empty: none
+	Run         string     `json:"run,omitempty"`    // of its plan, that it belongs to; empty: none
+	Series      string     `json:"series,omitempty"` // the name of a backup's archive begins so, and the time follows; empty: "<host>-"
 	State       State      `json:"state"`
 	Reason      string     `json:"reason"`  // why it waits, for a person; empty when it does not
 	Attempt     int        `json:"attempt"` // number of the current or last attempt; 0 before the first order

@@ -107,7 +107,8 @@ func (s *Service) repeatable(old job.Job) error {
 	return s.checkHost(old.Host)
 }
 
-// Retry submits a new job with the request of one that is over.
+// Retry submits a new job with the request of one that is over. It belongs to no
+// run of a plan, and may begin at any hour.
 func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, error) {
 	s.write.Lock()
 	defer s.write.Unlock()
@@ -128,7 +129,7 @@ func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, 
 	now := s.now()
 	again := &entry{encrypted: encrypted, job: job.Job{
 		ID: job.NewID(now), Kind: old.Kind, Host: old.Host, For: old.For, Repository: old.Repository, Plan: old.Plan, State: job.Queued,
-		MaxAttempts: old.MaxAttempts, Priority: old.Priority,
+		Series: old.Series, MaxAttempts: old.MaxAttempts, Priority: old.Priority, RetryWait: old.RetryWait,
 		ExpiresAt: s.expiry(now, expiresIn(old)), Timeout: old.Timeout,
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: old.Spec, Attempts: []job.Attempt{},
 	}}

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -250,14 +251,20 @@ func (s *Service) retryAt(e *entry, now time.Time) time.Time {
 	return now.Add(s.options.Backoff.Delay(e.job.Attempt))
 }
 
-// archiveName is the newest name that was given to a host in a repository.
+// archiveTime is what follows in an archive's name after whose it is.
+const archiveTime = "2006-01-02T15:04:05"
+
+// line is the archives of a host in a repository whose names begin alike.
+type line struct{ host, repository, series string }
+
+// archiveName is the newest name that was given to a line of archives.
 type archiveName struct {
 	base  string
 	count int
 }
 
 // archiveName names the archive of a backup's next attempt: as the spec says,
-// as the attempt before, else by host and time, counted within one second. One
+// as the attempt before, else by its series and the time, counted within one second. One
 // name for all attempts lets borg refuse a second archive, should an attempt
 // have made it without being able to say so. It must be called under the write
 // lock.
@@ -272,8 +279,8 @@ func (s *Service) archiveName(j job.Job, now time.Time) string {
 	if n := len(j.Attempts); n > 0 {
 		return j.Attempts[n-1].Archive
 	}
-	base := j.Host + "-" + now.UTC().Format("2006-01-02T15:04:05")
-	key := track{j.Host, j.Repository, j.Kind}
+	series := cmp.Or(j.Series, j.Host+"-")
+	base, key := series+now.UTC().Format(archiveTime), line{j.Host, j.Repository, series}
 	last := s.archives[key]
 	if last.base != base {
 		s.archives[key] = archiveName{base, 1}
@@ -285,10 +292,14 @@ func (s *Service) archiveName(j job.Job, now time.Time) string {
 }
 
 // baselineKey names the backups that are measured against each other: same
-// host, repository, plan and paths.
+// host, repository, plan and paths, or dump.
 func baselineKey(j job.Job) string {
 	spec, _ := j.Spec.(job.BackupSpec)
-	what, err := json.Marshal([]any{j.Host, j.Repository, j.Plan, spec.Paths})
+	same := []any{j.Host, j.Repository, j.Plan, spec.Paths}
+	if spec.ContentFrom != "" {
+		same = append(same, spec.ContentFrom)
+	}
+	what, err := json.Marshal(same)
 	if err != nil {
 		return "" // strings always encode
 	}

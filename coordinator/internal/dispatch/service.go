@@ -89,10 +89,10 @@ type Service struct {
 
 	write     sync.Mutex // held by whoever changes state, from reading it to having told of it
 	uncertain map[job.ID]bool
-	archives  map[track]archiveName // newest name given to each host in each repository
-	removed   map[string]time.Time  // hosts whose jobs are to be ended, and when they were removed
-	verified  map[string]time.Time  // for when each host was last looked at whether it is to be verified
-	verifyAt  time.Time             // when to look again
+	archives  map[line]archiveName // newest name given to each line of archives
+	removed   map[string]time.Time // hosts whose jobs are to be ended, and when they were removed
+	verified  map[string]time.Time // for when each host was last looked at whether it is to be verified
+	verifyAt  time.Time            // when to look again
 
 	tasks struct {
 		sync.Mutex
@@ -129,7 +129,7 @@ func New(o Options) (*Service, error) {
 		options: o, logger: o.Logger.Named("dispatch"), apply: o.Store.Apply,
 		presence: o.Presence, index: newIndex(), logs: &jobLogs{dir: o.LogDir},
 		wake:      make(chan struct{}, 1),
-		uncertain: map[job.ID]bool{}, archives: map[track]archiveName{}, removed: map[string]time.Time{}, verified: map[string]time.Time{},
+		uncertain: map[job.ID]bool{}, archives: map[line]archiveName{}, removed: map[string]time.Time{}, verified: map[string]time.Time{},
 	}
 	s.live.progress = map[job.ID]job.Progress{}
 	s.live.hosts = map[string]hostState{}

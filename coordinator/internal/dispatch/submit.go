@@ -35,14 +35,8 @@ func (s *Service) Submit(ctx context.Context, by fleet.Actor, request job.Reques
 
 // submit stores a new job, and what changes with it, under the write lock.
 func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Change) (job.Job, error) {
-	if full := s.options.Full; full != nil {
-		if err := full(); err != nil {
-			return job.Job{}, s.failure("submit job", err)
-		}
-	}
-	if queued, held := s.index.sizes(); queued+held >= s.options.Limits.Open {
-		return job.Job{}, job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
-			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")
+	if err := s.room(1); err != nil {
+		return job.Job{}, s.failure("submit job", err)
 	}
 	if err := cmp.Or(s.guardHost(e), s.guard(e.job)); err != nil {
 		return job.Job{}, s.failure("submit job", err)
@@ -63,14 +57,34 @@ func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Cha
 	}
 	defer s.stir() // also after an error: the job may have been stored
 	if err := b.commit(); err != nil {
-		if errors.Is(err, store.ErrMissing) { // removed since check looked
-			return job.Job{}, job.Fail(job.Conflict, "what the job is for was just removed: %s", err)
-		}
-		return job.Job{}, s.failure("submit job", err)
+		return job.Job{}, s.failure("submit job", removedMeanwhile(err))
 	}
 	fault.Point(fault.SubmitStored)
 	s.logger.Info("job submitted", "job", j.ID, "host", j.Host, "repo", j.Repository, "kind", j.Kind, "by", by.Name)
 	return j, nil
+}
+
+// removedMeanwhile says so of an error of storing jobs whose host or repository was
+// there when they were checked.
+func removedMeanwhile(err error) error {
+	if errors.Is(err, store.ErrMissing) {
+		return job.Fail(job.Conflict, "what the job is for was just removed: %s", err)
+	}
+	return err
+}
+
+// room returns nil, or why so many more jobs cannot be taken.
+func (s *Service) room(jobs int) error {
+	if full := s.options.Full; full != nil {
+		if err := full(); err != nil {
+			return err
+		}
+	}
+	if queued, held := s.index.sizes(); queued+held+jobs > s.options.Limits.Open {
+		return job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
+			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")
+	}
+	return nil
 }
 
 // enqueue puts a new job into the batch, with its entry in the audit.
@@ -81,11 +95,16 @@ func (b *batch) enqueue(by fleet.Actor, e *entry) {
 	b.tell(job.Event{Job: j.ID, Host: j.Host, Type: job.EventQueued, At: j.SubmittedAt, State: job.Queued})
 }
 
-// check makes a job of a request, or says what is wrong with it.
+// check makes a job of a person's request, or says what is wrong with it.
 func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	if r.Plan != "" {
-		return nil, job.Invalid("plan", "this version has no plans").WithHint("give host, kind, repository and spec")
+		return nil, job.Invalid("plan", "plan excludes all other fields").WithHint("borgfleet plan run %s runs what the plan says", r.Plan)
 	}
+	return s.make(by, r)
+}
+
+// make makes a job of a request, or says what is wrong with it.
+func (s *Service) make(by fleet.Actor, r job.Request) (*entry, error) {
 	if err := checkKind(r.Kind); err != nil {
 		return nil, err
 	}
@@ -116,7 +135,7 @@ func (s *Service) check(by fleet.Actor, r job.Request) (*entry, error) {
 	}
 	now := s.now()
 	return &entry{encrypted: encrypted, job: job.Job{
-		ID: job.NewID(now), Kind: r.Kind, Host: host, For: about, Repository: r.Repository, State: job.Queued,
+		ID: job.NewID(now), Kind: r.Kind, Host: host, For: about, Repository: r.Repository, Plan: r.Plan, State: job.Queued,
 		MaxAttempts: cmp.Or(r.MaxAttempts, r.Kind.DefaultAttempts()), Priority: r.Priority,
 		ExpiresAt: s.expiry(now, time.Duration(r.ExpiresIn)*time.Second), Timeout: cmp.Or(r.Timeout, s.timeout(r.Kind)),
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
