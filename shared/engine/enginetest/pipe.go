@@ -41,7 +41,7 @@ func Pipes(t *testing.T, open func(t *testing.T) Piping) {
 }
 
 // StartPiped starts a command whose output is piped, beside its reader, and
-// kills it when the test ends.
+// discards its run when the test ends.
 func StartPiped(t *testing.T, x Piping, c process.Command, pass secret.Value) (process.Started, process.Output) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience.Most)

@@ -68,7 +68,7 @@ func Shell(id, script string) process.Command {
 	return process.Command{ID: id, Argv: []string{"/bin/sh", "-c", script}}
 }
 
-// Start starts a command, and kills it when the test ends.
+// Start starts a command, and discards its run when the test ends.
 func Start(t *testing.T, x engine.Executor, c process.Command, pass secret.Value) process.Started {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience.Most)
@@ -77,7 +77,7 @@ func Start(t *testing.T, x engine.Executor, c process.Command, pass secret.Value
 	if err != nil {
 		t.Fatalf("start %s: %v", c.ID, err)
 	}
-	t.Cleanup(func() { End(t, x, c.ID) })
+	t.Cleanup(func() { Discard(t, x, c.ID) })
 	return started
 }
 
@@ -92,6 +92,20 @@ func End(t *testing.T, x engine.Executor, id string) {
 	_, err := x.Follow(ctx, id, process.Offsets{}, func(process.Chunk) error { return nil })
 	if err != nil && !errors.Is(err, process.ErrNotStarted) {
 		t.Errorf("follow %s to its end: %v", id, err)
+	}
+}
+
+// Discard ends a run and removes it, before the test's own directory is deleted
+// around it: a follower on the host that nobody reads any more may still look at
+// the run, take one whose files go one by one for one that nobody saw the end of,
+// and write that down. Removed, it is gone at once.
+func Discard(t *testing.T, x engine.Executor, id string) {
+	t.Helper()
+	End(t, x, id)
+	ctx, cancel := context.WithTimeout(context.Background(), patience.Most)
+	defer cancel()
+	if err := x.Remove(ctx, id); err != nil {
+		t.Errorf("remove %s: %v", id, err)
 	}
 }
 
@@ -221,7 +235,7 @@ func startedTwice(t *testing.T, x engine.Executor) {
 func startedByMany(t *testing.T, x engine.Executor) {
 	const many = 8
 	command := Shell("job.1", `echo once`)
-	t.Cleanup(func() { End(t, x, "job.1") })
+	t.Cleanup(func() { Discard(t, x, "job.1") })
 	var group sync.WaitGroup
 	for range many {
 		group.Go(func() {
