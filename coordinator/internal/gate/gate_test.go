@@ -192,6 +192,13 @@ var needed = map[string]bus.Role{
 	"Credentials.Credentials": bus.Admin, "Credentials.MintCredentials": bus.Admin, "Credentials.RevokeCredentials": bus.Admin,
 	"Operations.SubmitWith": bus.Admin, "Operations.Repositories": bus.Admin,
 	"Operations.Adopt": bus.Admin, "Operations.Keep": bus.Admin, "Operations.Abandon": bus.Admin,
+	"Plans.AddPlan": bus.Admin, "Plans.ChangePlan": bus.Admin, "Plans.RemovePlan": bus.Admin,
+	"Plans.PausePlan": bus.Operator, "Plans.ResumePlan": bus.Operator, "Plans.RunPlan": bus.Operator, "Plans.CancelRun": bus.Operator,
+	"Plans.AcceptBackup": bus.Operator, "Plans.TestRestore": bus.Operator,
+	"Plans.Plan": anybody, "Plans.Plans": anybody, "Plans.PlanRun": anybody, "Plans.PlanRuns": anybody, "Plans.Freshness": anybody, "Plans.Calendar": anybody,
+	"Alerts.Alerts": anybody, "Alerts.Alert": anybody, "Alerts.Silences": anybody, "Alerts.AddSilence": bus.Operator, "Alerts.RemoveSilence": bus.Operator,
+	"Notifications.Targets": anybody, "Notifications.PutTarget": bus.Admin, "Notifications.RemoveTarget": bus.Admin, "Notifications.TestTarget": bus.Operator,
+	"Notifications.Rules": anybody, "Notifications.PutRule": bus.Admin, "Notifications.RemoveRule": bus.Admin, "Notifications.Deliveries": anybody,
 	"Audit.Audit": bus.Admin, "Audit.VerifyAudit": bus.Admin, "State.BackupState": bus.Admin,
 }
 
@@ -202,6 +209,7 @@ func services(g *gate.Gate) map[string]any {
 		"People": g.People(inside{}), "Tokens": g.Tokens(inside{}), "Credentials": g.Credentials(inside{}), "Audit": g.Audit(inside{}),
 		"State": g.State(inside{}), "Operations": g.Operations(inside{}, inside{}),
 		"Connections": g.Connections(inside{}), "Depot": g.Depot(inside{}, inside{}),
+		"Plans": g.Plans(inside{}), "Alerts": g.Alerts(inside{}), "Notifications": g.Notifications(inside{}),
 	}
 }
 
