@@ -17,21 +17,10 @@ import (
 // This file takes the jobs of plans.
 
 // Planned asks for a job that belongs to a run of a plan.
-type Planned struct {
-	job.Request        // Plan and IdempotencyKey are set
-	Run         string // of the plan
-	// Series begins the name of a backup's archive, where the time follows. Empty:
-	// the host's own.
-	Series    string
-	RetryWait time.Duration // before the second attempt, doubled from there up to an hour; 0: as for other jobs
-	Window    *job.Window   // hours in which attempts may begin; null: any
-}
+type Planned = fleet.Planned
 
 // Submitted is what became of one of several that were planned.
-type Submitted struct {
-	Job job.Job
-	Err error // a *job.Failure, why there is no such job; it concerns this one alone
-}
+type Submitted = fleet.Submitted
 
 // SubmitPlanned stores the jobs of runs in one transaction, and says in the same
 // order what became of each. What an idempotency key stands for already is
