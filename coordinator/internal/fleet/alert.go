@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"slices"
 	"time"
 
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -17,6 +18,14 @@ const (
 	SeverityCritical Severity = "critical"
 )
 
+// Severities returns all severities, the mildest first.
+func Severities() []Severity { return []Severity{SeverityInfo, SeverityWarning, SeverityCritical} }
+
+// AtLeast reports whether a severity is another one, or worse.
+func (s Severity) AtLeast(other Severity) bool {
+	return slices.Index(Severities(), s) >= slices.Index(Severities(), other)
+}
+
 // Condition is something that needs a person and holds now. The same condition,
 // seen again, has the same Key.
 type Condition struct {
@@ -25,6 +34,7 @@ type Condition struct {
 	Host       string            `json:"host"`
 	Repository string            `json:"repository"`
 	Plan       string            `json:"plan"`
+	Target     string            `json:"target,omitempty"` // of notifications, where the condition is about one
 	Job        job.ID            `json:"job"`
 	Message    string            `json:"message"`
 	Hint       string            `json:"hint"`
@@ -33,7 +43,9 @@ type Condition struct {
 }
 
 // Key names a condition among all.
-func (c Condition) Key() string { return c.Kind + "|" + c.Host + "|" + c.Repository + "|" + c.Plan }
+func (c Condition) Key() string {
+	return c.Kind + "|" + c.Host + "|" + c.Repository + "|" + c.Plan + "|" + c.Target
+}
 
 // Alert is a condition that was seen, as it is stored.
 type Alert struct {
