@@ -35,6 +35,7 @@ type Track struct {
 	// LastRun is how the newest backup ended, good or not, and when.
 	LastRun         fleet.RunState `json:"last_run,omitempty"`
 	LastRunAt       *time.Time     `json:"last_run_at,omitempty"`
+	Missed          *time.Time     `json:"missed,omitempty"`            // when one was missed, the last time
 	LastRestoreTest *time.Time     `json:"last_restore_test,omitempty"` // newest good one
 	RestoreTestJob  job.ID         `json:"restore_test_job,omitempty"`
 }
@@ -55,11 +56,14 @@ func NoteRestoreTest(plan, host, repository string, id job.ID, at time.Time) Cha
 	}}
 }
 
-// NoteOutcome stores how the newest backup of a track ended.
+// NoteOutcome stores how the newest backup of a track ended, or that it was missed.
 func NoteOutcome(plan, host, repository string, state fleet.RunState, at time.Time) Change {
 	return trackChange{plan: plan, host: host, repository: repository, edit: func(t *Track) {
 		if t.LastRunAt == nil || !at.Before(*t.LastRunAt) {
 			t.LastRun, t.LastRunAt = state, &at
+		}
+		if state == fleet.RunMissed && (t.Missed == nil || at.After(*t.Missed)) {
+			t.Missed = &at
 		}
 	}}
 }

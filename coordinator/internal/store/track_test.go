@@ -97,7 +97,7 @@ func TestTrackRemembersTheNewestRestoreTestAndOutcome(t *testing.T) {
 		store.NoteOutcome("daily", "web1", "main", fleet.RunMissed, late), store.NoteOutcome("daily", "web1", "main", fleet.RunFailed, early),
 	)
 	want := store.Track{
-		Plan: "daily", Host: "web1", Repository: "main", LastRun: fleet.RunMissed, LastRunAt: &late, LastRestoreTest: &late, RestoreTestJob: "late",
+		Plan: "daily", Host: "web1", Repository: "main", LastRun: fleet.RunMissed, LastRunAt: &late, Missed: &late, LastRestoreTest: &late, RestoreTestJob: "late",
 	}
 	if diff := cmp.Diff(want, trackOf(t, s, "web1")); diff != "" {
 		t.Error(diff)
