@@ -60,6 +60,8 @@ func wrapped(task Task, argv []string) ([]string, error) {
 		return lockCommand(task, spec, argv)
 	case job.RestoreSpec:
 		return keepCommand(spec, argv), nil
+	case job.BackupSpec:
+		return canaryCommand(spec, argv), nil
 	default:
 		return scripted(task, argv), nil
 	}

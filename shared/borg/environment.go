@@ -79,6 +79,9 @@ func (e Environment) variables(task Task) []string {
 		// told to use UTC; prune must not, as its days are local days.
 		environ = append(environ, "TZ=UTC")
 	}
+	if canary := canaryOf(task); canary != nil {
+		environ = append(environ, canaryVariable+"="+canary.Content)
+	}
 	if check, ok := task.Spec.(job.CheckSpec); ok && check.Repair {
 		environ = append(environ, "BORG_CHECK_I_KNOW_WHAT_I_AM_DOING=YES")
 	}

@@ -19,8 +19,8 @@ func (p *Parser) judge(result *job.Result, class class, exit Exit) job.Outcome {
 	case job.DownloadSpec:
 		return p.downloaded(result, spec, class, exit)
 	case job.BackupSpec:
-		failure = p.emptyBackup(result, exit)
-		if failure == nil && result.NFiles == 0 && class == classOK && chooses(spec) {
+		failure = p.emptyBackup(result, ownFiles(spec), exit)
+		if failure == nil && result.NFiles <= ownFiles(spec) && class == classOK && chooses(spec) {
 			return warned(result, "there is no file in the archive: see whether the patterns, or the script, leave anything")
 		}
 	case job.RestoreSpec:
@@ -57,10 +57,11 @@ func chooses(spec job.BackupSpec) bool {
 	return spec.PathsFrom != "" || len(spec.Exclude)+len(spec.ExcludeFrom)+len(spec.Patterns)+len(spec.PatternsFrom) > 0
 }
 
-// emptyBackup returns why a backup of nothing must not count as one.
-func (p *Parser) emptyBackup(result *job.Result, exit Exit) *job.Failure {
+// emptyBackup returns why a backup of nothing must not count as one; own is how
+// many files are in it all the same.
+func (p *Parser) emptyBackup(result *job.Result, own int64, exit Exit) *job.Failure {
 	nothing, missing := p.facts.nothingRead()
-	if !nothing || result.NFiles > 0 {
+	if !nothing || result.NFiles > own {
 		return nil
 	}
 	why := pathsDenied

@@ -23,7 +23,7 @@ var mountScript string
 
 // isScript reports whether an argument is the text of a script of ours.
 func isScript(arg string) bool {
-	return slices.Contains([]string{lockScript, mountScript, umountScript, verifyScript}, arg)
+	return slices.Contains([]string{lockScript, mountScript, umountScript, verifyScript, canaryScript}, arg)
 }
 
 // scripted wraps borg's own command in the script that the kind needs, or

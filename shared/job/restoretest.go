@@ -29,6 +29,9 @@ type RestoreTestSpec struct {
 	// Target is an absolute scratch directory on the host, in which a directory of
 	// the job's own is made and removed; empty: borgfleet's own.
 	Target string `json:"target,omitempty"`
+	// NoSource says that the archive is another host's: nothing is compared with
+	// what is on this one, and all but the canary counts as gone.
+	NoSource bool `json:"no_source,omitempty"`
 }
 
 // Kind implements [Spec].
@@ -50,6 +53,14 @@ func (s RestoreTestSpec) Validate() error {
 }
 
 var canaryName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// checkCanary checks the canary of a backup, which is a file beside others.
+func (s BackupSpec) checkCanary() error {
+	if s.Canary != nil && s.ContentFrom+s.PathsFrom != "" {
+		return badSpec("canary", "cannot be combined with content_from or paths_from").WithHint("leave it out: what a script brings is all that is in the archive")
+	}
+	return s.Canary.check()
+}
 
 func (c *Canary) check() error {
 	switch {
@@ -85,5 +96,5 @@ type EvidenceFile struct {
 	Path    string `json:"path"`
 	Size    int64  `json:"size"`
 	SHA256  string `json:"sha256"`  // of what was restored
-	Verdict string `json:"verdict"` // same, changed, gone, different, canary
+	Verdict string `json:"verdict"` // same, changed, gone, different, canary, or missing: it did not come back
 }
