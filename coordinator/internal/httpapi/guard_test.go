@@ -19,6 +19,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 func TestOnlyOwnHostNamesAreAnswered(t *testing.T) {
@@ -159,6 +160,7 @@ func TestPagesShareTheGuard(t *testing.T) {
 func TestStreamOutlivesTheTimeForReading(t *testing.T) {
 	s := serve(t, func(o *httpapi.Options) { o.Keepalive = 10 * time.Millisecond })
 	server := httptest.NewUnstartedServer(s.api)
+	server.Config.ReadHeaderTimeout = patience.Most // else it is the next one, and a busy machine's request comes later
 	server.Config.ReadTimeout = 20 * time.Millisecond
 	server.Start()
 	defer server.Close()
