@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // so that zones need no files on the machine
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/cli"
 	"github.com/borgfleet/borgfleet/shared/console"

@@ -95,7 +95,7 @@ type Schedule struct {
 	Every    Span   `json:"every,omitempty"`    // or so often, counted from midnight of 1970 UTC
 	Timezone string `json:"timezone,omitempty"` // IANA name; empty: UTC
 	Jitter   Span   `json:"jitter,omitempty"`   // each host begins later by a part of it that never changes
-	CatchUp  Span   `json:"catch_up,omitempty"` // a missed run is made up within this; empty: until the next is due; 0s: never
+	CatchUp  Span   `json:"catch_up,omitempty"` // a missed run is made up within this; empty: until the next is due, at most 24h; 0s: never
 	Window   string `json:"window,omitempty"`   // hours in which jobs may begin: 22:00-06:00
 	// WindowEnds says that jobs must be over when the window closes: an attempt
 	// gets no longer than until then.

@@ -114,16 +114,16 @@ func (w Window) Closes(at time.Time) time.Time {
 // around returns when the window opened and closes that is open at a moment.
 func (w Window) around(at time.Time) (opens, closes time.Time, open bool) {
 	if w.Always() {
-		return opens, closes, false
+		return time.Time{}, time.Time{}, false
 	}
 	today := w.midnight(at)
 	for n := -1; n <= 1; n++ {
-		opens, closes := w.on(today.AddDate(0, 0, n))
+		opens, closes = w.on(today.AddDate(0, 0, n))
 		if !opens.After(at) && closes.After(at) {
 			return opens, closes, true
 		}
 	}
-	return opens, closes, false
+	return time.Time{}, time.Time{}, false
 }
 
 func (w Window) midnight(at time.Time) civil { return civilOf(at, w.zone).Truncate(day) }

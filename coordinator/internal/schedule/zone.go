@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -11,12 +12,21 @@ func zone(name string) (*time.Location, error) {
 	if name == "Local" {
 		return nil, fmt.Errorf("%q is not the name of a time zone", name)
 	}
+	if known, ok := zones.Load(name); ok {
+		return known.(*time.Location), nil
+	}
 	location, err := time.LoadLocation(name)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not the name of a time zone", name)
 	}
+	zones.Store(name, location)
 	return location, nil
 }
+
+// zones are the time zones that were asked for, by name: thousands of plans share
+// a few, and each takes time to read and some kilobytes. There are some hundreds
+// in all.
+var zones sync.Map
 
 const zoneHint = "give an IANA name such as Europe/Berlin; left out, it is UTC"
 
@@ -44,10 +54,10 @@ func moments(c civil, in *time.Location) (first, last time.Time, shown bool) {
 	if !end.IsZero() {
 		candidates = append(candidates, end)
 	}
-	for _, in := range candidates {
-		_, offset := in.Zone()
+	for _, other := range candidates {
+		_, offset := other.Zone()
 		at := c.Add(-time.Duration(offset) * time.Second)
-		if !civilOf(at, near.Location()).Equal(c) {
+		if !civilOf(at, in).Equal(c) {
 			continue
 		}
 		if !shown || at.Before(first) {
