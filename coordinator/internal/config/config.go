@@ -27,6 +27,7 @@ type Config struct {
 	Limits  Limits  `yaml:"limits"`
 	History History `yaml:"history"`
 	Log     Log     `yaml:"log"`
+	Deadman Deadman `yaml:"deadman"`
 }
 
 // HTTP is the status page and API.
@@ -107,6 +108,14 @@ type Log struct {
 	Format string `yaml:"format"` // text or json
 }
 
+// Deadman is an address that is pinged as long as the coordinator works, so that
+// whoever listens there notices when it does not.
+type Deadman struct {
+	URL     string   `yaml:"url"`      // empty, and no file: nothing is pinged
+	URLFile string   `yaml:"url_file"` // holds the address, and nothing else; mode 0600
+	Every   Duration `yaml:"every"`
+}
+
 // Duration is a time.Duration that also takes days, as in 400d.
 type Duration time.Duration
 
@@ -141,6 +150,7 @@ func Default() Config {
 		Limits:  Limits{Running: 50, PerHost: 1, Expire: 24 * hour, Offline: 7 * 24 * hour},
 		History: History{Keep: 400 * 24 * hour, Jobs: 1_000_000},
 		Log:     Log{Level: "info", Format: "text"},
+		Deadman: Deadman{Every: Duration(time.Minute)},
 	}
 }
 

@@ -110,15 +110,17 @@ func TestValidateReportsEveryFault(t *testing.T) {
 
 func TestValidateAccepts(t *testing.T) {
 	for name, text := range map[string]string{
-		"every address":    `{http: {listen: ":8440"}, bus: {listen: "0.0.0.0:4222", websocket: "[::]:4223"}}`,
-		"one address":      `{http: {listen: "192.0.2.7:443", url: "https://backup.example.net/"}, bus: {listen: "backup.example.net:4222", url: "wss://backup.example.net"}}`,
-		"a certificate":    `{tls: {names: [backup.example.net, 192.0.2.7, "2001:db8::7"], certificate_file: /etc/c.pem, key_file: /etc/k.pem, ca_file: /etc/ca.pem}}`,
-		"a provider":       `{oidc: {issuer: "https://login.example.net/realms/staff", client_id: x, client_secret_file: /etc/s, roles: {admins: admin, staff: viewer, ops: operator}}}`,
-		"no depot":         `{depot: {listen: "", path: ignored}}`,
-		"a depot":          `{depot: {listen: ":2222", path: /srv/depot, address: "depot.example.net:22", borg: /opt/borg}}`,
-		"no limits":        `{limits: {expire: 0, timeout: 0s, offline: 0d}}`,
-		"short limits":     `{limits: {expire: 1s, timeout: 90m, offline: 2d}}`,
-		"a local provider": `{oidc: {issuer: "http://127.0.0.1:9000", client_id: x, client_secret_file: /etc/s}}`,
+		"every address":     `{http: {listen: ":8440"}, bus: {listen: "0.0.0.0:4222", websocket: "[::]:4223"}}`,
+		"one address":       `{http: {listen: "192.0.2.7:443", url: "https://backup.example.net/"}, bus: {listen: "backup.example.net:4222", url: "wss://backup.example.net"}}`,
+		"a certificate":     `{tls: {names: [backup.example.net, 192.0.2.7, "2001:db8::7"], certificate_file: /etc/c.pem, key_file: /etc/k.pem, ca_file: /etc/ca.pem}}`,
+		"a provider":        `{oidc: {issuer: "https://login.example.net/realms/staff", client_id: x, client_secret_file: /etc/s, roles: {admins: admin, staff: viewer, ops: operator}}}`,
+		"no depot":          `{depot: {listen: "", path: ignored}}`,
+		"a depot":           `{depot: {listen: ":2222", path: /srv/depot, address: "depot.example.net:22", borg: /opt/borg}}`,
+		"no limits":         `{limits: {expire: 0, timeout: 0s, offline: 0d}}`,
+		"short limits":      `{limits: {expire: 1s, timeout: 90m, offline: 2d}}`,
+		"a dead man":        `{deadman: {url: "https://hc.example.net/abc", every: 30s}}`,
+		"a dead man's file": `{deadman: {url_file: /etc/borgfleet/deadman}}`,
+		"a local provider":  `{oidc: {issuer: "http://127.0.0.1:9000", client_id: x, client_secret_file: /etc/s}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Load(write(t, text))
@@ -145,6 +147,9 @@ func TestValidateRefuses(t *testing.T) {
 		"a negative limit":        {`{limits: {expire: -1h}}`, "limits.expire: must be between 1s and 365d"},
 		"a limit of no time":      {`{limits: {offline: 5ms}}`, "limits.offline: must be between 1s and 365d"},
 		"a limit of years":        {`{limits: {timeout: 31d}}`, "limits.timeout: must be between 1s and 30d"},
+		"a dead man twice":        {`{deadman: {url: "https://a.example.net", url_file: /f}}`, "deadman.url_file: "},
+		"a dead man nowhere":      {`{deadman: {url: "hc.example.net/secret"}}`, "deadman.url: not a URL"},
+		"a dead man in haste":     {`{deadman: {every: 10ms}}`, "deadman.every: "},
 		"a big port":              {`{http: {listen: ":65536"}}`, "http.listen: "},
 	} {
 		t.Run(name, func(t *testing.T) {

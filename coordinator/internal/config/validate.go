@@ -22,7 +22,7 @@ func (c Config) Validate() error {
 		absolute("data", c.Data),
 		address("http.listen", c.HTTP.Listen),
 		schemeURL("http.url", c.HTTP.URL, "https://backup.example.net:8440", "https", "http"),
-		c.Bus.validate(), c.Depot.validate(), c.TLS.validate(), c.OIDC.validate(),
+		c.Bus.validate(), c.Depot.validate(), c.TLS.validate(), c.OIDC.validate(), c.Deadman.validate(),
 		oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 		positive("limits.running", c.Limits.Running), positive("limits.per_host", c.Limits.PerHost),
@@ -112,6 +112,21 @@ func (o OIDC) validate() error {
 		needed("oidc.name_claim", o.NameClaim, "oidc.issuer"),
 		needed("oidc.role_claim", o.RoleClaim, "oidc.issuer"),
 	)
+	return errors.Join(faults...)
+}
+
+// validate does not repeat the address, which may be a secret.
+func (d Deadman) validate() error {
+	faults := []error{file("deadman.url_file", d.URLFile)}
+	if d.URL != "" && d.URLFile != "" {
+		faults = append(faults, errors.New("deadman.url_file: leave it out, or deadman.url"))
+	}
+	if parsed, err := url.Parse(d.URL); d.URL != "" && (err != nil || parsed.Hostname() == "" || parsed.Scheme != "https" && parsed.Scheme != "http") {
+		faults = append(faults, errors.New("deadman.url: not a URL such as https://hc-ping.com/…"))
+	}
+	if every := time.Duration(d.Every); every < time.Second || every > 24*time.Hour {
+		faults = append(faults, errors.New("deadman.every: must be between 1s and 24h"))
+	}
 	return errors.Join(faults...)
 }
 
