@@ -49,6 +49,10 @@ type Options struct {
 	Connections Connections // to hosts over SSH; nil: there are none
 	Depot       Depot       // nil: there is none
 
+	Plans         Plans         // nil: there are none
+	Alerts        Alerts        // nil: there are none
+	Notifications Notifications // nil: there are none
+
 	URL    string   // where people open the pages, such as https://backup.example.net:8440
 	Ready  []Check  // what /readyz looks at
 	Names  []string // host names, besides localhost and addresses, under which requests may come
@@ -91,6 +95,15 @@ func New(options Options) (*API, error) {
 	a.registerDepot()
 	a.registerArchives()
 	a.registerJobs()
+	if options.Plans != nil {
+		a.registerPlans()
+	}
+	if options.Alerts != nil {
+		a.registerAlerts()
+	}
+	if options.Notifications != nil {
+		a.registerNotifications()
+	}
 	a.registerEvents()
 	a.registerLogin()
 	a.registerPeople()

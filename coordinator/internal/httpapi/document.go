@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -38,6 +39,9 @@ func (a *API) registerDocument() {
 		{Name: tagRepositories, Description: "Borg repositories."},
 		{Name: tagArchives, Description: "What is in the repositories: archives, and their files."},
 		{Name: tagJobs, Description: "Pieces of work, each for one host and one repository."},
+		{Name: tagPlans, Description: "What is backed up by itself, when, and how that stands."},
+		{Name: tagAlerts, Description: "What needs a person, and what is to be quiet for a time."},
+		{Name: tagNotifications, Description: "Who is told of alerts, and what they were told."},
 		{Name: tagEvents, Description: "What happens, as it happens."},
 		{Name: tagLogin, Description: "Who asks."},
 		{Name: tagEnrolment, Description: "One-time tokens with which a host's agent gets its identity."},
@@ -105,6 +109,8 @@ func eventSchema(registry huma.Registry) *huma.Schema {
 		{string(feed.JobEvent), reflect.TypeFor[job.Event]()},
 		{string(feed.HostChanged), reflect.TypeFor[HostRef]()},
 		{string(feed.RepositoryChanged), reflect.TypeFor[RepositoryRef]()},
+		{string(feed.PlanChanged), reflect.TypeFor[PlanRef]()},
+		{string(feed.AlertChanged), reflect.TypeFor[fleet.Alert]()},
 		{string(feed.Missed), nil},
 	} {
 		data := &huma.Schema{Type: huma.TypeObject}

@@ -74,6 +74,12 @@ func TestDocumentListsTheOperations(t *testing.T) {
 		"POST /ssh/scan", "GET /ssh/key", "PATCH /hosts/{host}", "POST /hosts/{host}/convert", "GET /depot",
 		"PUT /repositories/{repo}/hosts/{host}", "DELETE /repositories/{repo}/hosts/{host}", "GET /repositories/{repo}/transactions",
 		"POST /repositories/{repo}/unfreeze", "POST /repositories/{repo}/rollback",
+		"GET /plans", "POST /plans", "GET /plans/{plan}", "PUT /plans/{plan}", "DELETE /plans/{plan}", "POST /plans/{plan}/run",
+		"POST /plans/{plan}/pause", "POST /plans/{plan}/resume", "POST /plans/{plan}/accept", "POST /plans/{plan}/restore-test",
+		"GET /plans/{plan}/runs", "GET /runs", "GET /runs/{id}", "POST /runs/{id}/cancel", "GET /freshness", "GET /calendar",
+		"GET /alerts", "GET /alerts/{id}", "GET /silences", "POST /silences", "DELETE /silences/{id}",
+		"GET /targets", "GET /targets/{name}", "PUT /targets/{name}", "DELETE /targets/{name}", "POST /targets/{name}/test", "GET /deliveries",
+		"GET /rules", "GET /rules/{name}", "PUT /rules/{name}", "DELETE /rules/{name}",
 		"POST /nats-credentials", "POST /password", "POST /repositories", "POST /state", "POST /tokens", "POST /users", "POST /users/{user}/link",
 	}
 	slices.Sort(want)
@@ -244,6 +250,34 @@ func TestAnswersFitTheirSchemas(t *testing.T) {
 		{"DELETE", "/repositories/kept/hosts/*", "/repositories/{repo}/hosts/{host}", ""},
 		{"POST", "/repositories/kept/unfreeze", "/repositories/{repo}/unfreeze", `{"reason":"it is right"}`},
 		{"POST", "/repositories/kept/rollback", "/repositories/{repo}/rollback", `{"transaction":41,"reason":"broken into"}`},
+		{"POST", "/plans", "/plans", planBody},
+		{"GET", "/plans", "/plans", ""},
+		{"GET", "/plans/daily", "/plans/{plan}", ""},
+		{"PUT", "/plans/daily", "/plans/{plan}", `{"content_from":"dump","repositories":["main"]}`},
+		{"POST", "/plans/daily/pause", "/plans/{plan}/pause", `{"reason":"moved"}`},
+		{"POST", "/plans/daily/resume", "/plans/{plan}/resume", ""},
+		{"POST", "/plans/daily/run", "/plans/{plan}/run", `{"hosts":["web1"]}`},
+		{"POST", "/plans/daily/accept", "/plans/{plan}/accept", `{"host":"web1","repository":"main"}`},
+		{"POST", "/plans/daily/restore-test", "/plans/{plan}/restore-test", `{"host":"web1","repository":"main"}`},
+		{"POST", "/jobs", "/jobs", `{"plan":"daily"}`},
+		{"GET", "/plans/daily/runs", "/plans/{plan}/runs", ""},
+		{"GET", "/runs", "/runs", ""},
+		{"GET", "/runs/" + runID, "/runs/{id}", ""},
+		{"POST", "/runs/" + runID + "/cancel", "/runs/{id}/cancel", ""},
+		{"GET", "/freshness", "/freshness", ""},
+		{"GET", "/calendar", "/calendar", ""},
+		{"GET", "/alerts", "/alerts", ""},
+		{"GET", "/alerts/" + alertID, "/alerts/{id}", ""},
+		{"POST", "/silences", "/silences", `{"host":"web1","until":"2027-01-01T00:00:00Z"}`},
+		{"GET", "/silences", "/silences", ""},
+		{"PUT", "/targets/ops", "/targets/{name}", `{"url":"ntfy://x/y"}`},
+		{"GET", "/targets", "/targets", ""},
+		{"GET", "/targets/ops", "/targets/{name}", ""},
+		{"POST", "/targets/ops/test", "/targets/{name}/test", ""},
+		{"PUT", "/rules/web", "/rules/{name}", `{"severity":"warning","targets":["ops"]}`},
+		{"GET", "/rules", "/rules", ""},
+		{"GET", "/rules/web", "/rules/{name}", ""},
+		{"GET", "/deliveries", "/deliveries", ""},
 		{"GET", "/jobs/nope", "/jobs/{id}", ""},
 		{"POST", "/jobs", "/jobs", `{"x":1}`},
 	} {
@@ -312,7 +346,7 @@ func TestEventSchemaNamesEveryType(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"snapshot", "job", "progress", "event", "host", "repository", "missed"} {
+	for _, name := range []string{"snapshot", "job", "progress", "event", "host", "repository", "plan", "alert", "missed"} {
 		if !strings.Contains(string(data), fmt.Sprintf(`{"const":%q`, name)) {
 			t.Errorf("event %q is not documented", name)
 		}

@@ -44,6 +44,11 @@ type RepositoryRef struct {
 	Repository string `json:"repository"`
 }
 
+// PlanRef is the data of a plan event.
+type PlanRef struct {
+	Plan string `json:"plan"`
+}
+
 type eventsInput struct {
 	Job  string `query:"job" pattern:"^[0-7][0-9A-HJKMNP-TV-Z]{25}$" patternDescription:"a job id of 26 characters" doc:"only what concerns this job"`
 	Host string `query:"host" pattern:"^[a-z0-9-]{1,63}$" patternDescription:"a host name: 1 to 63 of a-z, 0-9 and -" doc:"only what concerns this host, and what the coordinator does for it"`
@@ -52,8 +57,8 @@ type eventsInput struct {
 const eventsDescription = `Server-sent events. The first is a snapshot, so that a reader need not ask
 anything else; what follows are changes. An event of a job carries the whole
 job, and the newest one counts. Progress is live only. "missed" means that the
-reader was too slow and updates were left out: a snapshot follows. Host and
-repository events say what to read again. A silent stream carries a comment
+reader was too slow and updates were left out: a snapshot follows. Host,
+repository and plan events say what to read again; that of an alert carries it. A silent stream carries a comment
 every 15 seconds; a reader that does not read is cut off. After a reconnection
 the stream begins with a snapshot again: a log is then read on with
 /jobs/{id}/log?after=. The id of an event counts within its stream.`
@@ -200,6 +205,10 @@ func (s *stream) update(ctx context.Context, u feed.Update) error {
 		return s.send(string(u.Type), HostRef{Host: u.Host})
 	case feed.RepositoryChanged:
 		return s.send(string(u.Type), RepositoryRef{Repository: u.Repository})
+	case feed.PlanChanged:
+		return s.send(string(u.Type), PlanRef{Plan: u.Plan})
+	case feed.AlertChanged:
+		return s.send(string(u.Type), completeAlert(*u.Alert))
 	default:
 		return nil
 	}
@@ -211,6 +220,8 @@ func (s *stream) wants(u feed.Update) bool {
 	switch {
 	case u.Event != nil:
 		id, host = u.Event.Job, u.Event.Host
+	case u.Alert != nil:
+		host = u.Alert.Host
 	case u.Job != nil:
 		id = u.Job.ID
 		if host == "" {

@@ -24,7 +24,7 @@ type SubmitJob struct {
 	Kind           kindName `json:"kind,omitempty" doc:"what is to be done"`
 	Repository     string   `json:"repository,omitempty" maxLength:"200" doc:"on which repository"`
 	Spec           specBody `json:"spec,omitempty" doc:"the details; which fields there are follows from the kind"`
-	Plan           string   `json:"plan,omitempty" maxLength:"200" doc:"the plan that this belongs to"`
+	Plan           string   `json:"plan,omitempty" maxLength:"200" doc:"run this plan now; excludes all other fields but idempotency_key"`
 	Timeout        int      `json:"timeout,omitempty" minimum:"0" doc:"seconds that an attempt may run; 0 or left out: the coordinator's limit"`
 	ExpiresIn      int      `json:"expires_in,omitempty" minimum:"0" doc:"seconds in which a host must have accepted it, else it expires; 0 or left out: the coordinator's limit"`
 	MaxAttempts    int      `json:"max_attempts,omitempty" minimum:"0" maximum:"10" doc:"tries in all; 0 or left out: the kind's own default"`
@@ -43,6 +43,11 @@ type jobOutput struct{ Body job.Job }
 type submittedOutput struct {
 	Location string `header:"Location" doc:"where the new job is"`
 	Body     job.Job
+}
+
+type submitOutput struct {
+	Location string `header:"Location" doc:"where the new job, or the run, is"`
+	Body     any
 }
 
 type jobsInput struct {
@@ -77,7 +82,7 @@ func (a *API) registerJobs() {
 	submit := operation{
 		id: "submit-job", method: http.MethodPost, path: "/jobs", tag: tagJobs, status: http.StatusCreated,
 		summary: "Submit a job", needs: bus.Operator,
-		description: "When this answers, the job is stored and will not be lost. It waits in the queue while its host is away or its repository is busy; reason says why. Some kinds need the role admin: init, delete, key-export, break-lock.",
+		description: "When this answers, the job is stored and will not be lost. It waits in the queue while its host is away or its repository is busy; reason says why. Some kinds need the role admin: init, delete, key-export, break-lock. With nothing but plan, that plan is run: the answer has the run and the first of its jobs.",
 		request: SubmitJob{
 			Host: "web1", Kind: kindName(job.Backup), Repository: "web1-main",
 			Spec: specBody{RawMessage: json.RawMessage(`{"paths":["/etc","/var/www"],"compression":"zstd,3"}`)},
@@ -90,7 +95,9 @@ func (a *API) registerJobs() {
 			{Code: job.Conflict, Message: "this idempotency key belongs to another request", Hint: "use a fresh key"},
 		},
 	}
-	huma.Register(a.huma, submit.huma(a), a.submitJob)
+	op := submit.huma(a)
+	op.Responses["201"].Content["application/json"].Schema = either[job.Job, PlanStart](a.registry())
+	huma.Register(a.huma, op, a.submitJob)
 	get := operation{
 		id: "get-job", method: http.MethodGet, path: "/jobs/{id}", tag: tagJobs, status: http.StatusOK,
 		summary: "Show a job", answer: exampleJob(), failures: []job.Failure{unknownJob()},
@@ -141,24 +148,29 @@ func submitted(j job.Job) *submittedOutput {
 	return &submittedOutput{Location: Prefix + "/jobs/" + string(j.ID), Body: completeJob(j)}
 }
 
-func (a *API) submitJob(ctx context.Context, in *submitInput) (*submittedOutput, error) {
-	key := in.Body.IdempotencyKey
-	if header := in.IdempotencyKey; header != "" {
-		if key != "" && key != header {
-			return nil, a.problem(ctx, job.Invalid("body.idempotency_key", "differs from the header Idempotency-Key").WithHint("give one of them"))
-		}
-		key = header
+func (a *API) submitJob(ctx context.Context, in *submitInput) (*submitOutput, error) {
+	key, err := oneKey(in.IdempotencyKey, in.Body.IdempotencyKey)
+	if err != nil {
+		return nil, a.problem(ctx, err)
 	}
-	stored, err := a.options.Jobs.Submit(ctx, fleet.ActorOf(ctx), job.Request{
+	request := job.Request{
 		Host: in.Body.Host, Kind: job.Kind(in.Body.Kind), Repository: in.Body.Repository,
 		Spec: in.Body.Spec.RawMessage, Plan: in.Body.Plan, MaxAttempts: in.Body.MaxAttempts,
 		Timeout: in.Body.Timeout, ExpiresIn: in.Body.ExpiresIn,
 		Priority: in.Body.Priority, IdempotencyKey: key,
-	})
+	}
+	if asked, ok := fleet.RunsPlan(request); ok && a.options.Plans != nil {
+		start, err := a.startPlan(ctx, request.Plan, asked)
+		if err != nil {
+			return nil, err
+		}
+		return &submitOutput{Location: Prefix + "/runs/" + start.Run.ID, Body: start}, nil
+	}
+	stored, err := a.options.Jobs.Submit(ctx, fleet.ActorOf(ctx), request)
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
-	return submitted(stored), nil
+	return &submitOutput{Location: Prefix + "/jobs/" + string(stored.ID), Body: completeJob(stored)}, nil
 }
 
 func (a *API) listJobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) {

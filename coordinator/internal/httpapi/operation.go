@@ -20,6 +20,8 @@ const (
 	tagRepositories = "Repositories"
 	tagArchives     = "Archives"
 	tagJobs         = "Jobs"
+	tagPlans        = "Plans"
+	tagAlerts       = "Alerts"
 	tagEvents       = "Events"
 	tagLogin        = "Login"
 	tagEnrolment    = "Enrolment"
@@ -28,7 +30,10 @@ const (
 	tagCredentials  = "NATS credentials"
 	tagAudit        = "Audit"
 	tagState        = "State"
-	tagBorg         = "Borg operations"
+
+	tagNotifications = "Notifications"
+
+	tagBorg = "Borg operations"
 )
 
 // operation is the documented outside of one call.

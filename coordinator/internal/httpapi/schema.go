@@ -55,7 +55,7 @@ func specTypes() map[job.Kind]reflect.Type {
 	for _, spec := range []job.Spec{
 		job.InitSpec{}, job.BackupSpec{}, job.ListSpec{}, job.InfoSpec{}, job.RestoreSpec{},
 		job.PruneSpec{}, job.CompactSpec{}, job.CheckSpec{}, job.BreakLockSpec{}, job.KeyExportSpec{},
-		job.DeleteSpec{}, job.MountSpec{}, job.UmountSpec{}, job.DiffSpec{}, job.VerifySpec{}, job.DownloadSpec{},
+		job.DeleteSpec{}, job.MountSpec{}, job.UmountSpec{}, job.DiffSpec{}, job.VerifySpec{}, job.DownloadSpec{}, job.RestoreTestSpec{},
 	} {
 		types[spec.Kind()] = reflect.TypeOf(spec)
 	}
@@ -84,6 +84,7 @@ func refine(registry huma.Registry) {
 			Description: "the details; which fields there are follows from the kind",
 		}
 	}
+	refinePlans(registry.Map())
 	describe(registry.Map())
 }
 
@@ -129,7 +130,7 @@ func refineObject(name string, schema *huma.Schema, object reflect.Type) {
 			}
 			property = schema.Properties[jsonName]
 		}
-		if words := wordsOf(field.Type); words != nil && name != "SubmitJob" {
+		if words := wordsOf(field.Type); words != nil && name != "SubmitJob" && jsonName != "last_run" { // which may be empty
 			target := property
 			if property.Items != nil {
 				target = property.Items
@@ -172,7 +173,7 @@ func wordsOf(t reflect.Type) []any {
 			fleet.Fifo, fleet.CharDevice, fleet.BlockDevice, fleet.Socket,
 		})
 	default:
-		return nil
+		return planWords(t)
 	}
 }
 
@@ -191,7 +192,7 @@ func describe(schemas map[string]*huma.Schema) {
 	for name, schema := range schemas {
 		for field, property := range schema.Properties {
 			if property.Description == "" {
-				property.Description = cmp.Or(known[name+"."+field], known[field])
+				property.Description = cmp.Or(known[name+"."+field], planText(known, name, field), known[field])
 			}
 		}
 	}

@@ -15,6 +15,8 @@ import (
 type served struct {
 	*backend
 	door    *door
+	planner *planner
+	watch   *watchman
 	url     string
 	api     *httpapi.API
 	metrics *httpapi.Metrics
@@ -25,12 +27,12 @@ type served struct {
 // options.
 func serve(t *testing.T, change func(*httpapi.Options)) *served {
 	t.Helper()
-	b, d := newBackend(), newDoor()
+	b, d, p, w := newBackend(), newDoor(), newPlanner(), &watchman{}
 	logger := hclog.NewNullLogger()
 	metrics := httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: b, Feed: b.feed, Logger: logger})
 	options := httpapi.Options{
 		Mux: http.NewServeMux(), Jobs: b, Logs: b, Statuses: b, Hosts: b, Repositories: b, Operations: b, Archives: b, Catalog: b, Downloads: b,
-		Connections: b, Depot: b,
+		Connections: b, Depot: b, Plans: p, Alerts: w, Notifications: w,
 		Authenticator: d, Logins: d, People: d, Tokens: d, Credentials: d, Enrolment: d, Audit: d, State: d,
 		Feed: b.feed, Metrics: metrics, URL: "https://backup.example.net:8440", Logger: logger,
 	}
@@ -55,7 +57,7 @@ func serve(t *testing.T, change func(*httpapi.Options)) *served {
 		_ = server.Close() // the listener is all there is
 		<-done
 	})
-	return &served{backend: b, door: d, url: "http://" + listener.Addr().String(), api: api, metrics: metrics, server: server}
+	return &served{backend: b, door: d, planner: p, watch: w, url: "http://" + listener.Addr().String(), api: api, metrics: metrics, server: server}
 }
 
 // do sends a request straight to the handler.

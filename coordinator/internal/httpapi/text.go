@@ -9,6 +9,9 @@ func texts() map[string]string {
 	all := commonTexts()
 	maps.Copy(all, archiveTexts())
 	maps.Copy(all, reachTexts())
+	maps.Copy(all, planTexts())
+	maps.Copy(all, planSpecTexts())
+	maps.Copy(all, alertTexts())
 	return all
 }
 

@@ -72,6 +72,33 @@ func TestParametersAreTheContracts(t *testing.T) {
 		"POST /repositories/{repo}/unfreeze":       {"Prefer", "repo"},
 		"POST /repositories/{repo}/rollback":       {"repo"},
 
+		"GET /plans":                      {"cursor", "limit"},
+		"GET /plans/{plan}":               {"plan"},
+		"PUT /plans/{plan}":               {"plan"},
+		"DELETE /plans/{plan}":            {"plan"},
+		"POST /plans/{plan}/run":          {"Idempotency-Key", "plan"},
+		"POST /plans/{plan}/pause":        {"plan"},
+		"POST /plans/{plan}/resume":       {"plan"},
+		"POST /plans/{plan}/accept":       {"plan"},
+		"POST /plans/{plan}/restore-test": {"plan"},
+		"GET /plans/{plan}/runs":          {"cursor", "limit", "plan", "since", "state"},
+		"GET /runs":                       {"cursor", "limit", "plan", "since", "state"},
+		"GET /runs/{id}":                  {"id"},
+		"POST /runs/{id}/cancel":          {"id"},
+		"GET /freshness":                  {"cursor", "host", "limit", "plan", "repository", "state"},
+		"GET /calendar":                   {"from", "to"},
+		"GET /alerts":                     {"cursor", "host", "kind", "limit", "open", "plan", "repository", "severity"},
+		"GET /alerts/{id}":                {"id"},
+		"DELETE /silences/{id}":           {"id"},
+		"GET /targets/{name}":             {"name"},
+		"PUT /targets/{name}":             {"name"},
+		"DELETE /targets/{name}":          {"name"},
+		"POST /targets/{name}/test":       {"name"},
+		"GET /deliveries":                 {"cursor", "limit", "target"},
+		"GET /rules/{name}":               {"name"},
+		"PUT /rules/{name}":               {"name"},
+		"DELETE /rules/{name}":            {"name"},
+
 		"POST /backups/borg/init":                      {"Prefer"},
 		"POST /backups/borg/create":                    {"Prefer"},
 		"GET /backups/borg/archives":                   {"Prefer", "X-Borg-Passphrase", "host", "passphrase", "prefix", "repository_path"},
@@ -129,7 +156,7 @@ func TestDocumentedWordsAreTheRealOnes(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"InitSpec", "BackupSpec", "ListSpec", "InfoSpec", "RestoreSpec", "DeleteSpec", "PruneSpec", "CompactSpec", "CheckSpec",
-		"MountSpec", "UmountSpec", "DiffSpec", "BreakLockSpec", "VerifySpec", "KeyExportSpec", "DownloadSpec",
+		"MountSpec", "UmountSpec", "DiffSpec", "BreakLockSpec", "VerifySpec", "KeyExportSpec", "DownloadSpec", "RestoreTestSpec",
 	}, specs); diff != "" {
 		t.Errorf("specs (-want +got):\n%s", diff)
 	}
@@ -158,8 +185,8 @@ func TestOnlyRequestsAreClosed(t *testing.T) {
 	want := []string{
 		"BackupSpec", "BreakLockSpec", "ChangeHost", "ChangeRepository", "CheckSpec", "CompactSpec", "DeleteSpec", "DiffSpec", "DownloadSpec",
 		"InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec", "MountSpec",
-		"NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewDepot", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewReason", "NewRepository", "NewRole", "NewRollback", "NewSSHAccess", "NewSSHHop", "NewSSHHost", "NewSSHScan", "NewStateBackup", "NewToken", "NewUser", "NewVerification",
-		"PruneSpec", "RestoreSpec", "SealedPassphrase", "SubmitJob", "UmountSpec", "VerifySpec",
+		"NewAcceptance", "NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewDepot", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewPause", "NewPlan", "NewReason", "NewRepository", "NewRestoreTest", "NewRole", "NewRollback", "NewRule", "NewRun", "NewSSHAccess", "NewSSHHop", "NewSSHHost", "NewSSHScan", "NewSilence", "NewStateBackup", "NewTarget", "NewToken", "NewUser", "NewVerification",
+		"PlanSpec", "PruneSpec", "RestoreSpec", "RestoreTestSpec", "SealedPassphrase", "SubmitJob", "UmountSpec", "VerifySpec",
 	}
 	if diff := cmp.Diff(want, closed); diff != "" {
 		t.Errorf("closed schemas (-want +got):\n%s", diff)
