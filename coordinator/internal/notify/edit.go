@@ -22,6 +22,7 @@ type edit struct {
 	targets map[string]store.Target
 	rules   map[string]fleet.Rule
 	notes   []note
+	trial   bool // nothing is stored, and addresses may come later
 }
 
 // note is one change that the audit tells.
@@ -138,20 +139,22 @@ func (s *Service) secret(name string) (secret.Value, error) {
 func (s *Service) Apply(_ context.Context, by fleet.Actor, targets map[string]fleet.NewTarget, rules map[string]fleet.Rule, prune bool) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	e, err := s.want(targets, rules, prune)
-	if err != nil {
+	e := s.begin()
+	if err := e.want(targets, rules, prune); err != nil {
 		return err
 	}
 	return s.commit(by, e)
 }
 
 // Compare makes the checks of [Service.Apply] without a change, and returns what
-// would change: action (add, change, remove) and object (target/ops).
+// would change: action (add, change, remove) and object (target/ops). The address
+// of a new target may be left out.
 func (s *Service) Compare(_ context.Context, targets map[string]fleet.NewTarget, rules map[string]fleet.Rule, prune bool) ([][2]string, error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	e, err := s.want(targets, rules, prune)
-	if err != nil {
+	e := s.begin()
+	e.trial = true
+	if err := e.want(targets, rules, prune); err != nil {
 		return nil, err
 	}
 	changes := make([][2]string, len(e.notes))
@@ -162,9 +165,8 @@ func (s *Service) Compare(_ context.Context, targets map[string]fleet.NewTarget,
 	return changes, nil
 }
 
-// want returns the edit that a file asks for.
-func (s *Service) want(targets map[string]fleet.NewTarget, rules map[string]fleet.Rule, prune bool) (*edit, error) {
-	e := s.begin()
+// want makes an edit what a file asks for.
+func (e *edit) want(targets map[string]fleet.NewTarget, rules map[string]fleet.Rule, prune bool) error {
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(targets)) {
 		asked := targets[name]
@@ -179,7 +181,7 @@ func (s *Service) want(targets map[string]fleet.NewTarget, rules map[string]flee
 		rule.Name = name
 		faults = append(faults, within("notify.rules."+name, e.putRule(rule)))
 	}
-	return e, errors.Join(append(faults, e.checkTargets())...)
+	return errors.Join(append(faults, e.checkTargets())...)
 }
 
 // prune removes what is not wanted: rules first, as they name targets.

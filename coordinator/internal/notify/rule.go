@@ -39,10 +39,7 @@ func (s *Service) PutRule(_ context.Context, by fleet.Actor, rule fleet.Rule) (f
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	e := s.begin()
-	if err := e.putRule(rule); err != nil {
-		return fleet.Rule{}, err
-	}
-	if err := e.checkTargets(); err != nil {
+	if err := errors.Join(e.putRule(rule), e.missingTargets(rule)); err != nil {
 		return fleet.Rule{}, err
 	}
 	return rule, s.commit(by, e)
@@ -83,15 +80,22 @@ func (e *edit) removeRule(name string) {
 	e.note("rule.remove", "rule/"+name, "", store.DeleteRule(name))
 }
 
-// checkTargets checks that the rules name targets that are there.
+// checkTargets checks that all rules name targets that are there.
 func (e *edit) checkTargets() error {
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(e.rules)) {
-		for _, target := range e.rules[name].Targets {
-			if _, known := e.targets[target]; !known {
-				faults = append(faults, job.Invalid("notify.rules."+name+".targets", "there is no target %q", target).
-					WithHint("borgfleet notify target list shows all"))
-			}
+		faults = append(faults, within("notify.rules."+name, e.missingTargets(e.rules[name])))
+	}
+	return errors.Join(faults...)
+}
+
+// missingTargets returns a fault for each target of a rule that is not there.
+func (e *edit) missingTargets(rule fleet.Rule) error {
+	var faults []error
+	for i, target := range rule.Targets {
+		if _, known := e.targets[target]; !known {
+			faults = append(faults, job.Invalid(fmt.Sprintf("targets[%d]", i), "there is no target %q", target).
+				WithHint("borgfleet notify target list shows all"))
 		}
 	}
 	return errors.Join(faults...)

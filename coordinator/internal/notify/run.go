@@ -67,8 +67,11 @@ func (s *Service) wants(rule fleet.Rule, t *target, run fleet.Run) bool {
 	if rule.Disabled || !wanted || !matchesAny(rule.Plans, run.Plan) {
 		return false
 	}
-	if len(rule.Labels) > 0 && !hasLabels(rule.Labels, s.options.PlanLabels(run.Plan)) {
-		return false
+	if len(rule.Labels) > 0 {
+		plan, _, err := s.store.Plan(run.Plan)
+		if err != nil || !hasLabels(rule.Labels, plan.Labels) {
+			return false
+		}
 	}
 	if len(rule.Hosts) == 0 {
 		return true

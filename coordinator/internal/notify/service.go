@@ -32,11 +32,8 @@ type Options struct {
 	Feed   *feed.Feed
 	URL    string // of the page, for links in messages; empty: there are none
 	Logger hclog.Logger
-	// PlanLabels returns the labels of a plan, for rules that name some. It may be
-	// left out: then no run matches those.
-	PlanLabels func(plan string) map[string]string
-	Now        func() time.Time // default time.Now
-	Client     *http.Client     // of webhooks and pings; default: one that goes to no address that only this machine's own network knows
+	Now    func() time.Time // default time.Now
+	Client *http.Client     // of webhooks and pings; default: one that goes to no address that only this machine's own network knows
 }
 
 // Service sends notifications. It is safe for concurrent use.
@@ -66,9 +63,6 @@ const (
 func New(options Options) (*Service, error) {
 	if options.Now == nil {
 		options.Now = time.Now
-	}
-	if options.PlanLabels == nil {
-		options.PlanLabels = func(string) map[string]string { return nil }
 	}
 	if options.Client == nil {
 		options.Client = newClient()

@@ -52,10 +52,12 @@ func (s *Service) RemoveTarget(_ context.Context, by fleet.Actor, name string) e
 	if _, known := e.targets[name]; !known {
 		return unknownTarget(name)
 	}
-	e.removeTarget(name)
-	if err := e.checkTargets(); err != nil {
-		return job.Fail(job.Conflict, "target %s is still used: %s", name, err).WithHint("take it out of the rule first")
+	for _, rule := range e.rules {
+		if slices.Contains(rule.Targets, name) {
+			return job.Fail(job.Conflict, "rule %s tells target %s", rule.Name, name).WithHint("take it out of the rule first")
+		}
 	}
+	e.removeTarget(name)
 	return s.commit(by, e)
 }
 
@@ -77,12 +79,14 @@ func (e *edit) putTarget(asked fleet.NewTarget) error {
 		place, err := understand(asked.Kind, string(asked.URL.Reveal()))
 		t.Kind, t.Shown = place.kind, place.shown()
 		faults = append(faults, err)
+	case !known && e.trial:
+		t.Kind = asked.Kind
 	case !known:
 		faults = append(faults, job.Invalid("url", "missing").WithHint("for example ntfy://ntfy.sh/topic, or an https address with kind webhook"))
 	case asked.Kind != "" && asked.Kind != old.Kind:
 		faults = append(faults, job.Invalid("kind", "another kind needs another address").WithHint("give the url as well"))
 	}
-	if !asked.Secret.Empty() && t.Kind != kindWebhook {
+	if !asked.Secret.Empty() && t.Kind != kindWebhook && t.Kind != "" {
 		faults = append(faults, job.Invalid("secret", "only webhooks are signed").WithHint("leave it out, or set kind to webhook"))
 	}
 	if err := errors.Join(faults...); err != nil {
