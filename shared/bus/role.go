@@ -31,7 +31,7 @@ func OperatorPermissions(role Role) Permissions {
 		Publish: []string{
 			JobsGet, JobsList, JobsLog, StatusSubject, Discovery,
 			HostsList, HostsGet, RepositoriesList, RepositoriesGet,
-			Prefix + ".plans.list", Prefix + ".plans.get",
+			PlansList, PlansGet,
 			ArchivesList, ArchivesFiles, ArchivesFind, ArchivesHistory,
 		},
 		Subscribe: []string{Prefix + ".>", "_INBOX.>"},
@@ -57,7 +57,7 @@ func Requests() []string {
 // Changes returns the subjects where operators watch what happens. The account
 // FLEET exports them to the account OPERATORS.
 func Changes() []string {
-	return []string{Prefix + ".event.>", Prefix + ".progress.>", Prefix + ".heartbeat.>"}
+	return []string{Prefix + ".event.>", Prefix + ".progress.>", Prefix + ".heartbeat.>", Prefix + ".run.>", Prefix + ".alert.>"}
 }
 
 // serviceReply begins the reply subjects that a server makes for requests that

@@ -27,6 +27,9 @@ const (
 	ArchivesFiles    = Prefix + ".archives.files"
 	ArchivesFind     = Prefix + ".archives.find"
 	ArchivesHistory  = Prefix + ".archives.history"
+	PlansList        = Prefix + ".plans.list"
+	PlansGet         = Prefix + ".plans.get"
+	PlansRun         = Prefix + ".plans.run"
 )
 
 // Wildcards over all hosts.
@@ -74,6 +77,12 @@ func PublicProgress(host string, id job.ID) string {
 
 // PublicHeartbeat is where operators watch a host's hellos.
 func PublicHeartbeat(host string) string { return Prefix + ".heartbeat." + host }
+
+// PublicRun is where operators watch the runs of a plan, after they were stored.
+func PublicRun(plan string) string { return Prefix + ".run." + plan }
+
+// PublicAlert is where operators watch alerts of a kind, after they were stored.
+func PublicAlert(kind string) string { return Prefix + ".alert." + kind }
 
 // HostOf returns the host in a subject of the form borgfleet.v1.agent.<host>.….
 // Permissions let only that host publish there, so it can be believed.

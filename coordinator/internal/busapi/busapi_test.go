@@ -54,6 +54,9 @@ func TestEveryRequestOfTheContract(t *testing.T) {
 		{bus.ArchivesList, `{"repository":"main"}`, `"listed_at":"1970-01-01T00:00:01Z"}],"total":2`},
 		{bus.ArchivesFiles, `{"repository":"main","archive":"a1","path":"etc","limit":1}`, `"path":"etc"`},
 		{bus.ArchivesFind, `{"name":"hosts"}`, `"name":"hosts"`},
+		{bus.PlansList, `{"limit":1}`, `{"plans":[{"name":"daily"`},
+		{bus.PlansGet, `{"name":"daily"}`, `{"plan":{"name":"daily"`},
+		{bus.PlansRun, `{"name":"daily","hosts":["web1"]}`, `{"run":{"id":"01R"`},
 		{bus.ArchivesHistory, `{"repository":"main","path":"etc/hosts"}`, `"path":"etc/hosts","versions":null,"not_listed":7`},
 	} {
 		var reply json.RawMessage
@@ -79,23 +82,25 @@ func TestBadRequestsGetOneClearFailure(t *testing.T) {
 		subject, body, message string
 		code                   job.Code
 	}{
-		"malformed":         {bus.JobsSubmit, `{"host"`, "malformed JSON", job.InvalidRequest},
-		"unknown field":     {bus.JobsSubmit, `{"hots":"web1"}`, `unknown field "hots"`, job.InvalidRequest},
-		"two values":        {bus.JobsGet, `{} {}`, "more than one value", job.InvalidRequest},
-		"wrong type":        {bus.JobsList, `{"limit":"many"}`, "limit", job.InvalidRequest},
-		"unknown state":     {bus.JobsList, `{"state":"done"}`, `"done" is not a job state`, job.InvalidRequest},
-		"unknown kind":      {bus.JobsSubmit, `{"kind":"burn"}`, "burn", job.UnknownKind},
-		"relative path":     {bus.JobsSubmit, `{"kind":"backup","spec":{"paths":["etc"]}}`, "relative", job.InvalidSpec},
-		"no id":             {bus.JobsGet, ``, "is not a job id", job.InvalidRequest},
-		"no id for the log": {bus.JobsLog, `{"after":1}`, "is not a job id", job.InvalidRequest},
-		"unknown job":       {bus.JobsCancel, `{"id":"01JD9X7Q2M4T6W8Y0ABCDEFGHJ"}`, "there is no job", job.UnknownJob},
-		"unknown host":      {bus.HostsGet, `{"name":"web9"}`, "web9", job.UnknownHost},
-		"limit too high":    {bus.HostsList, `{"limit":100000}`, "limit", job.InvalidRequest},
-		"unknown repo":      {bus.RepositoriesGet, `{"name":"x"}`, "there is no repository", job.UnknownRepository},
-		"too large":         {bus.JobsSubmit, strings.Repeat(" ", 600<<10), "at most 524288", job.TooLarge},
-		"not listed":        {bus.ArchivesFiles, `{"repository":"main","archive":"a9"}`, "not listed", job.NotListed},
-		"archives of none":  {bus.ArchivesList, `{"repository":"x"}`, "there is no repository", job.UnknownRepository},
-		"own fault":         {bus.StatusSubject, ``, "disk\nfull", job.Internal},
+		"malformed":          {bus.JobsSubmit, `{"host"`, "malformed JSON", job.InvalidRequest},
+		"unknown field":      {bus.JobsSubmit, `{"hots":"web1"}`, `unknown field "hots"`, job.InvalidRequest},
+		"two values":         {bus.JobsGet, `{} {}`, "more than one value", job.InvalidRequest},
+		"wrong type":         {bus.JobsList, `{"limit":"many"}`, "limit", job.InvalidRequest},
+		"unknown state":      {bus.JobsList, `{"state":"done"}`, `"done" is not a job state`, job.InvalidRequest},
+		"unknown kind":       {bus.JobsSubmit, `{"kind":"burn"}`, "burn", job.UnknownKind},
+		"relative path":      {bus.JobsSubmit, `{"kind":"backup","spec":{"paths":["etc"]}}`, "relative", job.InvalidSpec},
+		"no id":              {bus.JobsGet, ``, "is not a job id", job.InvalidRequest},
+		"no id for the log":  {bus.JobsLog, `{"after":1}`, "is not a job id", job.InvalidRequest},
+		"unknown job":        {bus.JobsCancel, `{"id":"01JD9X7Q2M4T6W8Y0ABCDEFGHJ"}`, "there is no job", job.UnknownJob},
+		"unknown host":       {bus.HostsGet, `{"name":"web9"}`, "web9", job.UnknownHost},
+		"limit too high":     {bus.HostsList, `{"limit":100000}`, "limit", job.InvalidRequest},
+		"unknown repo":       {bus.RepositoriesGet, `{"name":"x"}`, "there is no repository", job.UnknownRepository},
+		"too large":          {bus.JobsSubmit, strings.Repeat(" ", 600<<10), "at most 524288", job.TooLarge},
+		"unknown plan":       {bus.PlansRun, `{"name":"weekly"}`, "there is no plan", job.UnknownPlan},
+		"unknown plan's run": {bus.JobsSubmit, `{"plan":"weekly"}`, "there is no plan", job.UnknownPlan},
+		"not listed":         {bus.ArchivesFiles, `{"repository":"main","archive":"a9"}`, "not listed", job.NotListed},
+		"archives of none":   {bus.ArchivesList, `{"repository":"x"}`, "there is no repository", job.UnknownRepository},
+		"own fault":          {bus.StatusSubject, ``, "disk\nfull", job.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			failure := request(t, operator, test.subject, test.body, new(json.RawMessage))
@@ -226,7 +231,7 @@ func TestTheMicroServiceDescribesItself(t *testing.T) {
 	request(t, operator, bus.JobsGet, `{`, new(json.RawMessage))
 	var info micro.Info
 	request(t, operator, "$SRV.INFO.borgfleet", "", &info)
-	if info.Name != "borgfleet" || len(info.Endpoints) != 15 {
+	if info.Name != "borgfleet" || len(info.Endpoints) != 18 {
 		t.Fatalf("info %+v", info)
 	}
 	for _, e := range info.Endpoints {

@@ -34,7 +34,7 @@ type LogRequest struct {
 	After int    `json:"after,omitempty"` // "next" of the part before; 0 for the beginning
 }
 
-// NameRequest names a host or a repository.
+// NameRequest names a host, a repository or a plan.
 type NameRequest struct {
 	Name string `json:"name"`
 }
@@ -78,9 +78,7 @@ type RepositoriesReply struct {
 // endpoints is all that is served.
 func (s *Service) endpoints() []endpoint {
 	return append([]endpoint{
-		serve("jobs-submit", bus.JobsSubmit, "submit a job", func(ctx context.Context, r job.Request) (JobReply, error) {
-			return oneJob(s.Jobs.Submit(ctx, fleet.ActorOf(ctx), r))
-		}),
+		serve("jobs-submit", bus.JobsSubmit, "submit a job, or run a plan", s.submit),
 		serve("jobs-get", bus.JobsGet, "one job", onJob(s.Jobs.Job)),
 		serve("jobs-list", bus.JobsList, "jobs, newest first", s.listJobs),
 		serve("jobs-cancel", bus.JobsCancel, "end a job", onJob(func(ctx context.Context, id job.ID) (job.Job, error) {
@@ -108,7 +106,7 @@ func (s *Service) endpoints() []endpoint {
 		serve("status", bus.StatusSubject, "the whole in short", func(ctx context.Context, _ NoRequest) (fleet.Status, error) {
 			return s.Overview.Status(ctx)
 		}),
-	}, s.archiveEndpoints()...)
+	}, append(s.archiveEndpoints(), s.planEndpoints()...)...)
 }
 
 // serve makes an endpoint of a typed function. An empty request is one without

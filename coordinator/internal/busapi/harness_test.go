@@ -33,6 +33,7 @@ type coordinator struct {
 	by        fleet.Actor   // who submitted last
 	hold      chan struct{} // when set, Job waits for it to be closed
 	broken    error         // when set, Status fails with it
+	planner   planner
 }
 
 func (c *coordinator) Submit(_ context.Context, by fleet.Actor, r job.Request) (job.Job, error) {
@@ -175,7 +176,7 @@ func serveOn(t *testing.T, c *coordinator) (operator *nats.Conn, changes *feed.F
 	t.Cleanup(b.Close)
 	changes = feed.New()
 	service := busapi.New(busapi.Options{
-		Connection: b.API(), Identities: b, Jobs: c, Overview: c, Inventory: c, Archives: c, Catalog: c, Feed: changes, Logger: hclog.NewNullLogger(),
+		Connection: b.API(), Identities: b, Jobs: c, Overview: c, Inventory: c, Archives: c, Catalog: c, Plans: &c.planner, Feed: changes, Logger: hclog.NewNullLogger(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

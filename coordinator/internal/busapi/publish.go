@@ -17,8 +17,9 @@ type Progress struct {
 	job.Progress
 }
 
-// publish tells changes until ctx ends: a job's stored events, its progress, and
-// a host as it is now whenever that changed or it said hello. Who was not
+// publish tells changes until ctx ends: a job's stored events, its progress, a
+// host as it is now whenever that changed or it said hello, runs of plans, and
+// alerts. Who was not
 // connected has missed them.
 func (s *Service) publish(ctx context.Context) {
 	watcher := s.Feed.Watch()
@@ -49,6 +50,10 @@ func (s *Service) tell(ctx context.Context, update feed.Update) {
 			return
 		}
 		s.send(bus.PublicHeartbeat(update.Host), host)
+	case feed.PlanChanged:
+		s.tellRuns(ctx, update.Plan)
+	case feed.AlertChanged:
+		s.tellAlert(*update.Alert)
 	case feed.Missed:
 		s.logger.Warn("events were not published: too many at once")
 	case feed.JobChanged, feed.RepositoryChanged: // told as events

@@ -68,6 +68,7 @@ type Options struct {
 	Inventory  Inventory
 	Archives   Archives
 	Catalog    Catalog
+	Plans      Plans // nil: there are none
 	Feed       *feed.Feed
 	Logger     hclog.Logger
 }
@@ -78,6 +79,7 @@ type Service struct {
 	logger hclog.Logger
 	work   chan func()
 	failed map[string]*atomic.Int64 // refused requests by endpoint
+	runs   map[string][]uint64      // marks of the newest runs of each plan, as they were published; only publish touches it
 }
 
 // Bounds of the service.
@@ -97,7 +99,7 @@ const (
 func New(options Options) *Service {
 	s := &Service{
 		Options: options, logger: options.Logger.Named("busapi"),
-		work: make(chan func(), waiting), failed: map[string]*atomic.Int64{},
+		work: make(chan func(), waiting), failed: map[string]*atomic.Int64{}, runs: map[string][]uint64{},
 	}
 	for _, e := range s.endpoints() {
 		s.failed[e.name] = &atomic.Int64{}
@@ -148,7 +150,7 @@ func (s *Service) register(ctx context.Context) (micro.Service, error) {
 	service, err := micro.AddService(s.Connection, micro.Config{
 		Name:         serviceName,
 		Version:      semanticVersion(info.Version),
-		Description:  "backups with borg: jobs, hosts, repositories, archives",
+		Description:  "backups with borg: jobs, plans, hosts, repositories, archives",
 		Metadata:     map[string]string{"version": info.Version, "commit": info.Commit},
 		QueueGroup:   queueGroup,
 		StatsHandler: func(e *micro.Endpoint) any { return map[string]int64{"refused": s.failed[e.Name].Load()} },
