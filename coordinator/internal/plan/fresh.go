@@ -1,0 +1,235 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+)
+
+// standpoint is what the freshness of one row is decided by.
+type standpoint struct {
+	now     time.Time
+	entry   *entry
+	track   outline
+	repo    repository
+	created time.Time // when the host came
+}
+
+// ages are how old things are allowed to be. Each check may be late by a period of
+// the schedule, as it comes with a backup.
+func (e *entry) ages() (check, verify, restoreTest time.Duration) {
+	if c := e.plan.Check; c != nil {
+		check, verify = c.Every.Duration(), c.VerifyData.Duration()
+	}
+	if r := e.plan.RestoreTest; r != nil {
+		restoreTest = r.Every.Duration()
+	}
+	late := func(every time.Duration) time.Duration {
+		if every == 0 {
+			return 0
+		}
+		return every + max(e.period, time.Hour)
+	}
+	return late(check), late(verify), late(restoreTest)
+}
+
+// lastGood returns the newest good backup of a row: the oldest of its parts, as a
+// plan with dumps is as fresh as the oldest of them. Nil: one part is missing.
+func (p standpoint) lastGood() *fleet.BackupSummary {
+	var oldest *fleet.BackupSummary
+	if hasFiles(p.entry.plan.PlanSpec) {
+		if p.track.last == nil {
+			return nil
+		}
+		oldest = p.track.last
+	}
+	for _, dump := range p.entry.plan.Dumps {
+		known, ok := p.track.dumps[dump.Hook]
+		if !ok {
+			return nil
+		}
+		if oldest == nil || known.FinishedAt.Before(oldest.FinishedAt) {
+			oldest = &known
+		}
+	}
+	return oldest
+}
+
+// begun is when a row began to be due.
+func (p standpoint) begun() time.Time {
+	began := p.entry.plan.CreatedAt
+	if p.created.After(began) {
+		began = p.created
+	}
+	return began
+}
+
+// overdueAt is when a row becomes overdue, zero for never.
+func (p standpoint) overdueAt(last *fleet.BackupSummary) time.Time {
+	switch {
+	case p.entry.maxAge <= 0:
+		return time.Time{}
+	case last != nil:
+		return last.FinishedAt.Add(p.entry.maxAge)
+	default:
+		return p.begun().Add(p.entry.period + p.entry.maxAge)
+	}
+}
+
+// tooOldAt is when something becomes too old, zero for never.
+func (p standpoint) tooOldAt(last *time.Time, allowed time.Duration) time.Time {
+	switch {
+	case allowed == 0:
+		return time.Time{}
+	case last != nil:
+		return last.Add(allowed)
+	default:
+		return p.begun().Add(allowed)
+	}
+}
+
+func past(at, now time.Time) bool { return !at.IsZero() && !at.After(now) }
+
+// fault is why a row is not fresh.
+type fault struct {
+	state fleet.FreshState
+	kind  string // of its condition
+	since time.Time
+	text  func() string
+}
+
+// faults returns why a row is not fresh, the worst first. Of a plan that is paused
+// nothing is expected.
+func (p standpoint) faults(last *fleet.BackupSummary) []fault {
+	var faults []fault
+	add := func(state fleet.FreshState, kind string, since time.Time, text func() string) {
+		if past(since, p.now) {
+			faults = append(faults, fault{state, kind, since, text})
+		}
+	}
+	if !paused(p.entry.plan.Pause, p.now) {
+		add(fleet.Overdue, "overdue", p.overdueAt(last), func() string { return p.overdueText(last) })
+		check, verify, restoreTest := p.entry.ages()
+		checked := latest(p.repo.lastCheck, p.repo.lastVerify)
+		add(fleet.Stale, "check_old", p.tooOldAt(checked, check), func() string { return oldText("the repository was checked", checked, p.now) })
+		add(fleet.Stale, "check_old", p.tooOldAt(p.repo.lastVerify, verify), func() string {
+			return oldText("all data of the repository was checked", p.repo.lastVerify, p.now)
+		})
+		add(fleet.Stale, "restore_test_old", p.tooOldAt(p.track.lastRestoreTest, restoreTest), func() string {
+			return oldText("restoring was tested with success", p.track.lastRestoreTest, p.now)
+		})
+	}
+	if held := p.track.held; held != nil && p.entry.plan.Suspicion != fleet.SuspectOff {
+		add(fleet.Suspicious, "suspicious", held.At, func() string { return heldMessage(*held) })
+	}
+	return faults
+}
+
+func (p standpoint) overdueText(last *fleet.BackupSummary) string {
+	if last == nil {
+		return "there was no good backup yet, for " + human.Duration(p.now.Sub(p.begun()))
+	}
+	return "the newest good backup is " + human.Duration(p.now.Sub(last.FinishedAt)) + " old, more than " + human.Duration(p.entry.maxAge)
+}
+
+func oldText(what string, last *time.Time, now time.Time) string {
+	if last == nil {
+		return "never yet " + what
+	}
+	return what + " " + human.Ago(*last, now) + ", the last time"
+}
+
+// state is how a row stands.
+func (p standpoint) state(last *fleet.BackupSummary, faults []fault) fleet.FreshState {
+	switch {
+	case len(faults) > 0:
+		return faults[0].state
+	case paused(p.entry.plan.Pause, p.now):
+		return fleet.PlanPaused
+	case last == nil:
+		return fleet.NeverYet
+	default:
+		return fleet.Fresh
+	}
+}
+
+// rank orders states, the best first.
+var rank = map[fleet.FreshState]int{
+	fleet.Fresh: 0, fleet.NeverYet: 1, fleet.PlanPaused: 2, fleet.Suspicious: 3, fleet.Stale: 4, fleet.Overdue: 5,
+}
+
+// worstState is the worst of rows; of none, that of a plan for nobody.
+func worstState(e *entry, rows []fleet.Freshness, now time.Time) fleet.FreshState {
+	if len(rows) == 0 {
+		if paused(e.plan.Pause, now) {
+			return fleet.PlanPaused
+		}
+		return fleet.NeverYet
+	}
+	state := fleet.Fresh
+	for _, row := range rows {
+		if rank[row.State] > rank[state] {
+			state = row.State
+		}
+	}
+	return state
+}
+
+// row is the freshness as it is shown.
+func (p standpoint) row(id trackID) fleet.Freshness {
+	last := p.lastGood()
+	faults := p.faults(last)
+	f := fleet.Freshness{
+		Plan: id.plan, Host: id.host, Repository: id.repository, State: p.state(last, faults), LastSuccess: last,
+		MaxAge: p.entry.maxAge.Seconds(), NextRun: p.nextRun(id.host), LastRun: p.track.lastRun,
+		LastCheck: latest(p.repo.lastCheck, p.repo.lastVerify), LastVerify: p.repo.lastVerify,
+		LastRestoreTest: p.track.lastRestoreTest, RestoreTestJob: p.track.restoreTestJob, Suspicion: p.track.held,
+	}
+	if last != nil {
+		age := p.now.Sub(last.FinishedAt).Seconds()
+		f.Age = &age
+	}
+	switch {
+	case len(faults) > 0:
+		f.Message = faults[0].text()
+	case f.State == fleet.PlanPaused:
+		f.Message = pauseText(*p.entry.plan.Pause)
+	}
+	return f
+}
+
+func pauseText(p fleet.Pause) string {
+	text := "paused by " + p.By
+	if p.Until != nil {
+		text += " until " + clock(*p.Until)
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
+}
+
+func latest(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.After(*a) {
+		return b
+	}
+	return a
+}
+
+// nextRun is when a host is due next, with jitter; nil: not by itself.
+func (p standpoint) nextRun(host string) *time.Time {
+	e := p.entry
+	if e.table == nil || e.plan.Pause != nil && e.plan.Pause.Until == nil {
+		return nil
+	}
+	next := e.next
+	if e.plan.Pause != nil && paused(e.plan.Pause, p.now) {
+		next = e.table.Next(*e.plan.Pause.Until)
+	}
+	if next.IsZero() {
+		return nil
+	}
+	at := next.Add(e.delay(host))
+	return &at
+}
