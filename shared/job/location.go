@@ -13,6 +13,10 @@ func SameLocation(one, other string) bool {
 	return one == other || plainLocation(one) == plainLocation(other)
 }
 
+// Place writes a location in the one way in which all that are the same, by
+// [SameLocation], are written.
+func Place(location string) string { return plainLocation(location) }
+
 // plainLocation writes a location in the one way in which all that are the same
 // are written. What ".." leads to, links may change.
 func plainLocation(location string) string {

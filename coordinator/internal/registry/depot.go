@@ -174,9 +174,9 @@ func (r *Registry) leaveDepot(host fleet.Host) ([]store.Change, error) {
 
 // depotRepository completes what is to be added to the depot. Refusals are
 // *job.Failure.
-func (r *Registry) depotRepository(repository *fleet.Repository, asked fleet.NewRepository) error {
+func depotRepository(repository *fleet.Repository, asked *fleet.Depot, mayUse func(host string) bool) error {
 	if !repository.InDepot() {
-		if asked.Depot != nil {
+		if asked != nil {
 			return job.Invalid("depot", "given, but the location is %s", repository.Location).WithHint("leave it out, or choose the location %q", job.DepotLocation)
 		}
 		return nil
@@ -190,16 +190,16 @@ func (r *Registry) depotRepository(repository *fleet.Repository, asked fleet.New
 			WithHint("choose %s; borgfleet repo key-export keeps a copy of its key for you", job.RepokeyBlake2)
 	}
 	depot := fleet.Depot{Hosts: []string{}}
-	if asked.Depot != nil {
-		depot.Quota, depot.AppendOnly = asked.Depot.Quota, asked.Depot.AppendOnly
-		depot.Hosts = append(depot.Hosts, asked.Depot.Hosts...)
+	if asked != nil {
+		depot.Quota, depot.AppendOnly = asked.Quota, asked.AppendOnly
+		depot.Hosts = append(depot.Hosts, asked.Hosts...)
 	}
 	if depot.Quota != 0 && depot.Quota < minQuota {
 		return job.Invalid("depot.quota", "%d bytes are too little: borg takes no less than 10 MB", depot.Quota).
 			WithHint("0 means no quota")
 	}
 	for _, host := range depot.Hosts {
-		if !r.mayUse(host) {
+		if !mayUse(host) {
 			return fleet.UnknownHost(host)
 		}
 	}

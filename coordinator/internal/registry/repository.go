@@ -31,7 +31,7 @@ func (r *Registry) AddRepository(_ context.Context, by fleet.Actor, asked fleet.
 	if err := checkCustody(repository, asked); err != nil {
 		return fleet.RepositoryView{}, secret.Value{}, err
 	}
-	if err := r.depotRepository(&repository, asked); err != nil {
+	if err := depotRepository(&repository, asked.Depot, r.mayUse); err != nil {
 		return fleet.RepositoryView{}, secret.Value{}, err
 	}
 	passphrase, generated := asked.Passphrase, secret.Value{}
@@ -211,7 +211,7 @@ func (r *Registry) viewRepository(repository fleet.Repository) (fleet.Repository
 		return view, fmt.Errorf("read record of repository %s: %w", name, err)
 	}
 	view.Info, view.InfoAt = record.Info, record.InfoAt
-	view.LastCheck, view.LastPrune, view.LastCompact = record.LastCheck, record.LastPrune, record.LastCompact
+	view.LastCheck, view.LastVerify, view.LastPrune, view.LastCompact = record.LastCheck, record.LastVerify, record.LastPrune, record.LastCompact
 	view.KeyExportedAt = record.KeyExportedAt
 	sealedFor, err := r.store.SealedHosts(name)
 	if err != nil {

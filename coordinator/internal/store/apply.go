@@ -215,6 +215,7 @@ func (c hostDelete) apply(tx *transaction) error {
 	return errors.Join(
 		tx.deleteTokens(c.name), tx.dismiss(c.name), tx.deleteTracks(c.name, ""),
 		tx.delete(bucketHosts, []byte(c.name)), tx.delete(bucketRuns, []byte(c.name)),
+		tx.delete(bucketManifest, []byte("host/"+c.name)),
 	)
 }
 
@@ -235,6 +236,7 @@ func (c repositoryDelete) apply(tx *transaction) error {
 		tx.deleteTracks("", c.name),
 		tx.delete(bucketRepositories, []byte(c.name)),
 		tx.delete(bucketRepositoryRecords, []byte(c.name)),
+		tx.delete(bucketManifest, []byte("repository/"+c.name)),
 		tx.deletePrefix(bucketBackups, backups),
 		tx.deletePrefix(bucketSealed, []byte(pairKey(c.name, ""))),
 		tx.deletePrefix(bucketArchives, []byte(pairKey(c.name, ""))),

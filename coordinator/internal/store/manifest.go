@@ -12,9 +12,8 @@ import (
 type ManifestNote struct {
 	// Of is what tells the object from another one of its name: the note is about
 	// nothing else.
-	Of     string            `json:"of"`
-	Files  map[string]string `json:"files,omitempty"`  // by field
-	Sealed []byte            `json:"sealed,omitempty"` // secrets that stood in the text itself, encrypted
+	Of    string            `json:"of"`
+	Files map[string]string `json:"files"` // by field
 }
 
 // PutManifestNote stores the note of an object, such as host/web1.
