@@ -37,6 +37,8 @@ type backend struct {
 	audit      fleet.AuditFilter
 	calls      []string
 	outside    outside
+	planner    planner
+	watch      watchman
 	feed       *feed.Feed
 }
 
@@ -152,7 +154,8 @@ func handler(t *testing.T, b *backend) http.Handler {
 	logger := hclog.NewNullLogger()
 	api, err := httpapi.New(httpapi.Options{
 		Mux: http.NewServeMux(), Jobs: b, Logs: b, Statuses: b, Hosts: b, Repositories: b, Feed: b.feed, Logger: logger,
-		Authenticator: b, Logins: b, People: b, Tokens: b, Credentials: b, Enrolment: b, Audit: b, State: b, Connections: b, Depot: b, Operations: struct{ httpapi.Operations }{},
+		Authenticator: b, Logins: b, People: b, Tokens: b, Credentials: b, Enrolment: b, Audit: b, State: b, Connections: b, Depot: b,
+		Plans: &b.planner, Alerts: &b.watch, Notifications: &b.watch, Operations: struct{ httpapi.Operations }{},
 		Archives: struct{ archives }{}, Catalog: struct{ httpapi.Catalog }{}, Downloads: struct{ httpapi.Downloads }{}, URL: "https://backup.example.net",
 		Metrics: httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: b, Feed: b.feed, Logger: logger}), Keepalive: 20 * time.Millisecond,
 	})

@@ -30,6 +30,8 @@ const (
 	EventStep       EventType = "event"      // Step is set: log lines, started, finished, …
 	EventHost       EventType = "host"       // Host is set: read it again
 	EventRepository EventType = "repository" // Repository is set: read it again
+	EventPlan       EventType = "plan"       // Plan is set: read it, and its newest run, again
+	EventAlert      EventType = "alert"      // Alert is set: raised, or resolved
 	EventMissed     EventType = "missed"     // updates were left out; a Snapshot follows
 	EventLost       EventType = "lost"       // Err is set
 )
@@ -43,6 +45,8 @@ type Event struct {
 	Step       *job.Event
 	Host       string
 	Repository string
+	Plan       string
+	Alert      *fleet.Alert
 	Err        error
 }
 
@@ -219,6 +223,12 @@ func decodeEvent(name, data string) (Event, error) {
 		target = &struct {
 			Repository *string `json:"repository"`
 		}{&event.Repository}
+	case EventPlan:
+		target = &struct {
+			Plan *string `json:"plan"`
+		}{&event.Plan}
+	case EventAlert:
+		target = &event.Alert
 	case EventMissed:
 		return event, nil
 	default:
