@@ -45,6 +45,9 @@ type Order struct {
 	Timeout    int             `json:"timeout,omitempty"`    // seconds that borg may run; 0: no limit
 	// For is the host whose archives the job is about; empty: Host.
 	For string `json:"for,omitempty"`
+	// Plan and Run are the job's, for hooks to know; empty: it has none.
+	Plan string `json:"plan,omitempty"`
+	Run  string `json:"run,omitempty"`
 	// Depot says how the coordinator's depot is reached; nil: the repository is
 	// not there, or it is a directory of the host itself.
 	Depot *Depot `json:"depot,omitempty"`

@@ -89,11 +89,12 @@ func (o OIDC) Enabled() bool { return o.Issuer != "" }
 
 // Limits bounds what runs at once, and how long things may take.
 type Limits struct {
-	Running int      `yaml:"running"`  // jobs in the whole fleet
-	PerHost int      `yaml:"per_host"` // jobs on one host, also bounded by the agent's slots
-	Expire  Duration `yaml:"expire"`   // in which a host must have accepted a job; 0: no limit
-	Timeout Duration `yaml:"timeout"`  // that an attempt of a job may run; 0: no limit
-	Offline Duration `yaml:"offline"`  // that a host may be away before its jobs are given up; 0: no limit
+	Running  int      `yaml:"running"`   // jobs in the whole fleet
+	PerHost  int      `yaml:"per_host"`  // jobs on one host, also bounded by the agent's slots
+	PerStore int      `yaml:"per_store"` // jobs in the repositories of one server, or of the depot
+	Expire   Duration `yaml:"expire"`    // in which a host must have accepted a job; 0: no limit
+	Timeout  Duration `yaml:"timeout"`   // that an attempt of a job may run; 0: no limit
+	Offline  Duration `yaml:"offline"`   // that a host may be away before its jobs are given up; 0: no limit
 }
 
 // History says how long finished jobs are kept; whichever bound is met first.
@@ -147,7 +148,7 @@ func Default() Config {
 		Depot:   Depot{Listen: "127.0.0.1:2222", Borg: "borg"},
 		TLS:     TLS{Names: []string{}},
 		OIDC:    OIDC{NameClaim: "preferred_username", RoleClaim: "groups", Roles: map[string]bus.Role{}},
-		Limits:  Limits{Running: 50, PerHost: 1, Expire: 24 * hour, Offline: 7 * 24 * hour},
+		Limits:  Limits{Running: 50, PerHost: 1, PerStore: 4, Expire: 24 * hour, Offline: 7 * 24 * hour},
 		History: History{Keep: 400 * 24 * hour, Jobs: 1_000_000},
 		Log:     Log{Level: "info", Format: "text"},
 		Deadman: Deadman{Every: Duration(time.Minute)},

@@ -25,7 +25,7 @@ func (c Config) Validate() error {
 		c.Bus.validate(), c.Depot.validate(), c.TLS.validate(), c.OIDC.validate(), c.Deadman.validate(),
 		oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
-		positive("limits.running", c.Limits.Running), positive("limits.per_host", c.Limits.PerHost),
+		positive("limits.running", c.Limits.Running), positive("limits.per_host", c.Limits.PerHost), positive("limits.per_store", c.Limits.PerStore),
 		span("limits.expire", c.Limits.Expire, job.MaxExpiry),
 		span("limits.timeout", c.Limits.Timeout, job.MaxTimeout),
 		span("limits.offline", c.Limits.Offline, job.MaxExpiry),

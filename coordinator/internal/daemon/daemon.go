@@ -245,7 +245,7 @@ func (d *daemon) buildService(context.Context) (err error) {
 		Attention: func() []fleet.Attention { return append(d.disk.attention(), d.attention()...) },
 		Full:      d.disk.full,
 		Limits: dispatch.Limits{
-			Running: d.config.Limits.Running, PerHost: d.config.Limits.PerHost, Expire: time.Duration(d.config.Limits.Expire),
+			Running: d.config.Limits.Running, PerHost: d.config.Limits.PerHost, PerStore: d.config.Limits.PerStore, Expire: time.Duration(d.config.Limits.Expire),
 			Timeout: time.Duration(d.config.Limits.Timeout), Offline: time.Duration(d.config.Limits.Offline),
 		},
 		History: dispatch.History{Keep: time.Duration(d.config.History.Keep), Jobs: d.config.History.Jobs},

@@ -171,12 +171,12 @@ func (b *batch) publish() {
 	f := b.s.options.Feed
 	for i := range b.events {
 		event := b.events[i]
-		f.Publish(feed.Update{Type: feed.JobEvent, Event: &event, Host: event.Host, Repository: b.repository(event.Job)})
+		f.Publish(feed.Update{Type: feed.JobEvent, Event: &event, Host: event.Host, Repository: b.repository(event.Job), Plan: b.plan(event.Job)})
 	}
 	for _, id := range b.order {
 		if e := b.entries[id]; b.put[id] {
 			j := b.s.withProgress(e.job)
-			f.Publish(feed.Update{Type: feed.JobChanged, Job: &j, Host: j.Host, Repository: j.Repository})
+			f.Publish(feed.Update{Type: feed.JobChanged, Job: &j, Host: j.Host, Repository: j.Repository, Plan: j.Plan})
 		}
 	}
 	for name := range b.hosts {
@@ -190,6 +190,13 @@ func (b *batch) publish() {
 func (b *batch) repository(id job.ID) string {
 	if e := b.entries[id]; e != nil {
 		return e.job.Repository
+	}
+	return ""
+}
+
+func (b *batch) plan(id job.ID) string {
+	if e := b.entries[id]; e != nil {
+		return e.job.Plan
 	}
 	return ""
 }
@@ -225,7 +232,7 @@ func (s *Service) reloaded(j job.Job) {
 		s.jobsOver([]job.Job{j})
 	}
 	j = s.withProgress(j)
-	s.options.Feed.Publish(feed.Update{Type: feed.JobChanged, Job: &j, Host: j.Host, Repository: j.Repository})
+	s.options.Feed.Publish(feed.Update{Type: feed.JobChanged, Job: &j, Host: j.Host, Repository: j.Repository, Plan: j.Plan})
 }
 
 // reload puts a job as it is stored into memory.
@@ -243,11 +250,10 @@ func (s *Service) reload(j job.Job) error {
 		return fmt.Errorf("read what is kept beside job %s: %w", j.ID, err)
 	}
 	j.Attempts = slices.Clip(j.Attempts)
-	e := &entry{
-		job: j, encrypted: repository.HasPassphrase && !aside.Given, given: aside.Given, maybe: j.State == job.Sent,
-		preview: aside.Preview, vet: aside.Vet, vetFor: aside.VetFor,
-		follows: aside.Follows, adopt: aside.Adopt, settles: aside.Settles,
-	}
+	e := newEntry(repository, j)
+	e.encrypted, e.given, e.maybe = repository.HasPassphrase && !aside.Given, aside.Given, j.State == job.Sent
+	e.preview, e.vet, e.vetFor = aside.Preview, aside.Vet, aside.VetFor
+	e.follows, e.adopt, e.settles = aside.Follows, aside.Adopt, aside.Settles
 	if e.held() {
 		e.attempt = state
 		e.attempt.Job, e.attempt.Attempt, e.attempt.Host = j.ID, j.Attempt, j.Host

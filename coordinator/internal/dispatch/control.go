@@ -122,16 +122,16 @@ func (s *Service) Retry(_ context.Context, by fleet.Actor, id job.ID) (job.Job, 
 	if err := s.repeatable(old); err != nil {
 		return job.Job{}, s.failure("retry job", err)
 	}
-	encrypted, err := s.checkRepository(old.Repository, old.Kind)
+	repository, err := s.checkRepository(old.Repository, old.Kind)
 	if err != nil {
 		return job.Job{}, s.failure("retry job", err)
 	}
 	now := s.now()
-	again := &entry{encrypted: encrypted, job: job.Job{
+	again := newEntry(repository, job.Job{
 		ID: job.NewID(now), Kind: old.Kind, Host: old.Host, For: old.For, Repository: old.Repository, Plan: old.Plan, State: job.Queued,
 		Series: old.Series, MaxAttempts: old.MaxAttempts, Priority: old.Priority, RetryWait: old.RetryWait,
 		ExpiresAt: s.expiry(now, expiresIn(old)), Timeout: old.Timeout,
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: old.Spec, Attempts: []job.Attempt{},
-	}}
+	})
 	return s.submit(by, again, "", s.auditControl(by, "job.retry", again.job))
 }

@@ -167,7 +167,7 @@ func (e *entry) notRetried(reason string) *job.Failure {
 // nobody has asked for that.
 func (e *entry) meant(o job.Outcome, now time.Time) job.Outcome {
 	switch {
-	case o.State != job.Cancelled || e.job.CancelRequested || e.job.Attempt > 1 || !e.late(now):
+	case o.State != job.Cancelled || skipped(o.Failure) || e.job.CancelRequested || e.job.Attempt > 1 || !e.late(now):
 		return o
 	case e.overdue(now):
 		return job.Outcome{State: job.Expired, Failure: e.notAccepted("host "+e.job.Host+" had not got the order", false)}
@@ -175,6 +175,10 @@ func (e *entry) meant(o job.Outcome, now time.Time) job.Outcome {
 		return job.Outcome{State: job.Failed, Failure: job.Fail(job.Timeout, "the job was stopped: host %s began it when its time was over", e.job.Host)}
 	}
 }
+
+// skipped reports whether a job was left out because a hook on its host asked for
+// that, which is nobody's fault.
+func skipped(f *job.Failure) bool { return f != nil && f.Code == job.Skipped }
 
 // giveUp ends the jobs that are sent or running on hosts that have been away
 // for longer than the limit, and returns when the next ones are due. They are

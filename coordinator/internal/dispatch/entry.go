@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/schedule"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -15,6 +17,8 @@ import (
 type entry struct {
 	job       job.Job            // as stored; its Progress is kept elsewhere
 	attempt   store.AttemptState // of the current attempt; zero while there is none
+	server    string             // that its repository is on; empty: it has none
+	window    schedule.Window    // in which its attempts may begin
 	encrypted bool               // its orders carry a sealed passphrase
 	given     bool               // it is one of the job's own, sealed and stored
 	preview   job.ID             // the dry run that goes before it; empty: none was asked for
@@ -32,8 +36,14 @@ type entry struct {
 	hold        string    // that reason
 }
 
+// newEntry returns the entry of a job that is new here, for a repository; zero: it
+// has none.
+func newEntry(repository fleet.Repository, j job.Job) *entry {
+	return &entry{job: j, server: server(repository, j.Host), window: windowOf(j), encrypted: repository.HasPassphrase}
+}
+
 func (e *entry) ticket() ticket {
-	t := ticket{ID: e.job.ID, Kind: e.job.Kind, Host: e.job.Host, Repository: e.job.Repository}
+	t := ticket{ID: e.job.ID, Kind: e.job.Kind, Host: e.job.Host, Repository: e.job.Repository, Server: e.server, Group: group(e.job)}
 	if spec, ok := e.job.Spec.(job.MountSpec); ok {
 		t.MountPoint = spec.MountPoint
 	}
@@ -46,7 +56,7 @@ func (e *entry) held() bool { return e.job.State == job.Sent || e.job.State == j
 func (e *entry) waiting() waiting {
 	w := waiting{
 		ticket: e.ticket(), Encrypted: e.encrypted, NotBefore: e.holdUntil, Pause: e.hold,
-		Expires: e.expires(), Retry: e.job.Attempt > 0,
+		Expires: e.expires(), Retry: e.job.Attempt > 0, Since: e.job.SubmittedAt, Priority: e.job.Priority,
 	}
 	if at := e.job.RetryAt; at != nil && at.After(w.NotBefore) {
 		w.NotBefore, w.Pause = *at, fmt.Sprintf("retry %d of %d", e.job.Attempt+1, e.job.MaxAttempts)

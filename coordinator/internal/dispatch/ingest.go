@@ -1,8 +1,10 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -158,7 +160,7 @@ func (b *batch) consequences(j job.Job) error {
 	b.also(auditEnd(j))
 	good := j.State == job.Succeeded || j.State == job.Warning
 	_, removed := b.s.removed[j.Host]
-	if j.Kind == job.Backup && !removed && (j.State != job.Cancelled || j.StartedAt != nil) {
+	if j.Kind == job.Backup && !removed && !skipped(j.Failure) && (j.State != job.Cancelled || j.StartedAt != nil) {
 		b.also(store.AppendRun(j.Host, j.State))
 	}
 	if !good || j.Result == nil || j.Repository == "" {
@@ -168,16 +170,40 @@ func (b *batch) consequences(j job.Job) error {
 		return err
 	}
 	if j.Kind == job.Backup {
-		r := j.Result
-		b.also(
-			store.PutBaseline(baselineKey(j), job.Baseline{OriginalSize: r.OriginalSize, NFiles: r.NFiles}),
-			store.PutBackupSummary(fleet.BackupSummary{
-				Job: j.ID, Host: j.Host, Repository: j.Repository, Archive: r.Archive, State: j.State, FinishedAt: *j.FinishedAt,
-				OriginalSize: r.OriginalSize, DeduplicatedSize: r.DeduplicatedSize, NFiles: r.NFiles, Duration: r.Duration,
-			}),
-		)
+		b.backedUp(j)
 	}
-	return b.note(j)
+	return errors.Join(b.restoreTested(j), b.note(j))
+}
+
+// backedUp takes in a backup that ended well.
+func (b *batch) backedUp(j job.Job) {
+	r := j.Result
+	summary := fleet.BackupSummary{
+		Job: j.ID, Host: j.Host, Repository: j.Repository, Archive: r.Archive, State: j.State, FinishedAt: *j.FinishedAt,
+		OriginalSize: r.OriginalSize, DeduplicatedSize: r.DeduplicatedSize, NFiles: r.NFiles, Duration: r.Duration,
+	}
+	b.also(
+		store.PutBaseline(baselineKey(j), job.Baseline{OriginalSize: r.OriginalSize, NFiles: r.NFiles}),
+		store.PutBackupSummary(summary),
+	)
+	if spec, ok := j.Spec.(job.BackupSpec); ok && j.Plan != "" {
+		b.also(store.NoteBackup(j.Plan, store.Sample{BackupSummary: summary, Dump: spec.ContentFrom}))
+	}
+}
+
+// restoreTested takes in a restore test that ended well: it speaks for the host that
+// has made the archive, wherever it was run.
+func (b *batch) restoreTested(j job.Job) error {
+	spec, ok := j.Spec.(job.RestoreTestSpec)
+	if !ok || j.Plan == "" {
+		return nil
+	}
+	archive, _, err := b.s.options.Store.Archive(j.Repository, spec.Archive)
+	if err != nil {
+		return fmt.Errorf("look who has made archive %s: %w", spec.Archive, err)
+	}
+	b.also(store.NoteRestoreTest(j.Plan, cmp.Or(archive.Host, subject(j)), j.Repository, j.ID, *j.FinishedAt))
+	return nil
 }
 
 // note takes in what a job that ended well tells of its repository.
@@ -221,7 +247,11 @@ func noted(record *store.RepositoryRecord, j job.Job) bool {
 		record.ArchivesAsOf = &at
 	case job.Check:
 		record.LastCheck = &at
-		if spec, ok := j.Spec.(job.CheckSpec); ok && j.State == job.Succeeded && !spec.RepositoryOnly && spec.MaxDuration == 0 {
+		spec, ok := j.Spec.(job.CheckSpec)
+		if ok && spec.VerifyData {
+			record.LastVerify = &at
+		}
+		if ok && j.State == job.Succeeded && !spec.RepositoryOnly && spec.MaxDuration == 0 {
 			record.Damage = ""
 		}
 	case job.Prune:

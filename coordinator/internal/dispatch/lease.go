@@ -12,6 +12,8 @@ type ticket struct {
 	Kind       job.Kind
 	Host       string
 	Repository string // empty: none
+	Server     string // that the repository is on; empty: none
+	Group      string // jobs of one group take turns with those of others
 	MountPoint string // of a mount
 	Before     job.ID // the job that it looks at the repository for, whose reservation it may pass
 }

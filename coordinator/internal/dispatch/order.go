@@ -20,6 +20,9 @@ import (
 // holdTime is how long an order waits that could not be made.
 const holdTime = 10 * time.Second
 
+// maxRetryWait bounds the pauses of a job that says itself how long the first is.
+const maxRetryWait = time.Hour
+
 // delivery returns the task that hands an attempt's order to its host and
 // takes the answer in. With cancelFirst, the host is told first that the
 // attempt shall end, so that it refuses an order that it has not seen.
@@ -77,10 +80,12 @@ func (s *Service) order(ctx context.Context, e *entry) (bus.Order, error) {
 	order := bus.Order{
 		Host: e.job.Host, Instance: s.presence.instance(e.job.Host), Job: e.job.ID, Attempt: e.job.Attempt, IssuedAt: now, ExpiresAt: now.Add(bus.OrderLifetime),
 		Kind: e.job.Kind, Spec: spec, Repository: repository.Repository, Timeout: e.job.Timeout, For: e.job.For,
+		Plan: e.job.Plan, Run: e.job.Run,
 	}
 	if err := s.direct(&order); err != nil {
 		return bus.Order{}, err
 	}
+	e.limit(&order, now)
 	if at := e.job.ExpiresAt; at != nil && e.job.Attempt == 1 && at.Before(order.ExpiresAt) {
 		order.ExpiresAt = *at
 	}
@@ -248,7 +253,11 @@ func (s *Service) own(e *entry, now time.Time) job.Event {
 }
 
 func (s *Service) retryAt(e *entry, now time.Time) time.Time {
-	return now.Add(s.options.Backoff.Delay(e.job.Attempt))
+	backoff := s.options.Backoff
+	if e.job.RetryWait > 0 {
+		backoff.First, backoff.Max = min(time.Duration(e.job.RetryWait)*time.Second, maxRetryWait), maxRetryWait
+	}
+	return now.Add(backoff.Delay(e.job.Attempt))
 }
 
 // archiveTime is what follows in an archive's name after whose it is.

@@ -10,9 +10,10 @@ import (
 // Limits bounds what runs and waits at once, where 0 means the default, and for
 // how long, where 0 means without a limit.
 type Limits struct {
-	Running int // jobs sent or running in the whole fleet, without mounts; default 50
-	PerHost int // the same on one host, also bounded by the agent's slots; default 1. Of hosts without an agent their own slots count
-	Open    int // jobs that are not over; more are refused; default 10,000
+	Running  int // jobs sent or running in the whole fleet, without mounts; default 50
+	PerHost  int // the same on one host, also bounded by the agent's slots; default 1. Of hosts without an agent their own slots count
+	PerStore int // the same in the repositories of one server, the depot, or a host's own disk; default 4
+	Open     int // jobs that are not over; more are refused; default 100,000
 
 	Expire  time.Duration // in which a host must have accepted a job, if its request does not say
 	Timeout time.Duration // that an attempt may run, if its job's request does not say; whole seconds
@@ -26,8 +27,11 @@ func (l Limits) withDefaults() Limits {
 	if l.PerHost <= 0 {
 		l.PerHost = 1
 	}
+	if l.PerStore <= 0 {
+		l.PerStore = 4
+	}
 	if l.Open <= 0 {
-		l.Open = 10_000
+		l.Open = 100_000
 	}
 	return l
 }
@@ -38,6 +42,10 @@ type waiting struct {
 	Encrypted bool      // its order carries a sealed passphrase
 	NotBefore time.Time // retry time; zero: at once
 	Pause     string    // why NotBefore lies ahead, as a sentence's beginning
+	Opens     time.Time // when its window does, if it is closed now; zero: it is not
+	Window    string    // that window, for a person
+	Since     time.Time // when it was submitted
+	Priority  int
 	Expires   time.Time // when it must have begun; zero: never
 	Retry     bool      // it has begun before
 	Preview   job.ID    // the dry run that it waits for; empty: none
@@ -70,11 +78,12 @@ type plan struct {
 	Next    time.Time         // when to plan again if nothing happens; zero: never
 }
 
-// makePlan decides which queued jobs go. The queue is in dispatching order;
-// held are the jobs sent or running. It is a pure function.
+// makePlan decides which queued jobs go. The queue is in dispatching order, in which
+// jobs of one priority take turns; held are the jobs sent or running. It is a pure
+// function.
 func makePlan(queue []waiting, held []ticket, hosts func(string) hostState, limits Limits, now time.Time) plan {
 	p := planner{
-		leases: leases{}, used: map[string]int{},
+		leases: leases{}, used: map[string]int{}, servers: map[string]int{}, groups: map[string]int{},
 		hosts: hosts, limits: limits.withDefaults(), now: now,
 	}
 	for _, t := range held {
@@ -86,8 +95,8 @@ func makePlan(queue []waiting, held []ticket, hosts func(string) hostState, limi
 		}
 	}
 	result := plan{Reasons: map[job.ID]string{}}
-	for _, w := range queue {
-		for _, at := range []time.Time{w.NotBefore, w.Expires} {
+	for w := range p.turns(queue) {
+		for _, at := range []time.Time{w.NotBefore, w.Opens, w.Expires} {
 			if at.After(now) {
 				result.Next = earliest(result.Next, at)
 			}
@@ -109,7 +118,9 @@ func makePlan(queue []waiting, held []ticket, hosts func(string) hostState, limi
 
 type planner struct {
 	leases  leases
-	used    map[string]int
+	used    map[string]int // by host
+	servers map[string]int
+	groups  map[string]int
 	running int
 	hosts   func(string) hostState
 	limits  Limits
@@ -121,6 +132,8 @@ func (p *planner) take(t ticket) {
 	p.leases.hold(t)
 	if t.Kind.TakesSlot() {
 		p.used[t.Host]++
+		p.servers[t.Server]++
+		p.groups[t.Group]++
 		p.running++
 	}
 }
@@ -148,11 +161,14 @@ func (p *planner) obstacle(w waiting) string {
 	}
 	needs := w.Kind.TakesSlot()
 	hostFull := needs && p.used[w.Host] >= slots
+	serverFull := needs && w.Server != "" && p.servers[w.Server] >= p.limits.PerStore
 	full := needs && p.running >= p.limits.Running
 	busy := p.leases.blocker(w.ticket)
 	switch {
 	case w.NotBefore.After(p.now):
 		return w.Pause + " at " + clock(w.NotBefore, p.now)
+	case w.Opens.After(p.now):
+		return "outside the window " + w.Window
 	case host.Away != "":
 		return host.Away
 	case w.Preview != "":
@@ -162,12 +178,14 @@ func (p *planner) obstacle(w waiting) string {
 	case w.Encrypted && host.SealKey == "":
 		return fmt.Sprintf("host %s has not told the key that passphrases are sealed to", w.Host)
 	case busy != "":
-		if !hostFull && !full {
+		if !hostFull && !serverFull && !full {
 			p.leases.reserve(w.ticket)
 		}
 		return busy
 	case hostFull:
 		return p.noSlot(w.Host, host)
+	case serverFull:
+		return fmt.Sprintf("waiting for a free slot on %s (limits.per_store is %d)", w.Server, p.limits.PerStore)
 	case full:
 		return fmt.Sprintf("waiting for a free slot (%d jobs run)", p.running)
 	}

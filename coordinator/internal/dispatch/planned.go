@@ -104,14 +104,14 @@ func (s *Service) makePlanned(by fleet.Actor, p Planned) (*entry, error) {
 	if err := checkSeries(p); err != nil {
 		return nil, err
 	}
-	if p.Window != nil {
-		if _, err := schedule.ParseWindow(p.Window.Hours, p.Window.Timezone); err != nil {
-			return nil, joined(err)
-		}
-	}
 	e, err := s.make(by, p.Request)
 	if err != nil {
 		return nil, err
+	}
+	if p.Window != nil {
+		if e.window, err = schedule.ParseWindow(p.Window.Hours, p.Window.Timezone); err != nil {
+			return nil, joined(err)
+		}
 	}
 	e.job.Run, e.job.Series, e.job.Window = p.Run, p.Series, p.Window
 	e.job.RetryWait = int((p.RetryWait + time.Second - 1) / time.Second)

@@ -9,6 +9,16 @@ import (
 
 // This file says what is wrong with hosts, for the status.
 
+// severity says how soon somebody should look at what needs a person: at once,
+// where backups do not happen or may be lost.
+func severity(kind string) fleet.Severity {
+	switch kind {
+	case "failed", "no_borg", "unreachable", "frozen", "store", "disk_low", "duplicate":
+		return fleet.SeverityCritical
+	}
+	return fleet.SeverityWarning
+}
+
 // barred reports whether a host cannot be reached until a person does something,
 // whether or not jobs wait for it.
 func barred(h fleet.HostView) bool {

@@ -56,7 +56,7 @@ func (s *Service) guardMounted(j job.Job, spec job.DeleteSpec) error {
 // known.
 func (s *Service) guardOthers(j job.Job, spec job.PruneSpec) error {
 	host := subject(j)
-	if host == fleet.LocalHost && !spec.All && spec.Prefix == "" {
+	if host == fleet.LocalHost && !spec.All && spec.Prefix == "" && spec.Series == "" {
 		return job.Invalid("host", "is missing: whose archives of repository %s are to be pruned?", j.Repository).
 			WithHint("name the host that made them, or give a --prefix")
 	}
@@ -65,7 +65,7 @@ func (s *Service) guardOthers(j job.Job, spec job.PruneSpec) error {
 		return fmt.Errorf("read the archives of %s: %w", j.Repository, err)
 	}
 	owners := ownersOf(makers, host)
-	owners.narrow = !spec.All && spec.Prefix == ""
+	owners.narrow = ownNames(spec, host)
 	var first store.ArchiveMaker
 	var owner string
 	others := 0
@@ -123,6 +123,12 @@ func (s *Service) makers(repository string) ([]store.ArchiveMaker, error) {
 	return makers, nil
 }
 
+// ownNames reports whether a prune only looks at archives that have the host's name
+// in theirs.
+func ownNames(spec job.PruneSpec, host string) bool {
+	return !spec.All && spec.Prefix == "" && (spec.Series == "" || strings.HasPrefix(spec.Series, host+"-"))
+}
+
 // considers reports whether a prune looks at an archive of this name. Without a
 // prefix, borg is given the names that archiveName makes for the host.
 func considers(spec job.PruneSpec, host, name string) bool {
@@ -131,6 +137,8 @@ func considers(spec job.PruneSpec, host, name string) bool {
 		return true
 	case spec.Prefix != "":
 		return strings.HasPrefix(name, spec.Prefix)
+	case spec.Series != "":
+		return job.InSeries(spec.Series, name)
 	}
 	return defaultHost(name) == host
 }
@@ -256,7 +264,7 @@ func (s *Service) holdPrune(b *batch, e *entry, spec job.PruneSpec) (bool, error
 	}
 	if spec.Confirmed {
 		record, err := s.options.Store.RepositoryRecord(e.job.Repository)
-		if err != nil || record.ArchivesAsOf != nil || !spec.All && spec.Prefix == "" {
+		if err != nil || record.ArchivesAsOf != nil || ownNames(spec, subject(e.job)) {
 			return false, err
 		}
 	}

@@ -84,7 +84,7 @@ func (s *Service) plan(queue, held []*entry, now time.Time) plan {
 	}
 	waits := make([]waiting, len(queue))
 	for i, e := range queue {
-		waits[i] = s.waiting(e)
+		waits[i] = s.waiting(e, now)
 		waits[i].Before = before[e.job.ID]
 	}
 	return makePlan(waits, tickets, s.hostState, s.options.Limits, now)

@@ -47,8 +47,11 @@ func (s *Service) ready(now time.Time) bool { return s.caughtUp.Load() || !s.ord
 // until that is over, since the transaction that ends it judges by it. One that
 // waited already in the copy from which the store was put back may have been done since: its host is
 // asked with an order, which has expired when the job has, before it is ended.
-func (s *Service) waiting(e *entry) waiting {
+func (s *Service) waiting(e *entry, now time.Time) waiting {
 	w := e.waiting()
+	if w.Opens = e.opens(now); !w.Opens.IsZero() {
+		w.Window = e.hours()
+	}
 	if e.preview != "" && s.index.get(e.preview) != nil {
 		w.Preview = e.preview
 	}
@@ -200,7 +203,7 @@ func (s *Service) anew(event bus.Event) (*entry, error) {
 	if err := s.checkHost(event.Host); err != nil {
 		return nil, err
 	}
-	encrypted, err := s.checkRepository(o.Repository, o.Kind)
+	repository, err := s.checkRepository(o.Repository, o.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -215,13 +218,14 @@ func (s *Service) anew(event bus.Event) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode what its host says: %w", err)
 	}
-	e := &entry{encrypted: encrypted}
-	if err := json.Unmarshal(data, &e.job); err != nil {
+	var j job.Job
+	if err := json.Unmarshal(data, &j); err != nil {
 		return nil, fmt.Errorf("decode what its host says: %w", err)
 	}
-	e.job.ID, e.job.Host, e.job.Repository = event.Job, event.Host, o.Repository
-	e.job.SubmittedBy, e.job.SubmittedAt = recovered, event.Job.Time().UTC()
-	e.job.MaxAttempts = max(cmp.Or(o.Kind.DefaultAttempts(), 1), event.Attempt)
+	j.ID, j.Host, j.Repository = event.Job, event.Host, o.Repository
+	j.SubmittedBy, j.SubmittedAt = recovered, event.Job.Time().UTC()
+	j.MaxAttempts = max(cmp.Or(o.Kind.DefaultAttempts(), 1), event.Attempt)
+	e := newEntry(repository, j)
 	e.moveOn(event.Attempt, o, s.now())
 	return e, nil
 }

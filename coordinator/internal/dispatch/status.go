@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -20,38 +19,6 @@ const (
 	statusWindow = 24 * time.Hour
 	maxClockSkew = time.Minute // by which a host's clock may differ before a person should look
 )
-
-// track is a line of jobs of which each settles what the one before left open.
-type track struct {
-	host, repository string
-	kind             job.Kind
-}
-
-// noteLatest remembers how the newest job of a track ended. What a person
-// stopped says nothing about the state of things.
-func (s *Service) noteLatest(j job.Job) {
-	watched := j.Kind == job.Backup || j.Kind == job.Check || j.Kind == job.Prune || j.Kind == job.Compact
-	if !watched && (j.Kind != job.Verify || j.Repository != "") || j.State == job.Cancelled || j.FinishedAt == nil {
-		return
-	}
-	s.live.Lock()
-	defer s.live.Unlock()
-	key := track{j.Host, j.Repository, j.Kind}
-	if old, ok := s.live.latest[key]; !ok || !j.FinishedAt.Before(*old.FinishedAt) {
-		s.live.latest[key] = j
-	}
-}
-
-func (s *Service) loadLatest() error {
-	recent, err := s.options.Store.Recent(latestJobs)
-	if err != nil {
-		return err
-	}
-	for _, j := range recent {
-		s.noteLatest(j)
-	}
-	return nil
-}
 
 // Status returns the whole in short. The error is a *job.Failure.
 func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
@@ -78,8 +45,16 @@ func (s *Service) Status(ctx context.Context) (fleet.Status, error) {
 	if status.KeysNotExported, err = s.keysNotExported(repositories); err != nil {
 		return fleet.Status{}, s.failure("read what is known of repositories", err)
 	}
-	latest := s.latestOf(hosts, repositories)
+	latest, err := s.ofPlans(s.latestOf(hosts, repositories))
+	if err != nil {
+		return fleet.Status{}, s.failure("read plans", err)
+	}
 	status.Attention = slices.Concat(attention(hosts, latest, queue, held), frozenRepositories(repositories), longMounts(hosts, queue, held, now), s.otherAttention(now))
+	for i := range status.Attention {
+		if a := &status.Attention[i]; a.Severity == "" {
+			a.Severity = severity(a.Kind)
+		}
+	}
 	status.Summary = summary(hosts, latest, status.Attention)
 	return status, nil
 }
@@ -154,33 +129,6 @@ func (s *Service) keysNotExported(repositories []fleet.Repository) ([]string, er
 	return names, nil
 }
 
-// latestOf returns the newest job of each track whose host and repository
-// still exist, oldest first. What a removed host of the same name did is not
-// the present one's affair.
-func (s *Service) latestOf(hosts []fleet.HostView, repositories []fleet.Repository) []job.Job {
-	added, repoNames, modes := map[string]time.Time{}, map[string]bool{}, map[string]fleet.Mode{}
-	for _, h := range hosts {
-		added[h.Name], modes[h.Name] = h.CreatedAt, h.Mode
-	}
-	for _, r := range repositories {
-		repoNames[r.Name] = true
-	}
-	s.live.Lock()
-	defer s.live.Unlock()
-	var latest []job.Job
-	for _, j := range s.live.latest {
-		since, known := added[j.Host]
-		exists := repoNames[j.Repository] || j.Kind == job.Verify && modes[j.Host] == fleet.ModeSSH
-		if known && !j.SubmittedAt.Before(since) && exists {
-			latest = append(latest, j)
-		}
-	}
-	slices.SortFunc(latest, func(a, b job.Job) int {
-		return cmp.Or(a.FinishedAt.Compare(*b.FinishedAt), cmp.Compare(a.ID, b.ID))
-	})
-	return latest
-}
-
 // attention lists what needs a person: failures first, then hosts, then
 // warnings. Each item goes away when a later job of its kind ends well, or the
 // host is back.
@@ -228,7 +176,7 @@ func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) [
 }
 
 func failedJob(j job.Job) fleet.Attention {
-	a := fleet.Attention{Kind: "failed", Host: j.Host, Repository: j.Repository, Job: j.ID, Since: *j.FinishedAt}
+	a := fleet.Attention{Kind: "failed", Host: j.Host, Repository: j.Repository, Plan: j.Plan, Job: j.ID, Since: *j.FinishedAt}
 	a.Message = fmt.Sprintf("%s %s", purpose(j), j.State) // failed, expired
 	if f := j.Failure; f != nil {
 		a.Message, a.Hint = a.Message+": "+f.Message, f.Hint
@@ -243,7 +191,7 @@ func failedJob(j job.Job) fleet.Attention {
 }
 
 func warnedJob(j job.Job) fleet.Attention {
-	a := fleet.Attention{Kind: "warning", Host: j.Host, Repository: j.Repository, Job: j.ID, Since: *j.FinishedAt}
+	a := fleet.Attention{Kind: "warning", Host: j.Host, Repository: j.Repository, Plan: j.Plan, Job: j.ID, Since: *j.FinishedAt}
 	a.Message = purpose(j) + " ended with warnings"
 	a.Hint = "see the log of the job; what borg warns of was left out, or changed while it was read"
 	switch r := j.Result; {

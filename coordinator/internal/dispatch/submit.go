@@ -112,7 +112,7 @@ func (s *Service) make(by fleet.Actor, r job.Request) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	encrypted, err := s.checkRepository(r.Repository, r.Kind)
+	repository, err := s.checkRepository(r.Repository, r.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -134,12 +134,12 @@ func (s *Service) make(by fleet.Actor, r job.Request) (*entry, error) {
 		return nil, err
 	}
 	now := s.now()
-	return &entry{encrypted: encrypted, job: job.Job{
+	return newEntry(repository, job.Job{
 		ID: job.NewID(now), Kind: r.Kind, Host: host, For: about, Repository: r.Repository, Plan: r.Plan, State: job.Queued,
 		MaxAttempts: cmp.Or(r.MaxAttempts, r.Kind.DefaultAttempts()), Priority: r.Priority,
 		ExpiresAt: s.expiry(now, time.Duration(r.ExpiresIn)*time.Second), Timeout: cmp.Or(r.Timeout, s.timeout(r.Kind)),
 		SubmittedBy: by.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
-	}}, nil
+	}), nil
 }
 
 // onBehalf returns a job of the coordinator's own, for the host and the repository
@@ -154,11 +154,13 @@ func (s *Service) onBehalf(e *entry, spec job.Spec) (*entry, error) {
 	if repository.InDepot() && fleet.OnDepot(kind) && host != fleet.LocalHost {
 		host, about = fleet.LocalHost, host
 	}
-	return &entry{encrypted: e.encrypted, job: job.Job{
+	look := newEntry(repository, job.Job{
 		ID: job.NewID(now), Kind: kind, Host: host, For: about, Repository: e.job.Repository, State: job.Queued,
 		MaxAttempts: kind.DefaultAttempts(), Priority: maxPriority, ExpiresAt: s.expiry(now, 0), Timeout: s.timeout(kind),
 		SubmittedBy: coordinator.Name, SubmittedAt: now, Spec: spec, Attempts: []job.Attempt{},
-	}}, nil
+	})
+	look.encrypted = e.encrypted
+	return look, nil
 }
 
 func checkKind(kind job.Kind) error {
@@ -186,21 +188,23 @@ func (s *Service) checkHost(name string) error {
 	return nil
 }
 
-func (s *Service) checkRepository(name string, kind job.Kind) (encrypted bool, err error) {
+// checkRepository returns a repository that a job of a kind may have, zero if it
+// needs none.
+func (s *Service) checkRepository(name string, kind job.Kind) (repository fleet.Repository, err error) {
 	if name == "" && !kind.NeedsRepository() {
-		return false, nil
+		return repository, nil
 	}
 	if name == "" {
-		return false, job.Invalid("repository", "is missing").WithHint("borgfleet repo list shows all")
+		return repository, job.Invalid("repository", "is missing").WithHint("borgfleet repo list shows all")
 	}
 	repository, found, err := s.options.Store.Repository(name)
 	if err != nil {
-		return false, err
+		return repository, err
 	}
 	if !found {
-		return false, fleet.UnknownRepository(name)
+		return repository, fleet.UnknownRepository(name)
 	}
-	return repository.HasPassphrase, repository.CheckKind(kind)
+	return repository, repository.CheckKind(kind)
 }
 
 // joined makes one failure of several: the first one's code, everybody's words.

@@ -131,6 +131,7 @@ type RepositoryView struct {
 	Info          *job.RepositoryInfo `json:"info"`        // from the newest info or init
 	InfoAt        *time.Time          `json:"info_at"`
 	LastCheck     *time.Time          `json:"last_check"`      // newest good check
+	LastVerify    *time.Time          `json:"last_verify"`     // newest good check that read all data
 	LastPrune     *time.Time          `json:"last_prune"`      // newest good prune
 	LastCompact   *time.Time          `json:"last_compact"`    // newest good compact
 	KeyExportedAt *time.Time          `json:"key_exported_at"` // when borg's key was last exported; null: never
@@ -181,6 +182,8 @@ type Attention struct {
 	Kind       string    `json:"kind"` // failed, warning, offline, no_borg, clock, certificate, disk_low, store, restored, duplicate, rolled_back, mount, frozen, unreachable, verify
 	Host       string    `json:"host"`
 	Repository string    `json:"repository"`
+	Plan       string    `json:"plan"` // may be empty
+	Severity   Severity  `json:"severity"`
 	Job        job.ID    `json:"job"` // may be empty
 	Message    string    `json:"message"`
 	Hint       string    `json:"hint"`

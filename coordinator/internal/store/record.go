@@ -24,6 +24,7 @@ type RepositoryRecord struct {
 	Info          *job.RepositoryInfo `json:"info"`
 	InfoAt        *time.Time          `json:"info_at"`
 	LastCheck     *time.Time          `json:"last_check"`
+	LastVerify    *time.Time          `json:"last_verify,omitempty"` // newest good check that read all data
 	LastPrune     *time.Time          `json:"last_prune"`
 	LastCompact   *time.Time          `json:"last_compact"`
 	KeyExportedAt *time.Time          `json:"key_exported_at"`
