@@ -86,7 +86,7 @@ func TestValidateReportsEveryFault(t *testing.T) {
 	c.TLS = config.TLS{Names: []string{"good.example.net", "*.example.net"}, CertificateFile: "relative.pem", CAFile: "ca.pem"}
 	c.OIDC.Issuer, c.OIDC.NameClaim, c.OIDC.RoleClaim = "http://login.example.net", "", ""
 	c.OIDC.Roles = map[string]bus.Role{"staff": "root", "admins": bus.Admin}
-	c.Limits.Running, c.Limits.PerHost, c.Log.Level, c.Log.Format, c.History.Keep, c.History.Jobs = 0, 0, "loud", "xml", 0, 0
+	c.Limits.Running, c.Limits.PerHost, c.Limits.PerStore, c.Log.Level, c.Log.Format, c.History.Keep, c.History.Jobs = 0, 0, 0, "loud", "xml", 0, 0
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("accepted")
@@ -99,7 +99,7 @@ func TestValidateReportsEveryFault(t *testing.T) {
 	slices.Sort(fields)
 	want := []string{
 		"bus.listen", "bus.url", "bus.websocket", "data", "depot.address", "depot.borg", "depot.listen", "depot.path", "history.jobs", "history.keep", "http.listen", "http.url",
-		"limits.per_host", "limits.running", "log.format", "log.level",
+		"limits.per_host", "limits.per_store", "limits.running", "log.format", "log.level",
 		"oidc.client_id", "oidc.client_secret_file", "oidc.issuer", "oidc.name_claim", "oidc.role_claim", "oidc.roles.staff",
 		"tls.ca_file", "tls.certificate_file", "tls.key_file", "tls.names[1]",
 	}

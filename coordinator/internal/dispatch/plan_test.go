@@ -17,6 +17,23 @@ func at(n int, kind job.Kind, host, repository string) waiting {
 	return waiting{ticket: ticket{ID: numbered(n), Kind: kind, Host: host, Repository: repository}}
 }
 
+// on puts a job's repository on a server.
+func on(server string, w waiting) waiting {
+	w.Server = server
+	return w
+}
+
+// of puts a job into a group.
+func of(group string, w waiting) waiting {
+	w.Group = group
+	return w
+}
+
+func ranked(priority int, w waiting) waiting {
+	w.Priority = priority
+	return w
+}
+
 // mounted returns a mount that is there.
 func mounted(n int, host, repository string) ticket {
 	t := at(n, job.Mount, host, repository).ticket
@@ -110,6 +127,51 @@ func TestPlan(t *testing.T) {
 			want:  []job.ID{numbered(4)},
 			reasons: map[job.ID]string{
 				numbered(3): "repository a is busy with job …000002 (list of web3)",
+			},
+		},
+		"a server's limit bounds its repositories, whichever host uses them": {
+			queue:  []waiting{on("store", at(3, job.Backup, "web3", "c")), on("other", at(4, job.Backup, "web4", "d")), on("store", at(5, job.Mount, "web5", "e"))},
+			held:   []ticket{on("store", at(1, job.Backup, "web1", "a")).ticket, on("store", at(2, job.List, "web2", "b")).ticket},
+			limits: Limits{PerHost: 8, PerStore: 2},
+			want:   []job.ID{numbered(4), numbered(5)},
+			reasons: map[job.ID]string{
+				numbered(3): "waiting for a free slot on store (limits.per_store is 2)",
+			},
+		},
+		"a job that waits for a server does not reserve its repository": {
+			queue:  []waiting{on("store", at(3, job.Prune, "web1", "a")), at(4, job.List, "web2", "a")},
+			held:   []ticket{on("store", at(1, job.Backup, "web3", "b")).ticket, at(2, job.List, "web4", "a").ticket},
+			limits: Limits{PerHost: 8, PerStore: 1},
+			want:   []job.ID{numbered(4)},
+			reasons: map[job.ID]string{
+				numbered(3): "repository a is busy with job …000002 (list of web4)",
+			},
+		},
+		"a closed window is said, and when it opens": {
+			queue: []waiting{
+				{ticket: at(1, job.Backup, "web1", "a").ticket, Opens: noon.Add(10 * time.Hour), Window: "22:00-06:00 (Europe/Berlin)"},
+				at(2, job.Backup, "web1", "b"),
+			},
+			want:    []job.ID{numbered(2)},
+			reasons: map[job.ID]string{numbered(1): "outside the window 22:00-06:00 (Europe/Berlin)"},
+			next:    noon.Add(10 * time.Hour),
+		},
+		"who has nothing running goes before who has": {
+			queue:  []waiting{of("big", at(3, job.Backup, "web3", "c")), of("big", at(4, job.Backup, "web4", "d")), of("small", at(5, job.Backup, "web5", "e"))},
+			held:   []ticket{of("big", at(1, job.Backup, "web1", "a")).ticket},
+			limits: Limits{PerHost: 8, Running: 3},
+			want:   []job.ID{numbered(5), numbered(3)},
+			reasons: map[job.ID]string{
+				numbered(4): "waiting for a free slot (3 jobs run)",
+			},
+		},
+		"priority goes before turns": {
+			queue:  []waiting{ranked(10, of("big", at(3, job.Backup, "web3", "c"))), of("small", at(5, job.Backup, "web5", "e"))},
+			held:   []ticket{of("big", at(1, job.Backup, "web1", "a")).ticket},
+			limits: Limits{PerHost: 8, Running: 2},
+			want:   []job.ID{numbered(3)},
+			reasons: map[job.ID]string{
+				numbered(5): "waiting for a free slot (2 jobs run)",
 			},
 		},
 		"a retry waits for its time and tells when to look again": {
