@@ -192,6 +192,7 @@ var needed = map[string]bus.Role{
 	"Credentials.Credentials": bus.Admin, "Credentials.MintCredentials": bus.Admin, "Credentials.RevokeCredentials": bus.Admin,
 	"Operations.SubmitWith": bus.Admin, "Operations.Repositories": bus.Admin,
 	"Operations.Adopt": bus.Admin, "Operations.Keep": bus.Admin, "Operations.Abandon": bus.Admin,
+	"Manifests.Apply": bus.Admin, "Manifests.Export": anybody,
 	"Plans.AddPlan": bus.Admin, "Plans.ChangePlan": bus.Admin, "Plans.RemovePlan": bus.Admin,
 	"Plans.PausePlan": bus.Operator, "Plans.ResumePlan": bus.Operator, "Plans.RunPlan": bus.Operator, "Plans.CancelRun": bus.Operator,
 	"Plans.AcceptBackup": bus.Operator, "Plans.TestRestore": bus.Operator,
@@ -209,7 +210,7 @@ func services(g *gate.Gate) map[string]any {
 		"People": g.People(inside{}), "Tokens": g.Tokens(inside{}), "Credentials": g.Credentials(inside{}), "Audit": g.Audit(inside{}),
 		"State": g.State(inside{}), "Operations": g.Operations(inside{}, inside{}),
 		"Connections": g.Connections(inside{}), "Depot": g.Depot(inside{}, inside{}),
-		"Plans": g.Plans(inside{}), "Alerts": g.Alerts(inside{}), "Notifications": g.Notifications(inside{}),
+		"Manifests": g.Manifests(inside{}), "Plans": g.Plans(inside{}), "Alerts": g.Alerts(inside{}), "Notifications": g.Notifications(inside{}),
 	}
 }
 

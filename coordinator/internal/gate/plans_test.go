@@ -79,3 +79,8 @@ func (inside) RemoveRule(context.Context, fleet.Actor, string) error { return er
 func (inside) Deliveries(context.Context, string, int, string) ([]fleet.Delivery, string, error) {
 	return nil, "", errInside
 }
+
+func (inside) Apply(context.Context, fleet.Actor, fleet.Manifest) (fleet.ManifestOutcome, error) {
+	return fleet.ManifestOutcome{}, errInside
+}
+func (inside) Export(context.Context) (string, error) { return "", errInside }

@@ -62,6 +62,8 @@ var rules = map[string]rule{
 	"rule.put":       {bus.Admin, "say who is notified of what"},
 	"rule.remove":    {bus.Admin, "remove rules of notifications"},
 
+	"manifest.apply": {bus.Admin, "apply manifests"},
+
 	"operation.run":      {bus.Admin, "use the Borg operations API"},
 	"repository.adopt":   {bus.Admin, "use repositories that are not known"},
 	"repository.keep":    {bus.Admin, "keep passphrases of repositories"},

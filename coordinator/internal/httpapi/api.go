@@ -52,6 +52,7 @@ type Options struct {
 	Plans         Plans         // nil: there are none
 	Alerts        Alerts        // nil: there are none
 	Notifications Notifications // nil: there are none
+	Manifests     Manifests     // nil: there are none
 
 	URL    string   // where people open the pages, such as https://backup.example.net:8440
 	Ready  []Check  // what /readyz looks at
@@ -103,6 +104,9 @@ func New(options Options) (*API, error) {
 	}
 	if options.Notifications != nil {
 		a.registerNotifications()
+	}
+	if options.Manifests != nil {
+		a.registerApply()
 	}
 	a.registerEvents()
 	a.registerLogin()

@@ -74,7 +74,7 @@ func TestDocumentListsTheOperations(t *testing.T) {
 		"POST /ssh/scan", "GET /ssh/key", "PATCH /hosts/{host}", "POST /hosts/{host}/convert", "GET /depot",
 		"PUT /repositories/{repo}/hosts/{host}", "DELETE /repositories/{repo}/hosts/{host}", "GET /repositories/{repo}/transactions",
 		"POST /repositories/{repo}/unfreeze", "POST /repositories/{repo}/rollback",
-		"GET /plans", "POST /plans", "GET /plans/{plan}", "PUT /plans/{plan}", "DELETE /plans/{plan}", "POST /plans/{plan}/run",
+		"POST /apply", "GET /export", "GET /plans", "POST /plans", "GET /plans/{plan}", "PUT /plans/{plan}", "DELETE /plans/{plan}", "POST /plans/{plan}/run",
 		"POST /plans/{plan}/pause", "POST /plans/{plan}/resume", "POST /plans/{plan}/accept", "POST /plans/{plan}/restore-test",
 		"GET /plans/{plan}/runs", "GET /runs", "GET /runs/{id}", "POST /runs/{id}/cancel", "GET /freshness", "GET /calendar",
 		"GET /alerts", "GET /alerts/{id}", "GET /silences", "POST /silences", "DELETE /silences/{id}",
@@ -278,6 +278,8 @@ func TestAnswersFitTheirSchemas(t *testing.T) {
 		{"GET", "/rules", "/rules", ""},
 		{"GET", "/rules/web", "/rules/{name}", ""},
 		{"GET", "/deliveries", "/deliveries", ""},
+		{"POST", "/apply", "/apply", `{"manifest":"hosts: {}","dry_run":true}`},
+		{"GET", "/export", "/export", ""},
 		{"GET", "/jobs/nope", "/jobs/{id}", ""},
 		{"POST", "/jobs", "/jobs", `{"x":1}`},
 	} {

@@ -32,11 +32,15 @@ type Problem struct {
 	size *int64 // of what was to be read behind its end
 }
 
-// Fault is one thing that is wrong with a request. It never carries the value
-// that was sent: that may be a secret.
+// Fault is one thing that is wrong with a request. It never carries a value
+// that may be a secret.
 type Fault struct {
 	Location string `json:"location" doc:"where: a path into body, query, path or header" example:"body.max_attempts"`
 	Message  string `json:"message" doc:"what is wrong there" example:"expected number <= 10"`
+	Line     int    `json:"line,omitempty" doc:"of a manifest: the line"`
+	Column   int    `json:"column,omitempty" doc:"of a manifest: the column, from 1"`
+	Field    string `json:"field,omitempty" doc:"of a manifest: the path of the key" example:"plans.daily.schedule.cron"`
+	Hint     string `json:"hint,omitempty" doc:"what to do about it"`
 }
 
 // Error implements error.

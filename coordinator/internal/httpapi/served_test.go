@@ -32,7 +32,7 @@ func serve(t *testing.T, change func(*httpapi.Options)) *served {
 	metrics := httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: b, Feed: b.feed, Logger: logger})
 	options := httpapi.Options{
 		Mux: http.NewServeMux(), Jobs: b, Logs: b, Statuses: b, Hosts: b, Repositories: b, Operations: b, Archives: b, Catalog: b, Downloads: b,
-		Connections: b, Depot: b, Plans: p, Alerts: w, Notifications: w,
+		Connections: b, Depot: b, Plans: p, Alerts: w, Notifications: w, Manifests: &manifests{},
 		Authenticator: d, Logins: d, People: d, Tokens: d, Credentials: d, Enrolment: d, Audit: d, State: d,
 		Feed: b.feed, Metrics: metrics, URL: "https://backup.example.net:8440", Logger: logger,
 	}

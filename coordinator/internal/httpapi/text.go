@@ -12,6 +12,7 @@ func texts() map[string]string {
 	maps.Copy(all, planTexts())
 	maps.Copy(all, planSpecTexts())
 	maps.Copy(all, alertTexts())
+	maps.Copy(all, manifestTexts())
 	return all
 }
 

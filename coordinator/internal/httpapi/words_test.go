@@ -185,7 +185,7 @@ func TestOnlyRequestsAreClosed(t *testing.T) {
 	want := []string{
 		"BackupSpec", "BreakLockSpec", "ChangeHost", "ChangeRepository", "CheckSpec", "CompactSpec", "DeleteSpec", "DiffSpec", "DownloadSpec",
 		"InfoSpec", "InitSpec", "KeyExportSpec", "ListSpec", "MountSpec",
-		"NewAcceptance", "NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewDepot", "NewEnrolmentToken", "NewHost", "NewLogin", "NewPassword", "NewPause", "NewPlan", "NewReason", "NewRepository", "NewRestoreTest", "NewRole", "NewRollback", "NewRule", "NewRun", "NewSSHAccess", "NewSSHHop", "NewSSHHost", "NewSSHScan", "NewSilence", "NewStateBackup", "NewTarget", "NewToken", "NewUser", "NewVerification",
+		"NewAcceptance", "NewBorgArchive", "NewBorgExtract", "NewBorgMount", "NewBorgPrune", "NewBorgRepository", "NewCredentials", "NewDepot", "NewEnrolmentToken", "NewHost", "NewLogin", "NewManifest", "NewPassword", "NewPause", "NewPlan", "NewReason", "NewRepository", "NewRestoreTest", "NewRole", "NewRollback", "NewRule", "NewRun", "NewSSHAccess", "NewSSHHop", "NewSSHHost", "NewSSHScan", "NewSilence", "NewStateBackup", "NewTarget", "NewToken", "NewUser", "NewVerification",
 		"PlanSpec", "PruneSpec", "RestoreSpec", "RestoreTestSpec", "SealedPassphrase", "SubmitJob", "UmountSpec", "VerifySpec",
 	}
 	if diff := cmp.Diff(want, closed); diff != "" {
