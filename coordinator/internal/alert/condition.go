@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"strconv"
@@ -112,21 +113,12 @@ func numbers(version string) (parts [3]int, ok bool) {
 	return parts, true
 }
 
-// critical are the kinds of attention of which a backup is lost, or may be.
-var critical = map[string]bool{
-	"failed": true, "frozen": true, "rolled_back": true, "store": true, "restored": true, "unreachable": true, "no_borg": true,
-}
-
 // FromAttention returns what needs a person as conditions.
 func FromAttention(items []fleet.Attention) []fleet.Condition {
 	conditions := make([]fleet.Condition, len(items))
 	for i, a := range items {
-		severity := fleet.SeverityWarning
-		if critical[a.Kind] {
-			severity = fleet.SeverityCritical
-		}
 		conditions[i] = fleet.Condition{
-			Kind: a.Kind, Severity: severity, Host: a.Host, Repository: a.Repository,
+			Kind: a.Kind, Severity: cmp.Or(a.Severity, fleet.SeverityWarning), Host: a.Host, Repository: a.Repository, Plan: a.Plan,
 			Job: a.Job, Message: a.Message, Hint: a.Hint, Since: a.Since,
 		}
 	}

@@ -60,13 +60,13 @@ func TestConditionsOfKeys(t *testing.T) {
 func TestAttentionBecomesConditions(t *testing.T) {
 	since := time.Now()
 	got := alert.FromAttention([]fleet.Attention{
-		{Kind: "failed", Host: "web1", Repository: "main", Job: "J", Message: "m", Hint: "h", Since: since},
+		{Kind: "failed", Severity: fleet.SeverityCritical, Host: "web1", Repository: "main", Plan: "daily", Job: "J", Message: "m", Hint: "h", Since: since},
 		{Kind: "clock", Host: "web1", Since: since},
 	})
-	alert.Label(got, map[string]map[string]string{"web1": {"site": "a"}}, nil)
+	alert.Label(got, map[string]map[string]string{"web1": {"site": "a", "team": "x"}}, map[string]map[string]string{"daily": {"team": "web"}})
 	want := []fleet.Condition{
-		{Kind: "failed", Severity: fleet.SeverityCritical, Host: "web1", Repository: "main", Job: "J", Message: "m", Hint: "h", Since: since, Labels: map[string]string{"site": "a"}},
-		{Kind: "clock", Severity: fleet.SeverityWarning, Host: "web1", Since: since, Labels: map[string]string{"site": "a"}},
+		{Kind: "failed", Severity: fleet.SeverityCritical, Host: "web1", Repository: "main", Plan: "daily", Job: "J", Message: "m", Hint: "h", Since: since, Labels: map[string]string{"site": "a", "team": "web"}},
+		{Kind: "clock", Severity: fleet.SeverityWarning, Host: "web1", Since: since, Labels: map[string]string{"site": "a", "team": "x"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

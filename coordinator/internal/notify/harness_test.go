@@ -203,7 +203,10 @@ func (r *rig) raise(c fleet.Condition) string {
 	return id
 }
 
-func (r *rig) resolve(id string) { r.t.Helper(); r.change(id, store.ResolveAlert(id, time.Now().UTC())) }
+func (r *rig) resolve(id string) {
+	r.t.Helper()
+	r.change(id, store.ResolveAlert(id, time.Now().UTC()))
+}
 
 // told returns the subjects of what came to the web since it was asked last.
 func (r *rig) told() []string {

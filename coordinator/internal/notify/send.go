@@ -85,7 +85,15 @@ func (s *Service) send(ctx context.Context, t *target, d store.Delivery, m Messa
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %s", sendLimit)
 	}
-	return errors.New(p.scrub(err.Error()))
+	return errors.New(shorten(strings.Join(strings.Fields(p.scrub(err.Error())), " "), 400))
+}
+
+// shorten cuts a text that is too long.
+func shorten(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // envelope is what a webhook gets.
@@ -196,10 +204,7 @@ func firstLine(text []byte) string {
 	if line == "" || strings.HasPrefix(line, "<") {
 		return ""
 	}
-	if len(line) > 200 {
-		line = strings.ToValidUTF8(line[:200], "") + "…"
-	}
-	return ": " + line
+	return ": " + shorten(line, 200)
 }
 
 // sendService sends by the library, which cannot be interrupted: what hangs is

@@ -90,6 +90,7 @@ func object(bucket, key string) string {
 	names := map[string]string{
 		bucketJobs: "job", bucketHosts: "host", bucketRepositories: "repository",
 		bucketIdempotency: "idempotency key", bucketSecrets: "secret", bucketUsers: "user", bucketPlans: "plan",
+		bucketAlerts: "alert", bucketSilences: "silence", bucketTargets: "target", bucketRules: "rule", bucketDeliveries: "delivery",
 	}
 	hashed := map[string]string{
 		bucketLinks: "link", bucketAPITokens: "API token", bucketSessions: "session", bucketEnrolmentTokens: "enrolment token",

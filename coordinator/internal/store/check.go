@@ -48,7 +48,7 @@ func checkIndexes(tx *bbolt.Tx) error {
 	}
 	faults = append(faults, err,
 		compare(tx, bucketJobIndex, index), compare(tx, bucketJobsFinished, ended),
-		compare(tx, bucketJobCounts, counts), checkIdempotency(tx), checkAsides(tx), checkArchiveIndex(tx), checkPlans(tx))
+		compare(tx, bucketJobCounts, counts), checkIdempotency(tx), checkAsides(tx), checkArchiveIndex(tx), checkNotifications(tx), checkPlans(tx))
 	return errors.Join(faults...)
 }
 

@@ -161,3 +161,23 @@ func (s *Store) Deliveries(target string, limit int, cursor string) (page []flee
 	})
 	return page, next, err
 }
+
+// checkNotifications checks that the indexes of what holds, and of what is to be
+// sent, say what the alerts and the deliveries say.
+func checkNotifications(tx *bbolt.Tx) error {
+	alerts, errAlerts := all[Alert](tx, bucketAlerts, "")
+	holding := map[string]string{}
+	for _, a := range alerts {
+		if a.ResolvedAt == nil {
+			holding[a.Key()] = a.ID
+		}
+	}
+	deliveries, errDeliveries := all[Delivery](tx, bucketDeliveries, "")
+	waiting := map[string]string{}
+	for _, d := range deliveries {
+		if !d.over() {
+			waiting[d.ID] = d.Target
+		}
+	}
+	return errors.Join(errAlerts, errDeliveries, compare(tx, bucketAlertsOpen, holding), compare(tx, bucketDeliveriesOpen, waiting))
+}
