@@ -71,7 +71,7 @@ func subcommand(task Task) []string {
 	switch spec := task.Spec.(type) {
 	case job.BackupSpec:
 		return []string{"create"}
-	case job.RestoreSpec:
+	case job.RestoreSpec, job.RestoreTestSpec:
 		return []string{"extract"}
 	case job.DownloadSpec:
 		if spec.Format == job.DownloadFile {

@@ -109,7 +109,7 @@ func TestCommandForEveryRunnableKind(t *testing.T) {
 	specs := []job.Spec{job.InitSpec{}, backupOf("/etc"), job.ListSpec{}, job.InfoSpec{}, restoreOf("/etc"),
 		job.DeleteSpec{Archives: []string{"a"}}, job.PruneSpec{KeepLast: 1}, job.CompactSpec{}, job.CheckSpec{},
 		job.MountSpec{MountPoint: "/m"}, job.UmountSpec{MountPoint: "/m"}, job.DiffSpec{Archive: "a", Other: "b"},
-		job.BreakLockSpec{}, job.VerifySpec{}, job.KeyExportSpec{Recipient: recipient}, job.DownloadSpec{Archive: "a"}}
+		job.BreakLockSpec{}, job.VerifySpec{}, job.KeyExportSpec{Recipient: recipient}, job.DownloadSpec{Archive: "a"}, job.RestoreTestSpec{Archive: "a"}}
 	var kinds []job.Kind
 	for _, spec := range specs {
 		_, environ, err := borg.Command(baseTask(neutralRoot, spec), borg.Environment{HostID: "h@x"})

@@ -74,7 +74,7 @@ func (e Environment) variables(task Task) []string {
 	if task.Repository.Encryption == job.Unencrypted && !task.Encrypted {
 		environ = append(environ, "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes")
 	}
-	if task.Kind == job.List || task.Kind == job.Info || task.Kind == job.Verify || task.Kind == job.Diff {
+	if task.Kind == job.List || task.Kind == job.Info || task.Kind == job.Verify || task.Kind == job.Diff || task.Kind == job.TestRestore {
 		// Borg prints local times without a zone. Reading commands can be
 		// told to use UTC; prune must not, as its days are local days.
 		environ = append(environ, "TZ=UTC")

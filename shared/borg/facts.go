@@ -150,7 +150,7 @@ func (f *facts) warned(text string) {
 	switch f.kind {
 	case job.Backup:
 		f.root(text)
-	case job.Restore, job.Download, job.Diff:
+	case job.Restore, job.Download, job.Diff, job.TestRestore:
 		f.unrestored(text)
 	case job.Delete:
 		f.listed.undeleted(text)

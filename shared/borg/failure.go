@@ -127,7 +127,7 @@ func (p *Parser) exception(exit Exit) *job.Failure {
 	case strings.Contains(f.trace, "in _execute_child") && strings.Contains(f.trace, "borg/remote.py"):
 		return p.explain(noClient, last, exit)
 	}
-	if p.task.Kind == job.Restore && strings.Contains(f.trace, "in extract_item") { // not its lock, nor its cache
+	if (p.task.Kind == job.Restore || p.task.Kind == job.TestRestore) && strings.Contains(f.trace, "in extract_item") { // not its lock, nor its cache
 		for _, sign := range restoreSigns {
 			if sign.in(last) {
 				return p.explain(sign.cause, last, exit)
@@ -184,9 +184,8 @@ func (p *Parser) explain(why cause, said string, exit Exit) *job.Failure {
 	if said == "" {
 		said = "borg did not say more"
 	}
-	restore, _ := p.task.Spec.(job.RestoreSpec)
 	fill := strings.NewReplacer(
-		"{target}", clean(restore.Target),
+		"{target}", clean(p.scratch()),
 		"{name}", p.task.Repository.Name,
 		"{repo}", "repository "+p.task.Repository.Name,
 		"{location}", clean(p.task.Repository.Location),
@@ -212,6 +211,8 @@ func (p *Parser) archive() string {
 	case job.DownloadSpec:
 		return spec.Archive
 	case job.ListSpec:
+		return spec.Archive
+	case job.RestoreTestSpec:
 		return spec.Archive
 	default:
 		return p.task.Archive

@@ -23,7 +23,7 @@ var mountScript string
 
 // isScript reports whether an argument is the text of a script of ours.
 func isScript(arg string) bool {
-	return slices.Contains([]string{lockScript, mountScript, umountScript, verifyScript, canaryScript}, arg)
+	return slices.Contains([]string{lockScript, mountScript, umountScript, verifyScript, canaryScript, restoreTestScript}, arg)
 }
 
 // scripted wraps borg's own command in the script that the kind needs, or
@@ -38,6 +38,8 @@ func scripted(task Task, argv []string) []string {
 		return append([]string{"/bin/sh", "-c", mountScript, "mount", strconv.Itoa(int(idle.Seconds())), path.Clean(spec.MountPoint)}, argv...)
 	case job.VerifySpec:
 		return verifyCommand(task, spec, argv)
+	case job.RestoreTestSpec:
+		return restoreTestCommand(task, spec, argv)
 	default:
 		return argv
 	}

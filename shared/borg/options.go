@@ -25,6 +25,8 @@ func optionsOf(task Task) ([]string, error) {
 		return restoreOptions(spec)
 	case job.DownloadSpec:
 		return downloadOptions(spec)
+	case job.RestoreTestSpec:
+		return restoreTestOptions(), needNames(spec.Archive)
 	case job.DeleteSpec:
 		return deleteOptions(spec)
 	case job.DiffSpec:
@@ -66,6 +68,8 @@ func targetOf(task Task) []string {
 		return append([]string{in(spec.Archive)}, literalPaths(spec.Paths)...)
 	case job.DownloadSpec:
 		return downloadTarget(in(spec.Archive), spec)
+	case job.RestoreTestSpec:
+		return []string{in(spec.Archive)}
 	case job.DeleteSpec:
 		if len(spec.Archives) > 0 { // only in the first one borg looks for placeholders
 			return append([]string{in(spec.Archives[0])}, spec.Archives[1:]...)

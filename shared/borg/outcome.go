@@ -92,6 +92,8 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 		return p.unmounted(exit)
 	case job.Verify:
 		return p.verified(exit)
+	case job.TestRestore:
+		return p.testJudged(exit)
 	}
 	class := p.class(exit)
 	switch {

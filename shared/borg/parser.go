@@ -180,6 +180,9 @@ func (p *Parser) levelOf(said message) job.Level {
 // vain reports whether borg warns that a single file was not found, as it does
 // also when it was.
 func (p *Parser) vain(said message) bool {
+	if _, test := p.task.Spec.(job.RestoreTestSpec); test {
+		return unmatchedPath.MatchString(said.Message)
+	}
 	spec, ok := p.task.Spec.(job.DownloadSpec)
 	return ok && spec.Format == job.DownloadFile && unmatchedPath.MatchString(said.Message)
 }

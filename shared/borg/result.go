@@ -17,7 +17,7 @@ func printsJSON(task Task) bool {
 	switch spec := task.Spec.(type) {
 	case job.ListSpec:
 		return spec.Archive == ""
-	case job.BackupSpec, job.InfoSpec, job.VerifySpec:
+	case job.BackupSpec, job.InfoSpec, job.VerifySpec, job.RestoreTestSpec:
 		return true
 	default:
 		return false

@@ -41,6 +41,8 @@ func (r Rules) Check(order bus.Order) *job.Failure {
 		return read(order, r.checkBackup)
 	case job.Restore:
 		return read(order, func(s job.RestoreSpec) *job.Failure { return second(r.Target(s.Target)) })
+	case job.TestRestore:
+		return read(order, r.checkRestoreTest)
 	case job.Mount:
 		return read(order, func(s job.MountSpec) *job.Failure { return second(r.MountPoint(s.MountPoint)) })
 	case job.Umount:

@@ -32,6 +32,12 @@ func environment(inherited, added []string) []string {
 	return merged
 }
 
+// told returns settings with one more: a program that needs files of its own for
+// a while keeps them in the run's directory, which is removed whatever happens.
+func (d directory) told(settings []string) []string {
+	return append([]string{"BORGFLEET_DIR=" + string(d)}, settings...)
+}
+
 func passedOn(entry string) bool {
 	name, value, _ := strings.Cut(entry, "=")
 	switch name {

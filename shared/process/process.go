@@ -19,7 +19,8 @@ type Command struct {
 	// Env holds KEY=VALUE settings that come on top of the base environment:
 	// of the starter's own variables only PATH, HOME, USER, LOGNAME, LANG,
 	// LC_*, TZ, TMPDIR and SSH_AUTH_SOCK are passed on. Anything else might
-	// hold a secret, or change what borg does.
+	// hold a secret, or change what borg does. BORGFLEET_DIR names the run's
+	// directory: what the program keeps there is removed with it.
 	Env []string
 	// Dir is the program's working directory; empty means "/".
 	Dir string

@@ -97,7 +97,7 @@ func (l *Local) plan(c Command, passphrase secret.Value) (directory, plan, error
 		patience = l.readerPatience
 	}
 	return dir, plan{
-		Argv: c.Argv, Env: environment(os.Environ(), c.Env), Pipe: patience,
+		Argv: c.Argv, Env: environment(os.Environ(), dir.told(c.Env)), Pipe: patience,
 		Dir: working, MakeDir: c.MakeDir, EmptyDir: c.EmptyDir, Recipient: c.Recipient,
 		Nice: c.Nice, IOPriority: priority, Passphrase: !passphrase.Empty(),
 	}, nil

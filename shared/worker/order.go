@@ -201,6 +201,11 @@ func (w *Worker) resolve(spec job.Spec) (resolved job.Spec, hook string, failure
 	case job.RestoreSpec:
 		s.Target, failure = w.options.Policy.Target(s.Target)
 		return s, "", failure
+	case job.RestoreTestSpec:
+		if s.Target != "" {
+			s.Target, failure = w.options.Policy.Target(s.Target)
+		}
+		return s, "", failure
 	case job.MountSpec:
 		s.MountPoint, failure = w.options.Policy.MountPoint(s.MountPoint)
 		return s, "", failure

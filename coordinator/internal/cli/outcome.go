@@ -89,6 +89,8 @@ func (s *session) printResult(j job.Job, r job.Result) {
 		s.printCheck(j, r)
 	case job.Restore:
 		s.printRestored(j, r)
+	case job.TestRestore:
+		s.printEvidence(r.Evidence)
 	case job.Diff:
 		if r.Diff != nil {
 			s.printDiff(*r.Diff)

@@ -50,6 +50,12 @@ func TestOutcomes(t *testing.T) {
 		"damaged": {failing(job.IntegrityError, job.CheckSpec{}, job.Result{Damaged: []string{"web1-1: etc/passwd"}, DamagedOmitted: 1}), 4, []string{
 			"integrity_error: it is so", "hint: do this", "  damaged: web1-1: etc/passwd\n  and 1 damaged item more\n",
 		}},
+		"restore test": {failing(job.RestoreMismatch, job.RestoreTestSpec{Archive: "a"}, job.Result{Evidence: &job.Evidence{
+			Archive: "a", Files: 20, FilesOf: 1200, Bytes: 4000, Seconds: 2, Same: 16, Different: 1, Changed: 2, Gone: 1, Canary: new(bool),
+			Sample: []job.EvidenceFile{{Path: "etc/a\x1b[2J", Verdict: "different"}, {Path: "etc/b", Verdict: "same"}},
+		}}), 4, []string{
+			"restored 20 of 1,200 files of a, 4.0 kB in 2 s\n", "16 the same, 1 different; 2 changed since, 1 gone; the canary is wrong, or not there\n", "  different  /etc/a?[2J\n",
+		}},
 		"repaired":      {finished(job.Warning, job.CheckSpec{Repair: true}, job.Result{}), 3, []string{"see what is left: borgfleet repo check main --host web1\n"}},
 		"restore":       {finished(job.Succeeded, job.RestoreSpec{}, job.Result{Archive: "a", Target: "/t", NFiles: 1200, OriginalSize: 4000}), 0, []string{"restored a into /t on web1: 1,200 files, 4.0 kB\n"}},
 		"dry restore":   {finished(job.Succeeded, job.RestoreSpec{DryRun: true}, job.Result{Archive: "a", Target: "/t", NFiles: 1}), 0, []string{"would restore a into /t on web1: 1 file\n"}},

@@ -157,7 +157,7 @@ func become(env []string, passphrase bool) string {
 	for _, name := range []string{"HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"} {
 		words += ` ${` + name + `:+"` + name + `=$` + name + `"}`
 	}
-	words += ` "BORG_BASE_DIR=$dir/borg" "BORG_HOST_ID=$hostid" ` + quoteAll(env)
+	words += ` "BORG_BASE_DIR=$dir/borg" "BORG_HOST_ID=$hostid" "BORGFLEET_DIR=$job" ` + quoteAll(env)
 	files := `0</dev/null`
 	if passphrase {
 		words, files = words+" BORG_PASSPHRASE_FD=3", `3<&0 0</dev/null`

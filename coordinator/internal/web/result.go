@@ -25,6 +25,8 @@ func resultFigures(j job.Job, r *job.Result) []figure {
 				{"Only mode, owner or times", human.Count(d.Metadata)}, {"Bytes added", human.Bytes(d.AddedBytes)}, {"Bytes removed", human.Bytes(d.RemovedBytes)},
 			}
 		}
+	case job.TestRestore:
+		return evidenceFigures(r.Evidence)
 	case job.Check:
 		if n := len(r.Damaged) + r.DamagedOmitted; n > 0 {
 			return []figure{{"Damaged", human.Count(n)}}
@@ -191,7 +193,7 @@ func (p *jobPage) Preposition() string {
 	switch p.Kind {
 	case job.Backup:
 		return "into"
-	case job.Restore, job.Download, job.Delete:
+	case job.Restore, job.Download, job.Delete, job.TestRestore:
 		return "from"
 	}
 	return "on"
