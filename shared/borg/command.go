@@ -18,7 +18,10 @@ type Task struct {
 	For        string        // prune: the host whose archives it is about; "" means Host
 	Archive    string        // backup: the archive's name, chosen by the coordinator
 	Encrypted  bool          // a passphrase is handed over
-	Hook       string        // backup from a script: the path of it on the host, resolved by the agent
+	Hook       string        // backup from a script, restore into one: the path of it on the host, resolved by the agent
+	Hooks      Hooks         // backup: what runs around it, resolved likewise
+	Job        job.ID        // for hooks to know
+	Plan, Run  string        // of the job, for hooks; may be empty
 	Baseline   *job.Baseline // backup: what the previous one came to, or nil
 	Version    Version       // of the borg that runs it
 }
@@ -49,7 +52,7 @@ func Command(task Task, env Environment) (argv, environ []string, err error) {
 	if argv, err = wrapped(task, argv); err != nil {
 		return nil, nil, fmt.Errorf("borg command for %s: %w", task.Kind, err)
 	}
-	return argv, env.variables(task), nil
+	return hookCommand(task, argv), append(env.variables(task), hookVariables(task)...), nil
 }
 
 // wrapped returns what is run for a task, where argv is borg's own command: some
@@ -131,7 +134,7 @@ func arguments(task Task) (options, target []string, err error) {
 func Redact(argv []string) string {
 	quoted := make([]string, len(argv))
 	for i, arg := range argv {
-		if isScript(arg) || arg == keepScript {
+		if isScript(arg) || arg == keepScript || arg == aroundScript || arg == feedScript {
 			arg = "..."
 		}
 		quoted[i] = quote(arg)

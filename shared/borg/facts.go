@@ -76,6 +76,9 @@ func (n *notes) add(text string, limit int) {
 
 func newFacts(task Task) facts {
 	f := facts{kind: task.Kind, script: task.Hook != ""}
+	if task.fed() {
+		f.kind = job.Download // of one file
+	}
 	backup, ok := task.Spec.(job.BackupSpec)
 	if !ok {
 		return f

@@ -204,8 +204,10 @@ func (p *Parser) explain(why cause, said string, exit Exit) *job.Failure {
 }
 
 // archive returns the name of the archive that the task is about.
-func (p *Parser) archive() string {
-	switch spec := p.task.Spec.(type) {
+func (p *Parser) archive() string { return p.task.archive() }
+
+func (t Task) archive() string {
+	switch spec := t.Spec.(type) {
 	case job.RestoreSpec:
 		return spec.Archive
 	case job.DownloadSpec:
@@ -215,6 +217,6 @@ func (p *Parser) archive() string {
 	case job.RestoreTestSpec:
 		return spec.Archive
 	default:
-		return p.task.Archive
+		return t.Archive
 	}
 }

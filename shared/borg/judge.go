@@ -24,6 +24,9 @@ func (p *Parser) judge(result *job.Result, class class, exit Exit) job.Outcome {
 			return warned(result, "there is no file in the archive: see whether the patterns, or the script, leave anything")
 		}
 	case job.RestoreSpec:
+		if p.task.fed() {
+			return p.fedWell(result, spec, class, exit)
+		}
 		failure = p.halfRestored(spec, exit)
 		if failure == nil && result.OriginalSize == 0 && class == classOK && spec.StripComponents > 0 {
 			return warned(result, "nothing was restored but empty files, if at all: see whether strip_components leaves anything of the paths")

@@ -109,7 +109,7 @@ func (l *lab) command(task borg.Task) (cmd *exec.Cmd, passphrase *os.File) {
 	// Without its self-test borg takes a quarter less: it is run very often here.
 	cmd.Env = append(append(borg.Inherit(os.Environ()), environ...), "BORG_SELFTEST=disabled")
 	cmd.Dir = l.root
-	if restore, ok := task.Spec.(job.RestoreSpec); ok {
+	if restore, ok := task.Spec.(job.RestoreSpec); ok && restore.ContentTo == "" {
 		cmd.Dir = restore.Target
 		if err := os.MkdirAll(cmd.Dir, 0o700); err != nil {
 			l.t.Fatal(err)

@@ -22,6 +22,9 @@ func optionsOf(task Task) ([]string, error) {
 	case job.InfoSpec:
 		return []string{"--json"}, nil
 	case job.RestoreSpec:
+		if task.fed() {
+			return fileOptions(), checkFed(task, spec)
+		}
 		return restoreOptions(spec)
 	case job.DownloadSpec:
 		return downloadOptions(spec)
@@ -65,6 +68,9 @@ func targetOf(task Task) []string {
 			return []string{in(spec.Archive)}
 		}
 	case job.RestoreSpec:
+		if task.fed() {
+			return []string{in(spec.Archive), "pf:" + spec.Paths[0]}
+		}
 		return append([]string{in(spec.Archive)}, literalPaths(spec.Paths)...)
 	case job.DownloadSpec:
 		return downloadTarget(in(spec.Archive), spec)

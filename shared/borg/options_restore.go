@@ -57,10 +57,13 @@ func downloadOptions(spec job.DownloadSpec) ([]string, error) {
 	if spec.Path == "" {
 		return nil, errors.New("no path")
 	}
-	// That the file is listed is the only sign that it is there: borg does not
-	// count a match of pf:, and warns that nothing has matched.
-	return []string{"--progress", "--list", "--stdout"}, nil
+	return fileOptions(), nil
 }
+
+// fileOptions make borg print one file. That the file is listed is the only sign
+// that it is there: borg does not count a match of pf:, and warns that nothing
+// has matched.
+func fileOptions() []string { return []string{"--progress", "--list", "--stdout"} }
 
 func downloadTarget(archive string, spec job.DownloadSpec) []string {
 	switch {

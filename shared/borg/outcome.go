@@ -125,7 +125,7 @@ func (p *Parser) outcome(exit Exit) job.Outcome {
 // borg: its exit codes for that are warnings of a modern borg.
 func (p *Parser) shellOnly(exit Exit) bool {
 	spec, _ := p.task.Spec.(job.RestoreSpec)
-	return (spec.KeepExisting || canaryOf(p.task) != nil) && !exit.Lost && exit.Signal == 0 && (exit.Code == 126 || exit.Code == 127)
+	return (spec.KeepExisting || canaryOf(p.task) != nil || p.task.hooked()) && !exit.Lost && exit.Signal == 0 && (exit.Code == 126 || exit.Code == 127)
 }
 
 // unwell judges an end by error or by force.

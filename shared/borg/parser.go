@@ -51,6 +51,7 @@ type Parser struct {
 	changes  difference
 	progress progress
 	facts    facts
+	hooks    hooksSeen
 	at       time.Time // newest time that borg told
 	items    []Item    // made by the current call
 }
@@ -101,7 +102,7 @@ func (p *Parser) Flush() []Item {
 // Finish flushes, and returns the outcome of the attempt. It is called once.
 func (p *Parser) Finish(exit Exit) job.Outcome {
 	p.Flush()
-	return p.outcome(exit)
+	return p.withHooks(p.outcome(exit), exit)
 }
 
 func (p *Parser) take() []Item {
@@ -112,6 +113,9 @@ func (p *Parser) take() []Item {
 
 // line takes one whole line.
 func (p *Parser) line(line []byte) {
+	if p.hooked(line) {
+		return
+	}
 	said, ok := quick(line)
 	if !ok {
 		var text string
@@ -184,7 +188,7 @@ func (p *Parser) vain(said message) bool {
 		return unmatchedPath.MatchString(said.Message)
 	}
 	spec, ok := p.task.Spec.(job.DownloadSpec)
-	return ok && spec.Format == job.DownloadFile && unmatchedPath.MatchString(said.Message)
+	return (ok && spec.Format == job.DownloadFile || p.task.fed()) && unmatchedPath.MatchString(said.Message)
 }
 
 // log appends a log line for every line of text.

@@ -128,7 +128,7 @@ func (p *Parser) fill(result *job.Result) error {
 func (p *Parser) fillRestore(result *job.Result, spec job.RestoreSpec) {
 	result.Archive, result.Target = spec.Archive, clean(spec.Target)
 	result.OriginalSize = p.progress.total
-	if len(result.Warnings) > 0 { // something may be left out: what borg told last
+	if len(result.Warnings) > 0 && !p.task.fed() { // something may be left out: what borg told last
 		result.OriginalSize = p.progress.numbers.OriginalSize
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/borgfleet/borgfleet/shared/borg"
 	"github.com/borgfleet/borgfleet/shared/job"
 	"github.com/borgfleet/borgfleet/shared/process"
 )
@@ -17,16 +18,17 @@ type rung struct {
 	signal process.Signal
 }
 
-// rungs returns how a kind is ended. borg create takes a first SIGINT as
+// rungs returns how a task is ended. borg create takes a first SIGINT as
 // "stop after this file" and a second one as "stop now", and both leave a
 // checkpoint and release the lock; every other command swallows a SIGINT.
-func rungs(kind job.Kind) []rung {
-	if kind == job.Backup {
+// Where hooks run whatever happens, their script ends borg by force by itself.
+func rungs(task borg.Task) []rung {
+	if task.Kind == job.Backup {
 		return []rung{
 			{0, process.Interrupt},
 			{time.Second, process.Interrupt},
 			{10 * time.Second, process.Terminate},
-			{30 * time.Second, process.Kill},
+			{max(30*time.Second, task.Aftermath()), process.Kill},
 		}
 	}
 	return plainRungs
@@ -105,7 +107,7 @@ func (r *run) ladder(ctx context.Context, begun <-chan struct{}) {
 	select {
 	case <-ctx.Done():
 	case <-begun:
-		r.climb(ctx, r.attempt.ID(), rungs(r.attempt.Task.Kind))
+		r.climb(ctx, r.attempt.ID(), rungs(r.attempt.Task))
 	}
 }
 

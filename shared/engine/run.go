@@ -86,7 +86,7 @@ func (r *run) start(ctx context.Context, argv, environ []string) (*job.Failure, 
 	}
 	switch spec := r.attempt.Task.Spec.(type) {
 	case job.RestoreSpec: // borg writes into its working directory
-		if !spec.DryRun {
+		if !spec.DryRun && spec.ContentTo == "" {
 			command.Dir, command.MakeDir, command.EmptyDir = spec.Target, true, !spec.Overwrite && !spec.KeepExisting
 		}
 	case job.KeyExportSpec:

@@ -18,7 +18,7 @@ func (s BackupSpec) Validate() error {
 		checkExclude(s.Exclude), checkList("exclude_if_present", s.ExcludeIfPresent), s.checkPatterns(),
 		checkArchive("archive", s.Archive), checkText("comment", s.Comment),
 		notNegative("upload_limit", s.UploadLimit), notNegative("checkpoint_interval", s.CheckpointInterval),
-		checkFiles("patterns_from", s.PatternsFrom), checkFiles("exclude_from", s.ExcludeFrom), s.checkExtra(), s.checkCanary(),
+		checkFiles("patterns_from", s.PatternsFrom), checkFiles("exclude_from", s.ExcludeFrom), s.checkExtra(), s.Hooks.check(), s.checkCanary(),
 	)
 	if s.Compression != "" {
 		faults = append(faults, checkCompression(s.Compression))

@@ -103,6 +103,9 @@ func (s CheckSpec) Validate() error {
 
 // Validate implements [Spec].
 func (s RestoreSpec) Validate() error {
+	if s.ContentTo != "" {
+		return s.checkContentTo()
+	}
 	faults := []error{
 		checkExisting("archive", s.Archive), checkDirectory("target", s.Target, "/var/restore/borgfleet/web1"),
 		checkStoredList("paths", s.Paths), checkExclude(s.Exclude), notNegative("strip_components", s.StripComponents),

@@ -29,8 +29,12 @@ func (r Rules) checkBackup(spec job.BackupSpec) *job.Failure {
 			return failure
 		}
 	}
-	_, failure := r.Hook(spec)
-	return failure
+	for _, name := range spec.HookNames() {
+		if _, failure := r.Hook(name); failure != nil {
+			return failure
+		}
+	}
+	return nil
 }
 
 // checkRoots checks the paths that a file of patterns adds to those of the
@@ -83,15 +87,10 @@ func unread(name, why string) *job.Failure {
 	return refuse("read", "%s is not a file of patterns: %s", name, why)
 }
 
-// Hook returns the path of the script that a backup names, or nothing if it
-// names none. It is asked once more when the backup begins. A failure has code
-// refused_by_host.
-func (r Rules) Hook(spec job.BackupSpec) (string, *job.Failure) {
-	name := spec.ContentFrom + spec.PathsFrom // never both
-	if name == "" {
-		return "", nil
-	}
-	if r.Hooks == "" || name != filepath.Base(name) || strings.HasPrefix(name, ".") {
+// Hook returns the path of the script of that name. It is asked once more when
+// the job begins. A failure has code refused_by_host.
+func (r Rules) Hook(name string) (string, *job.Failure) {
+	if name == "" || r.Hooks == "" || name != filepath.Base(name) || strings.HasPrefix(name, ".") {
 		return "", refuse("hooks", "this host has no hook %s", name)
 	}
 	root := resolve(r.Hooks)

@@ -96,17 +96,26 @@ func TestHooks(t *testing.T) {
 			if test.dir != "" {
 				rules.Hooks = filepath.Join(root, test.dir)
 			}
-			for _, spec := range []job.BackupSpec{{ContentFrom: test.hook}, {PathsFrom: test.hook}} {
-				got, failure := rules.Hook(spec)
+			hooks := job.Hooks{After: []string{test.hook}}
+			if test.hook == "" {
+				hooks.After = nil
+			}
+			for _, spec := range []job.BackupSpec{{ContentFrom: test.hook}, {PathsFrom: test.hook}, {Hooks: &hooks}} {
+				got, failure := rules.Hook(test.hook)
 				if test.want != "" && (got != filepath.Join(root, test.want) || failure != nil) {
 					t.Errorf("%q, %v; want %s", got, failure, test.want)
 				}
-				if test.want == "" && test.hook != "" && (failure == nil || got != "" || failure.Code != job.RefusedByHost || failure.Hint == "" || !strings.Contains(failure.Message, test.says)) {
+				if test.want == "" && (failure == nil || got != "" || failure.Code != job.RefusedByHost || failure.Hint == "" || !strings.Contains(failure.Message, test.says)) {
 					t.Errorf("%q, %+v; want a refusal with %q", got, failure, test.says)
 				}
-				if checked := rules.Check(order(t, spec)); (checked == nil) != (failure == nil) {
+				if checked := rules.Check(order(t, spec)); (checked == nil) != (failure == nil || test.hook == "") {
 					t.Errorf("the order is judged otherwise: %v", checked)
 				}
+			}
+			into := restore(t, "")
+			into.Spec = []byte(`{"archive":"a","paths":["dump"],"content_to":"` + test.hook + `"}`)
+			if checked := rules.Check(into); test.hook != "" && (checked == nil) != (test.want != "") {
+				t.Errorf("a restore into it: %v", checked)
 			}
 		})
 	}

@@ -40,7 +40,7 @@ func (r Rules) Check(order bus.Order) *job.Failure {
 	case job.Backup:
 		return read(order, r.checkBackup)
 	case job.Restore:
-		return read(order, func(s job.RestoreSpec) *job.Failure { return second(r.Target(s.Target)) })
+		return read(order, r.checkRestore)
 	case job.TestRestore:
 		return read(order, r.checkRestoreTest)
 	case job.Mount:
@@ -59,6 +59,14 @@ func read[S job.Spec](order bus.Order, check func(S) *job.Failure) *job.Failure 
 		return job.Fail(job.InvalidSpec, "spec: %s", err)
 	}
 	return check(spec)
+}
+
+// checkRestore checks where a restore writes to: a directory, or a script.
+func (r Rules) checkRestore(spec job.RestoreSpec) *job.Failure {
+	if spec.ContentTo != "" {
+		return second(r.Hook(spec.ContentTo))
+	}
+	return second(r.Target(spec.Target))
 }
 
 func second(_ string, failure *job.Failure) *job.Failure { return failure }

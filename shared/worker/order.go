@@ -180,15 +180,16 @@ func (w *Worker) build(order bus.Order, version borg.Version) (engine.Attempt, *
 		return engine.Attempt{}, job.AsFailure(err)
 	}
 	passphrase, failure := w.passphrase(order)
-	hook := ""
+	var scripts scripts
 	if failure == nil {
-		spec, hook, failure = w.resolve(spec)
+		spec, scripts, failure = w.resolve(spec)
 	}
 	return engine.Attempt{
 		Job: order.Job, Number: order.Attempt, Host: w.options.Host, Passphrase: passphrase,
 		Timeout: time.Duration(order.Timeout) * time.Second,
 		Task: borg.Task{
-			Kind: order.Kind, Spec: spec, Repository: order.Repository, Host: w.options.Host, For: order.For, Archive: order.Archive, Hook: hook,
+			Kind: order.Kind, Spec: spec, Repository: order.Repository, Host: w.options.Host, For: order.For, Archive: order.Archive, Hook: scripts.hook, Hooks: scripts.around,
+			Job: order.Job, Plan: order.Plan, Run: order.Run,
 			Encrypted: order.Passphrase != nil, Baseline: order.Baseline, Version: version,
 		},
 	}, failure
@@ -196,26 +197,30 @@ func (w *Worker) build(order bus.Order, version borg.Version) (engine.Attempt, *
 
 // resolve replaces what a spec names on this host by where it is now: links may
 // have changed since the order came, and whoever uses it follows none.
-func (w *Worker) resolve(spec job.Spec) (resolved job.Spec, hook string, failure *job.Failure) {
+func (w *Worker) resolve(spec job.Spec) (resolved job.Spec, found scripts, failure *job.Failure) {
 	switch s := spec.(type) {
 	case job.RestoreSpec:
+		if s.ContentTo != "" {
+			found.hook, failure = w.options.Policy.Hook(s.ContentTo)
+			return s, found, failure
+		}
 		s.Target, failure = w.options.Policy.Target(s.Target)
-		return s, "", failure
+		return s, found, failure
 	case job.RestoreTestSpec:
 		if s.Target != "" {
 			s.Target, failure = w.options.Policy.Target(s.Target)
 		}
-		return s, "", failure
+		return s, found, failure
 	case job.MountSpec:
 		s.MountPoint, failure = w.options.Policy.MountPoint(s.MountPoint)
-		return s, "", failure
+		return s, found, failure
 	case job.UmountSpec:
 		s.MountPoint, failure = w.options.Policy.MountPoint(s.MountPoint)
-		return s, "", failure
+		return s, found, failure
 	case job.BackupSpec:
-		hook, failure = w.options.Policy.Hook(s)
-		return s, hook, failure
+		found, failure = w.scripts(s)
+		return s, found, failure
 	default:
-		return spec, "", nil
+		return spec, found, nil
 	}
 }

@@ -89,9 +89,8 @@ type Policy interface {
 	Target(target string) (string, *job.Failure)
 	// MountPoint does the same for a mount point.
 	MountPoint(point string) (string, *job.Failure)
-	// Hook returns the script that a backup names, empty if it names none, or why
-	// it is refused.
-	Hook(spec job.BackupSpec) (string, *job.Failure)
+	// Hook returns the path of the script of that name, or why it is refused.
+	Hook(name string) (string, *job.Failure)
 }
 
 // Mounts are what borg has mounted on this machine.

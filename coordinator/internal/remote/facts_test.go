@@ -154,16 +154,16 @@ func TestHook(t *testing.T) {
 	}
 	h := remote.New(remote.Options{Shell: m, Host: "web1", Dir: t.TempDir(), Hooks: hooks, Logger: hclog.NewNullLogger()})
 	for hook, why := range map[string]string{
-		name: "", "": "", "plain": "not an executable", "loose": "written by others", "link": "symbolic link",
+		name: "", "": "not the name", "plain": "not an executable", "loose": "written by others", "link": "symbolic link",
 		"missing": "there is no hook", "../hook": "not the name", ".hidden": "not the name",
 	} {
-		got, failure := h.Policy().Hook(job.BackupSpec{ContentFrom: hook})
+		got, failure := h.Policy().Hook(hook)
 		switch {
 		case why == "":
-			if want := filepath.Join(hooks, hook); failure != nil || hook != "" && got != want {
+			if want := filepath.Join(hooks, hook); failure != nil || got != want {
 				t.Errorf("%q: %q, %v", hook, got, failure)
 			}
-		case failure == nil || failure.Code != job.HookFailed || !strings.Contains(failure.Message, why):
+		case failure == nil || failure.Code != job.RefusedByHost || !strings.Contains(failure.Message, why):
 			t.Errorf("%q: %q, %v, want %s", hook, got, failure, why)
 		}
 	}

@@ -51,13 +51,10 @@ func (p policy) ask(v values) (answers, *job.Failure) {
 }
 
 // Hook implements worker.Policy.
-func (p policy) Hook(spec job.BackupSpec) (string, *job.Failure) {
-	name, dir := spec.ContentFrom+spec.PathsFrom, p.host.options.Hooks // never both
-	if name == "" {
-		return "", nil
-	}
-	if strings.Contains(name, "/") || strings.HasPrefix(name, ".") {
-		return "", job.Fail(job.HookFailed, "%q is not the name of a hook", name).
+func (p policy) Hook(name string) (string, *job.Failure) {
+	dir := p.host.options.Hooks
+	if name == "" || strings.Contains(name, "/") || strings.HasPrefix(name, ".") {
+		return "", job.Fail(job.RefusedByHost, "%q is not the name of a hook", name).
 			WithHint("a hook is named without its directory, which is %s on %s", dir, p.host.options.Host)
 	}
 	said, failure := p.ask(values{"ask": "hook", "hooks": dir, "name": name})
@@ -68,10 +65,10 @@ func (p policy) Hook(spec job.BackupSpec) (string, *job.Failure) {
 	case "":
 		return said.get("real"), nil
 	case "missing":
-		return "", job.Fail(job.HookFailed, "there is no hook %s on %s", name, p.host.options.Host).
+		return "", job.Fail(job.RefusedByHost, "there is no hook %s on %s", name, p.host.options.Host).
 			WithHint("put the script into %s there, and make it executable", dir)
 	default:
-		return "", job.Fail(job.HookFailed, "the hook %s on %s may not be run: it %s", name, p.host.options.Host, why).
+		return "", job.Fail(job.RefusedByHost, "the hook %s on %s may not be run: it %s", name, p.host.options.Host, why).
 			WithHint("hooks are executable files in %s; they and the directory belong to root, or to the user that the coordinator logs in as, and nobody else may write to either (chmod go-w)", dir)
 	}
 }
