@@ -216,6 +216,11 @@ func TestPruneLeavesOthersAlone(t *testing.T) {
 		"listed, of another's machine":  {`{"keep_daily":7,"all":true}`, [][3]string{{"x", "", "vm8"}, {"web2-a", "web2", "vm8"}}, "web2-a of web2 and 1 more"},
 		"listed, of a strange machine":  {`{"keep_daily":7,"all":true}`, [][3]string{own, {"x", "", "laptop"}}, "x of laptop"},
 		"of a machine that may be its":  {`{"keep_daily":7,"all":true}`, [][3]string{{"x", "", "laptop"}}, ""},
+		"a series":                      {`{"keep_daily":7,"series":"web-"}`, [][3]string{own, {"web-db-2026-11-22T02:00:00", "web2", ""}, {"web-x", "web2", ""}}, ""},
+		"a series that reaches":         {`{"keep_daily":7,"series":"web-"}`, [][3]string{own, {"web-2026-11-22T02:00:00", "web2", ""}}, "web-2026-11-22T02:00:00 of web2"},
+		"a series is no pattern":        {`{"keep_daily":7,"series":"*"}`, [][3]string{{"web2-2026-11-22T02:00:00", "web2", ""}}, ""},
+		"a series of a strange machine": {`{"keep_daily":7,"series":"nightly-"}`, [][3]string{own, {"nightly-2026-11-22T02:00:00", "", "laptop"}}, "laptop"},
+		"its own series, renamed":       {`{"keep_daily":7,"series":"web1-daily-"}`, [][3]string{own, {"web1-daily-2026-11-22T02:00:00", "", "laptop"}}, ""},
 		"its own from a renamed one":    {daily, [][3]string{own, {"web1-2025-11-22T02:00:00", "", "laptop"}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
