@@ -171,6 +171,12 @@ func (s *Service) keep(batch []moved) error {
 	if err := s.refreshTracks(tracks); err != nil {
 		s.stale = true
 	}
+	s.tellSteps(batch)
+	return nil
+}
+
+// tellSteps tells of runs that were moved on.
+func (s *Service) tellSteps(batch []moved) {
 	plans := map[string]bool{}
 	for _, m := range batch {
 		if !m.step.changed {
@@ -185,7 +191,6 @@ func (s *Service) keep(batch []moved) error {
 	for _, plan := range slices.Sorted(maps.Keys(plans)) {
 		s.publish(plan)
 	}
-	return nil
 }
 
 // install puts a run that was moved on into memory, and names the tracks that have

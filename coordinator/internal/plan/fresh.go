@@ -39,10 +39,15 @@ func (e *entry) ages() (check, verify, restoreTest time.Duration) {
 func (p standpoint) lastGood() *fleet.BackupSummary {
 	var oldest *fleet.BackupSummary
 	if hasFiles(p.entry.plan.PlanSpec) {
-		if p.track.last == nil {
+		oldest = p.track.last
+		if hook := p.entry.plan.ContentFrom; hook != "" { // its track is that of a dump
+			if known, ok := p.track.dumps[hook]; ok {
+				oldest = &known
+			}
+		}
+		if oldest == nil {
 			return nil
 		}
-		oldest = p.track.last
 	}
 	for _, dump := range p.entry.plan.Dumps {
 		known, ok := p.track.dumps[dump.Hook]

@@ -15,6 +15,9 @@ type world struct {
 	plan fleet.PlanSpec
 	// late is how long after its moment a host's first job may begin; 0: for ever.
 	late time.Duration
+	// early says that the coordinator has just begun: what hosts did while it was
+	// away is not all known yet.
+	early bool
 	// host reports whether the plan is for a host still.
 	host func(name string) bool
 	// job returns what is stored of a job, false when that is gone.
@@ -242,7 +245,7 @@ func (m *mover) free(host string, t fleet.Task, timely bool) bool {
 	last := m.before(host)
 	switch {
 	case last.over:
-	case last.ending:
+	case last.ending || m.early: // soon more is known
 		m.wakeAt(m.now.Add(time.Second))
 		return false
 	case m.plan.Schedule != nil && m.plan.Schedule.Overlap == fleet.OverlapReplace:

@@ -8,6 +8,10 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
+// hostsReturn is how long hosts may take, after a start, to tell what they did
+// meanwhile.
+const hostsReturn = 90 * time.Second
+
 // world answers what a step of a run is decided by. It is called under work.
 func (s *Service) world(e *entry, r *openRun, now time.Time) world {
 	var earlier, later []fleet.Run
@@ -23,7 +27,7 @@ func (s *Service) world(e *entry, r *openRun, now time.Time) world {
 		later = nil
 	}
 	w := world{
-		now: now, plan: e.plan.PlanSpec, job: s.job,
+		now: now, plan: e.plan.PlanSpec, job: s.job, early: now.Sub(s.since) < hostsReturn,
 		host:     func(name string) bool { return slices.Contains(e.hosts, name) },
 		before:   func(host string) standing { return before(earlier, host, now, s.job) },
 		replaced: func(host string) *fleet.Run { return replacing(later, host, now) },

@@ -1,0 +1,411 @@
+package plan_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
+	"github.com/borgfleet/borgfleet/coordinator/internal/feed"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/plan"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/secret"
+)
+
+var alice = fleet.Actor{Name: "operator:alice", Role: bus.Admin, From: "test"}
+
+// simulation is a coordinator with its store, dispatch and plans as they are, and
+// hosts that only say what they did. Its clock is the bubble's, moved to a week
+// that has something to it.
+type simulation struct {
+	t       testing.TB
+	dir     string
+	offset  time.Duration
+	mu      sync.Mutex
+	hosts   map[string]*machine
+	stream  []bus.Event
+	told    int
+	jobs    *dispatch.Service // nil: the coordinator is down
+	plans   *plan.Service
+	store   *store.Store
+	stop    func()
+	crashed chan string // a wrapped call waits for the end of its coordinator
+	crash   string      // where the next one does: "before" the jobs are stored, or "after"
+	ran     []fleet.Run // told to the listener when they ended
+}
+
+// machine is a host with an agent.
+type machine struct {
+	name     string
+	on       bool
+	revision uint64
+	attempts map[string]*attempt
+	files    int64 // what its backups have
+	ran      []ranJob
+}
+
+type attempt struct {
+	order bus.Order
+	last  int
+	over  bool
+}
+
+// ranJob is a job that a machine has run.
+type ranJob struct {
+	bus.Order
+	at time.Time
+}
+
+// simulate makes hosts web01, web02, … and two repositories, at a moment.
+func simulate(t testing.TB, count int, from time.Time) *simulation {
+	t.Helper()
+	s := &simulation{t: t, dir: t.TempDir(), offset: from.Sub(time.Now()), hosts: map[string]*machine{}, crashed: make(chan string)}
+	s.open()
+	var changes []store.Change
+	for i := range count {
+		name := fmt.Sprintf("web%02d", i+1)
+		changes = append(changes, store.CreateHost(fleet.Host{Name: name, Mode: fleet.ModeAgent, CreatedAt: from, Labels: map[string]string{"role": "web"}}))
+		s.hosts[name] = &machine{name: name, on: true, attempts: map[string]*attempt{}, files: 14_000}
+	}
+	for _, name := range []string{"main", "second"} {
+		changes = append(changes, store.CreateRepository(fleet.Repository{Repository: job.Repository{Name: name, Location: "ssh://borg@" + name + ".example.net/./repo"}}))
+	}
+	if _, err := s.store.Apply(changes...); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *simulation) now() time.Time { return time.Now().Add(s.offset) }
+
+func (s *simulation) open() {
+	s.t.Helper()
+	opened, err := store.Open(filepath.Join(s.dir, "store.db"), hclog.NewNullLogger())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.store = opened
+}
+
+// start is the start of a coordinator on what is stored.
+func (s *simulation) start() {
+	s.t.Helper()
+	changes, presence := feed.New(), dispatch.NewPresence(s.now)
+	jobs, err := dispatch.New(dispatch.Options{
+		Store: s.store, Link: s, Registry: s, Presence: presence, Feed: changes, LogDir: filepath.Join(s.dir, "logs"),
+		Limits: dispatch.Limits{Running: 50, PerHost: 1, PerStore: 50, Expire: 7 * 24 * time.Hour}, Logger: hclog.NewNullLogger(), Now: s.now,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	jobs.CaughtUp()
+	plans, err := plan.New(plan.Options{Store: s.store, Jobs: crashing{jobs, s}, Feed: changes, Runs: s, Logger: hclog.NewNullLogger(), Now: s.now})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.jobs, s.plans = jobs, plans
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = jobs.Run(ctx) })  // ctx's error
+	running.Go(func() { _ = plans.Run(ctx) }) // ctx's error
+	running.Go(func() { s.beat(ctx, jobs) })
+	s.stop = func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// kill ends the coordinator.
+func (s *simulation) kill() {
+	s.mu.Lock()
+	s.jobs = nil
+	s.mu.Unlock()
+	if s.stop == nil {
+		return
+	}
+	s.stop()
+	s.stop = nil
+	if err := s.store.Close(); err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *simulation) restart() {
+	s.t.Helper()
+	s.kill()
+	s.open()
+	s.start()
+}
+
+// beat keeps hosts present, and hands over what they have told.
+func (s *simulation) beat(ctx context.Context, jobs *dispatch.Service) {
+	for _, m := range s.machines() {
+		s.hello(jobs, m)
+	}
+	ticker := time.NewTicker(20 * time.Second)
+	defer ticker.Stop()
+	for {
+		s.deliver(jobs)
+		for _, m := range s.machines() {
+			if s.isOn(m) {
+				jobs.HostConnected(m.name)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *simulation) machines() []*machine {
+	return slices.SortedFunc(maps.Values(s.hosts), func(a, b *machine) int { return cmpText(a.name, b.name) })
+}
+
+func (s *simulation) isOn(m *machine) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return m.on
+}
+
+// turn switches a host on or off.
+func (s *simulation) turn(name string, on bool) {
+	s.t.Helper()
+	m := s.hosts[name]
+	s.mu.Lock()
+	m.on = on
+	jobs := s.jobs
+	s.mu.Unlock()
+	if on {
+		s.hello(jobs, m)
+	} else {
+		jobs.HostDisconnected(name)
+	}
+}
+
+func (s *simulation) hello(jobs *dispatch.Service, m *machine) {
+	s.mu.Lock()
+	if !m.on {
+		s.mu.Unlock()
+		return
+	}
+	hello := bus.Hello{Host: m.name, AgentVersion: "1", BorgVersion: "1.2.4", Slots: 1, At: s.now(), Stamp: bus.Stamp{Journal: "journal", Revision: m.revision}}
+	for _, a := range m.attempts {
+		hello.Attempts = append(hello.Attempts, bus.HostAttempt{Job: a.order.Job, Attempt: a.order.Attempt, LastSeq: a.last, Finished: a.over})
+	}
+	hello.JournalDepth = len(s.stream) - s.told
+	s.mu.Unlock()
+	if _, err := jobs.HandleHello(context.Background(), hello); err != nil {
+		s.t.Errorf("hello of %s: %v", m.name, err)
+	}
+}
+
+// deliver hands over what was told and not taken in yet.
+func (s *simulation) deliver(jobs *dispatch.Service) {
+	s.mu.Lock()
+	var batch []bus.StreamEvent
+	for i := s.told; i < len(s.stream); i++ {
+		batch = append(batch, bus.StreamEvent{Sequence: uint64(i + 1), Event: s.stream[i]})
+	}
+	end := len(s.stream)
+	s.mu.Unlock()
+	if len(batch) == 0 || jobs.HandleEvents(context.Background(), batch) != nil {
+		return
+	}
+	s.mu.Lock()
+	s.told = max(s.told, end)
+	s.mu.Unlock()
+}
+
+// Order implements dispatch.Link.
+func (s *simulation) Order(_ context.Context, host string, order bus.Order) (bus.OrderReply, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, key := s.hosts[host], order.Job.AttemptID(order.Attempt)
+	if !m.on {
+		return bus.OrderReply{}, fleet.ErrHostAway
+	}
+	if m.attempts[key] == nil {
+		a := &attempt{order: order}
+		m.attempts[key] = a
+		m.ran = append(m.ran, ranJob{order, s.now()})
+		s.tell(m, a, job.Event{Type: job.EventAccepted})
+		go s.work(m, a)
+	}
+	return bus.OrderReply{Accepted: true, Stamp: bus.Stamp{Journal: "journal", Revision: m.revision}}, nil
+}
+
+// lengths is how long jobs take.
+var lengths = map[job.Kind]time.Duration{
+	job.Backup: 20 * time.Minute, job.Prune: time.Minute, job.Compact: 3 * time.Minute, job.Check: 15 * time.Minute, job.TestRestore: 5 * time.Minute,
+}
+
+func (s *simulation) work(m *machine, a *attempt) {
+	time.Sleep(lengths[a.order.Kind])
+	s.mu.Lock()
+	s.tell(m, a, job.Event{Type: job.EventFinished, State: job.Succeeded, Result: &job.Result{
+		Archive: a.order.Archive, NFiles: m.files, OriginalSize: m.files << 20, DeduplicatedSize: m.files << 10, Duration: lengths[a.order.Kind].Seconds(),
+	}})
+	jobs := s.jobs
+	s.mu.Unlock()
+	if jobs != nil {
+		s.deliver(jobs)
+	}
+}
+
+// tell journals an event. It is called with the lock held.
+func (s *simulation) tell(m *machine, a *attempt, event job.Event) {
+	if a.over {
+		return
+	}
+	a.last++
+	m.revision++
+	a.over = event.Type == job.EventFinished
+	event.Job, event.Attempt, event.Host, event.Seq, event.At = a.order.Job, a.order.Attempt, m.name, a.last, s.now()
+	s.stream = append(s.stream, bus.Event{Event: event, Stamp: bus.Stamp{Journal: "journal", Revision: m.revision}})
+}
+
+// Cancel implements dispatch.Link.
+func (s *simulation) Cancel(_ context.Context, host string, cancel bus.Cancel) (bus.CancelReply, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.hosts[host]
+	key := cancel.Job.AttemptID(cancel.Attempt)
+	if m.attempts[key] == nil { // its order never came, and may not come any more
+		m.attempts[key] = &attempt{order: bus.Order{Job: cancel.Job, Attempt: cancel.Attempt}}
+	}
+	s.tell(m, m.attempts[key], job.Event{Type: job.EventFinished, State: job.Cancelled})
+	return bus.CancelReply{Stamp: bus.Stamp{Journal: "journal", Revision: m.revision}}, nil
+}
+
+// Present implements dispatch.Link.
+func (s *simulation) Present(_ context.Context, host, _ string) bool { return s.isOn(s.hosts[host]) }
+
+// UpdateFacts implements dispatch.Registry.
+func (s *simulation) UpdateFacts(context.Context, string, fleet.Facts, string) error { return nil }
+
+// Hosts implements dispatch.Registry.
+func (s *simulation) Hosts(context.Context) ([]fleet.HostView, error) { return nil, nil }
+
+// Passphrase implements dispatch.Registry.
+func (s *simulation) Passphrase(context.Context, string) (secret.Value, error) {
+	return secret.Value{}, nil
+}
+
+// Started implements plan.RunListener.
+func (s *simulation) Started(fleet.Run) {}
+
+// Ended implements plan.RunListener.
+func (s *simulation) Ended(run fleet.Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ran = append(s.ran, run)
+}
+
+// crashing is dispatch, at whose door the coordinator can be killed.
+type crashing struct {
+	plan.Jobs
+	s *simulation
+}
+
+// SubmitPlanned implements plan.Jobs.
+func (c crashing) SubmitPlanned(ctx context.Context, by fleet.Actor, planned []fleet.Planned) ([]fleet.Submitted, error) {
+	c.s.mu.Lock()
+	where := c.s.crash
+	c.s.crash = ""
+	c.s.mu.Unlock()
+	if where == "" {
+		return c.Jobs.SubmitPlanned(ctx, by, planned)
+	}
+	if where == "after" {
+		if _, err := c.Jobs.SubmitPlanned(ctx, by, planned); err != nil {
+			c.s.t.Error(err)
+		}
+	}
+	c.s.crashed <- where
+	<-ctx.Done()
+	return nil, errors.New("killed")
+}
+
+// crashAt kills and restarts the coordinator at its next submission.
+func (s *simulation) crashAt(where string) {
+	s.t.Helper()
+	s.mu.Lock()
+	s.crash = where
+	s.mu.Unlock()
+	<-s.crashed
+	s.restart()
+}
+
+// until lets time pass.
+func (s *simulation) until(at time.Time) {
+	s.t.Helper()
+	if d := at.Sub(s.now()); d > 0 {
+		time.Sleep(d)
+	}
+	synctest.Wait()
+}
+
+func (s *simulation) add(name string, spec fleet.PlanSpec) {
+	s.t.Helper()
+	if _, err := s.plans.AddPlan(context.Background(), alice, name, spec); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// runs returns all runs of a plan, oldest first.
+func (s *simulation) runs(name string) []fleet.Run {
+	s.t.Helper()
+	page, err := s.plans.PlanRuns(context.Background(), fleet.RunFilter{Plan: name, Limit: store.MaxPlanRuns})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	slices.Reverse(page.Runs)
+	return page.Runs
+}
+
+// conditions returns what is wrong now: kind, plan and host.
+func (s *simulation) conditions() []string {
+	found := []string{}
+	for _, c := range s.plans.Conditions() {
+		found = append(found, c.Kind+" "+c.Plan+" "+c.Host)
+	}
+	slices.Sort(found)
+	return found
+}
+
+// backups returns how many backups of a plan a host has run.
+func (s *simulation) backups(host, name string) (count int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.hosts[host].ran {
+		if r.Kind == job.Backup && r.Plan == name {
+			count++
+		}
+	}
+	return count
+}
+
+func cmpText(a, b string) int {
+	if a < b {
+		return -1
+	}
+	return 1
+}
