@@ -4,6 +4,7 @@
 //
 //	data directory (locked) → store → authority → broker → vault → registry → depot
 //	→ dispatch → proxy → access → enrol → gate → catalog, transfer
+//	→ notify → plan → alert → manifest
 //	→ agentlink, hosts without an agent, busapi, httpapi, web, metrics
 //
 // Everything that is closed is closed in the reverse order, after the actors
@@ -20,6 +21,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -27,6 +29,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/access"
 	"github.com/borgfleet/borgfleet/coordinator/internal/agentlink"
+	"github.com/borgfleet/borgfleet/coordinator/internal/alert"
 	"github.com/borgfleet/borgfleet/coordinator/internal/authority"
 	"github.com/borgfleet/borgfleet/coordinator/internal/broker"
 	"github.com/borgfleet/borgfleet/coordinator/internal/busapi"
@@ -40,6 +43,9 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/gate"
 	"github.com/borgfleet/borgfleet/coordinator/internal/httpapi"
+	"github.com/borgfleet/borgfleet/coordinator/internal/manifest"
+	"github.com/borgfleet/borgfleet/coordinator/internal/notify"
+	"github.com/borgfleet/borgfleet/coordinator/internal/plan"
 	"github.com/borgfleet/borgfleet/coordinator/internal/proxy"
 	"github.com/borgfleet/borgfleet/coordinator/internal/registry"
 	"github.com/borgfleet/borgfleet/coordinator/internal/state"
@@ -118,6 +124,11 @@ type daemon struct {
 	convert   *convert.Service
 	catalog   *catalog.Catalog
 	transfer  *transfer.Service
+	notify    *notify.Service
+	plans     *plan.Service
+	alerts    *alert.Service
+	manifests *manifest.Service
+	deadman   *notify.Deadman
 	receiver  *agentlink.Receiver
 	busAPI    *busapi.Service
 	metrics   *httpapi.Metrics
@@ -139,7 +150,7 @@ func (d *daemon) teardown() {
 
 func (d *daemon) build(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.openData, d.openAuthority, d.listen, d.startBroker, d.buildRegistry, d.openDepot, d.buildService, d.buildHosts, d.buildAccess, d.buildArchives, d.buildEdges, d.announce,
+		d.openData, d.openAuthority, d.listen, d.startBroker, d.buildRegistry, d.openDepot, d.buildService, d.buildHosts, d.buildAccess, d.buildArchives, d.buildPlans, d.buildEdges, d.announce,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -242,8 +253,11 @@ func (d *daemon) buildService(context.Context) (err error) {
 	d.dispatch, err = dispatch.New(dispatch.Options{
 		Store: d.store, Link: d.links, Registry: d.registry, Presence: d.presence, Depot: kept, DepotAddress: d.depotAddress(),
 		Feed: d.feed, LogDir: d.path(logsDir), Version: build.Version, Logger: d.logger,
-		Attention: func() []fleet.Attention { return append(d.disk.attention(), d.attention()...) },
-		Full:      d.disk.full,
+		Attention: func() []fleet.Attention {
+			return slices.Concat(d.disk.attention(), d.planAttention(), d.attention())
+		},
+		Now:  fault.Now,
+		Full: d.disk.full,
 		Limits: dispatch.Limits{
 			Running: d.config.Limits.Running, PerHost: d.config.Limits.PerHost, PerStore: d.config.Limits.PerStore, Expire: time.Duration(d.config.Limits.Expire),
 			Timeout: time.Duration(d.config.Limits.Timeout), Offline: time.Duration(d.config.Limits.Offline),

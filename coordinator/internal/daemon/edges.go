@@ -20,7 +20,7 @@ func (d *daemon) buildEdges(context.Context) error {
 	})
 	d.busAPI = busapi.New(busapi.Options{
 		Connection: d.broker.API(), Identities: d.broker, Jobs: d.gate.Jobs(d.dispatch), Overview: d.dispatch, Inventory: d.registry,
-		Archives: d.dispatch, Catalog: d.catalog, Feed: d.feed, Logger: d.logger,
+		Archives: d.dispatch, Catalog: d.catalog, Feed: d.feed, Plans: d.gate.Plans(d.plans), Logger: d.logger,
 	})
 	d.metrics = httpapi.NewMetrics(httpapi.MetricsOptions{
 		Snapshot: d.dispatch, Feed: d.feed, Logger: d.logger, Refusals: d.broker.Refusals, Depot: d.depotUses(), Expiry: d.authority.Expires,
@@ -82,7 +82,9 @@ func (d *daemon) addAPI(mux *http.ServeMux) error {
 		Authenticator: d.access, Logins: d.access, People: d.gate.People(d.access), Tokens: d.gate.Tokens(d.access),
 		Credentials: d.gate.Credentials(d.access), Enrolment: d.gate.Enrolment(d.enrol), Audit: d.gate.Audit(d.store),
 		Connections: d.gate.Connections(connections{d}), Depot: d.gate.Depot(d.caretaker, d.dispatch),
-		State: d.gate.State(d.keeper()), URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,
+		Plans: d.gate.Plans(d.plans), Alerts: d.gate.Alerts(d.alerts), Notifications: d.gate.Notifications(d.notify),
+		Manifests: d.gate.Manifests(d.manifests),
+		State:     d.gate.State(d.keeper()), URL: d.pageURL(), Names: d.config.Names(), Logger: d.logger,
 		Ready: []httpapi.Check{
 			{Name: "bus", Trouble: "the bus is away, or takes no events", Check: func(context.Context) error { return d.broker.Healthy() }},
 			{Name: "store", Trouble: "the database cannot be written", Check: func(context.Context) error { return d.store.Healthy() }},

@@ -42,6 +42,10 @@ func (d *daemon) run(ctx context.Context) error {
 		add("depot", d.depot.Run)
 	}
 	add("catalog", d.catalog.Run)
+	add("plan", d.plans.Run)
+	add("alert", d.alerts.Run)
+	add("notify", d.notify.Run)
+	add("deadman", d.deadman.Run)
 	add("enrol", d.enrol.Run)
 	add("authority", d.authority.Run)
 	add("busapi", d.busAPI.Run)
