@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -12,8 +14,8 @@ import (
 )
 
 type backupCommand struct {
-	Repo  string   `required:"" help:"The repository to back up into." placeholder:"REPOSITORY"`
-	Paths []string `arg:"" optional:"" help:"Absolute paths on the host."`
+	Repo  string   `help:"The repository to back up into." placeholder:"REPOSITORY"`
+	Paths []string `arg:"" optional:"" name:"plan or paths" help:"A plan, to run it now; or absolute paths on the host."`
 	Host  string   `help:"The host with the data. Default: the only one there is." placeholder:"HOST"`
 	deadlines
 	backupOptions
@@ -25,6 +27,7 @@ type backupCommand struct {
 func (backupCommand) Help() string {
 	return `Examples:
 
+    borgfleet backup web1-daily
     borgfleet backup --host web1 --repo main --exclude '*.tmp' /etc /var/www
     borgfleet backup --host web1 --repo main --pattern='+ home/*/Mail' --pattern='- home/*/Trash' /home
     borgfleet backup --host db1 --repo main --content-from dump-postgres --stdin-name postgres.sql
@@ -39,6 +42,15 @@ Ctrl-C ends the watching only; the backup goes on. The exit code is the backup's
 
 // Run runs the command.
 func (c backupCommand) Run(s *session) error {
+	if plan, ok := c.plan(); ok {
+		if !reflect.DeepEqual(c, backupCommand{Paths: c.Paths}) {
+			return console.Usage("a plan says itself how it is backed up (leave out the flags, or see borgfleet plan run --help)")
+		}
+		return s.startPlan(plan, fleet.RunRequest{}, true)
+	}
+	if c.Repo == "" {
+		return console.Usage("missing flags: --repo=REPOSITORY (run borgfleet backup --help)")
+	}
 	if len(c.Paths) == 0 && c.ContentFrom == "" && c.PathsFrom == "" {
 		return console.Usage("nothing to back up (give paths, or --content-from or --paths-from)")
 	}
@@ -56,6 +68,15 @@ func (c backupCommand) Run(s *session) error {
 		}
 	}
 	return s.submitAndWatch(request)
+}
+
+// plan returns the plan that is to be run: what is no absolute path, alone and
+// without a host or a repository.
+func (c backupCommand) plan() (name string, ok bool) {
+	if c.Host != "" || c.Repo != "" || len(c.Paths) != 1 || strings.HasPrefix(c.Paths[0], "/") {
+		return "", false
+	}
+	return c.Paths[0], true
 }
 
 // create adds the repository and creates it on disk, unless it is known.

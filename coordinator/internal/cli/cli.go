@@ -36,14 +36,23 @@ type grammar struct {
 	Globals
 
 	Status  statusCommand   `cmd:"" help:"What needs attention, what runs, what waits." group:"daily"`
-	Backup  backupCommand   `cmd:"" help:"Back up paths of a host now, and watch." group:"daily"`
+	Backup  backupCommand   `cmd:"" help:"Run a plan now, or back up paths of a host, and watch." group:"daily"`
+	Plan    planCommands    `cmd:"" help:"Plans, by which backups happen by themselves: list, show, add, change, run, pause, resume, history, calendar, freshness, accept, restore-test, remove." group:"daily"`
+	Runs    runCommands     `cmd:"" name:"run" help:"Runs of plans: list, show, watch, cancel." group:"daily"`
+	Alert   alertCommands   `cmd:"" help:"What needs a person: list, show, silence, silences, unsilence." group:"daily"`
 	Job     jobCommands     `cmd:"" help:"Jobs: list, show, watch, log, cancel, retry, submit." group:"daily"`
 	Archive archiveCommands `cmd:"" help:"Archives in a repository: list, show, files, find, history, diff, restore, download, delete, mount, umount." group:"daily"`
 
 	Host hostCommands `cmd:"" help:"Hosts, the machines with data: list, show, add, token, verify, set, enable, disable, key, convert, remove." group:"fleet"`
 	Repo repoCommands `cmd:"" help:"Repositories: list, show, add, init, info, prune, compact, check, break-lock, seal, key-export, allow, deny, unfreeze, transactions, rollback, remove." group:"fleet"`
 
+	Notify notifyCommands `cmd:"" help:"Who is told of alerts: target, rule, log." group:"fleet"`
+
 	Depot depotCommands `cmd:"" help:"The depot, where the coordinator keeps repositories itself: show." group:"fleet"`
+
+	Apply  applyCommand   `cmd:"" help:"Make hosts, repositories, plans and notifications match a file, after showing the difference." group:"fleet"`
+	Export exportCommand  `cmd:"" help:"Print the file that apply would accept." group:"fleet"`
+	Import importCommands `cmd:"" help:"Make such a file of another program's configuration: borgmatic." group:"fleet"`
 
 	Login     loginCommand  `cmd:"" help:"Sign in at a coordinator elsewhere." group:"people"`
 	Logout    logoutCommand `cmd:"" help:"Sign out there." group:"people"`
@@ -110,10 +119,15 @@ func Main(ctx context.Context, args []string, streams console.Streams) int {
 
 // arrange puts the commands of a group under a heading of their own.
 func arrange(parser *kong.Kong) {
-	for _, command := range parser.Model.Children {
-		for _, child := range command.Children {
+	var below func(node *kong.Node)
+	below = func(node *kong.Node) {
+		for _, child := range node.Children {
 			child.Group = &kong.Group{Key: "commands", Title: "Commands:"} // not the parent's
+			below(child)
 		}
+	}
+	for _, command := range parser.Model.Children {
+		below(command)
 	}
 	parser.Model.HelpFlag.Help = "Show help."
 	parser.Model.HelpFlag.Group = &groups()[4]

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -49,6 +50,9 @@ func (c jobSubmit) Run(s *session) error {
 	request, err := c.request(s)
 	if err != nil {
 		return err
+	}
+	if asked, ok := fleet.RunsPlan(request); ok {
+		return s.startPlan(request.Plan, asked, c.Watch)
 	}
 	if c.Watch {
 		return s.submitAndWatch(request)
@@ -114,6 +118,7 @@ func because(reason string) string {
 }
 
 type jobList struct {
+	Plan   string        `help:"Only of this plan." placeholder:"PLAN"`
 	Host   string        `help:"Only this host's." placeholder:"HOST"`
 	Repo   string        `help:"Only on this repository." placeholder:"REPOSITORY" aliases:"repository"`
 	State  job.State     `help:"Only in this state: queued, sent, running, succeeded, warning, failed, cancelled or expired." placeholder:"STATE"`
@@ -125,7 +130,7 @@ type jobList struct {
 
 // Run runs the command.
 func (c jobList) Run(s *session) error {
-	filter := job.Filter{Host: c.Host, Repository: c.Repo, State: c.State, Kind: c.Kind, Limit: c.Limit, Cursor: c.Cursor}
+	filter := job.Filter{Plan: c.Plan, Host: c.Host, Repository: c.Repo, State: c.State, Kind: c.Kind, Limit: c.Limit, Cursor: c.Cursor}
 	if c.Since > 0 {
 		filter.Since = time.Now().Add(-c.Since)
 	}
