@@ -2,12 +2,15 @@ package dispatch_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/borgfleet/borgfleet/coordinator/internal/dispatch"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
+	"github.com/borgfleet/borgfleet/shared/job"
 )
 
 // BenchmarkSubmitToOrder measures from the call of Submit to the order's
@@ -80,4 +83,26 @@ func BenchmarkLongQueue(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+}
+
+// BenchmarkSubmitPlanned stores the jobs of 10,000 plans that are due at once, on a
+// real store.
+func BenchmarkSubmitPlanned(b *testing.B) {
+	const plans = 10_000
+	hosts, all := make([]string, plans), make([]dispatch.Planned, plans)
+	for i := range hosts {
+		hosts[i] = fmt.Sprintf("web%d", i)
+	}
+	w := newWorld(b, hosts, []string{"web"})
+	for n := 0; b.Loop(); n++ {
+		for i, host := range hosts {
+			all[i] = planned(host, "web", fmt.Sprint("R", n))
+			all[i].Window = &job.Window{Hours: "22:00-06:00", Timezone: "Europe/Berlin"}
+		}
+		answer, err := w.dispatch().SubmitPlanned(context.Background(), fleet.Actor{Name: "bench"}, all)
+		if err != nil || answer[plans-1].Err != nil {
+			b.Fatal(err, answer)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/10000")
 }

@@ -192,12 +192,40 @@ func (m *model) trySubmit(host string) {
 	case job.Prune:
 		request.Spec = json.RawMessage(fmt.Sprintf(`{"keep_daily":7,"confirmed":%v}`, m.random.IntN(4) == 0))
 	}
+	if kind.TakesSlot() && m.random.IntN(3) == 0 {
+		m.tryPlanned(request)
+		return
+	}
 	for range 50 { // a client that does not give up
 		j, err := m.dispatch().Submit(context.Background(), fleet.Actor{Name: "model"}, request)
 		if err == nil {
 			m.jobs = append(m.jobs, j.ID)
 			return
 		}
+	}
+	m.t.Fatal("submit failed 50 times")
+}
+
+// tryPlanned submits a request for two repositories, as a run of a plan does.
+func (m *model) tryPlanned(request job.Request) {
+	request.Plan = []string{"daily", "hourly"}[m.random.IntN(2)]
+	both := []dispatch.Planned{
+		{Request: request, Run: "R", Series: request.Host + "-" + request.Plan + "-", RetryWait: 3 * time.Second},
+		{Request: request, Run: "R", Window: &job.Window{Hours: "00:00-23:59", Ends: m.random.IntN(2) == 0}},
+	}
+	both[1].Repository, both[1].IdempotencyKey = "b", request.IdempotencyKey+"/b"
+	for range 50 {
+		answer, err := m.dispatch().SubmitPlanned(context.Background(), fleet.Actor{Name: "plan"}, both)
+		if err != nil {
+			continue
+		}
+		for _, one := range answer {
+			if one.Err != nil {
+				m.t.Fatal(one.Err)
+			}
+			m.jobs = append(m.jobs, one.Job.ID)
+		}
+		return
 	}
 	m.t.Fatal("submit failed 50 times")
 }

@@ -22,10 +22,10 @@ type Planned = fleet.Planned
 // Submitted is what became of one of several that were planned.
 type Submitted = fleet.Submitted
 
-// SubmitPlanned stores the jobs of runs in one transaction, and says in the same
-// order what became of each. What an idempotency key stands for already is
-// returned as it is, whatever is asked for now. After an error nothing is known to
-// have changed: the same, asked again, is safe.
+// SubmitPlanned stores the jobs of runs, up to a thousand in one transaction, and
+// says in the same order what became of each. What an idempotency key stands for
+// already is returned as it is, whatever is asked for now. After an error some may
+// be stored: the same, asked again, is safe, and makes none twice.
 func (s *Service) SubmitPlanned(_ context.Context, by fleet.Actor, planned []Planned) ([]Submitted, error) {
 	s.write.Lock()
 	defer s.write.Unlock()
@@ -130,8 +130,12 @@ func checkSeries(p Planned) error {
 	return name.Validate()
 }
 
-// enqueueAll stores new jobs, by their places among those planned, in one
-// transaction.
+// maxAtOnce bounds the jobs of one transaction: the pages of the database's indexes
+// are split when it ends, and the more one of them has taken in by then, the longer
+// each more takes.
+const maxAtOnce = 1000
+
+// enqueueAll stores new jobs, by their places among those planned.
 func (s *Service) enqueueAll(by fleet.Actor, planned []Planned, added map[int]*entry) error {
 	if len(added) == 0 {
 		return nil
@@ -139,21 +143,23 @@ func (s *Service) enqueueAll(by fleet.Actor, planned []Planned, added map[int]*e
 	if err := s.room(len(added)); err != nil {
 		return err
 	}
-	b, err := s.begin()
-	if err != nil {
-		return err
-	}
-	for _, i := range slices.Sorted(maps.Keys(added)) {
-		j := added[i].job
-		b.enqueue(by, added[i])
-		b.also(store.RequireHost(j.Host), store.PutIdempotency(planned[i].IdempotencyKey, j.ID, j.SubmittedAt))
-		if j.Repository != "" {
-			b.also(store.RequireRepository(j.Repository))
-		}
-	}
 	defer s.stir() // also after an error: the jobs may have been stored
-	if err := b.commit(); err != nil {
-		return removedMeanwhile(err)
+	for places := range slices.Chunk(slices.Sorted(maps.Keys(added)), maxAtOnce) {
+		b, err := s.begin()
+		if err != nil {
+			return err
+		}
+		for _, i := range places {
+			j := added[i].job
+			b.enqueue(by, added[i])
+			b.also(store.RequireHost(j.Host), store.PutIdempotency(planned[i].IdempotencyKey, j.ID, j.SubmittedAt))
+			if j.Repository != "" {
+				b.also(store.RequireRepository(j.Repository))
+			}
+		}
+		if err := b.commit(); err != nil {
+			return removedMeanwhile(err)
+		}
 	}
 	s.logger.Info("jobs of plans submitted", "jobs", len(added), "by", by.Name)
 	return nil
