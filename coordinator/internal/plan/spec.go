@@ -187,6 +187,7 @@ func (a ask) restoreTest() job.Spec {
 			spec.Bytes = size
 		}
 		spec.Files, spec.Target = test.Files, test.Target
+		spec.NoSource = test.Host != "" && test.Host != a.task.Host
 	}
 	return spec
 }

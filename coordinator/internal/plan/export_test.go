@@ -1,0 +1,92 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/job"
+)
+
+// Verdicts, for tests.
+const (
+	Nothing = nothing
+	OnTime  = onTime
+	CatchUp = catchUp
+	Missed  = missed
+)
+
+// Suspect says in what a backup is unlike those before it; empty: in nothing.
+func Suspect(t store.Track, id job.ID) string {
+	if found := suspect(t, id); found != nil {
+		return found.Message
+	}
+	return ""
+}
+
+// Decide is what is due.
+func Decide(s timetable, cursor, since, now time.Time) (time.Time, verdict) {
+	return decide(s, cursor, since, now)
+}
+
+// CursorOf is from when a schedule is followed on.
+var CursorOf = cursorOf
+
+// Worst is the state of a run whose tasks have ended.
+var Worst = worst
+
+// KeyOf is the idempotency key of a task's job.
+var KeyOf = keyOf
+
+// Scene is what a step of a run is decided by, for tests.
+type Scene struct {
+	Now      time.Time
+	Plan     fleet.PlanSpec
+	Jobs     map[job.ID]job.Job
+	Earlier  []fleet.Run
+	Later    []fleet.Run
+	Late     time.Duration
+	Early    bool
+	Gone     string // a host that the plan is not for any more
+	Odd      bool   // every backup looks suspicious
+	Held     bool   // one before did
+	Checked  *time.Time
+	Compact  *time.Time
+	Tested   *time.Time
+	Checking bool
+}
+
+// Step is what a run needs next, for tests.
+type Step struct {
+	Submit []int
+	Cancel []job.ID
+	Held   int
+	Wake   time.Time
+}
+
+// Advance brings a run up to date.
+func Advance(run *store.PlanRun, s Scene) Step {
+	find := func(id job.ID) (job.Job, bool) { j, ok := s.Jobs[id]; return j, ok }
+	next := advance(run, world{
+		now: s.Now, plan: s.Plan, late: s.Late, early: s.Early, job: find,
+		host:     func(name string) bool { return name != s.Gone },
+		before:   func(host string) standing { return before(s.Earlier, host, s.Now, find) },
+		replaced: func(host string) *fleet.Run { return replacing(s.Later, host, s.Now) },
+		judge: func(t fleet.Task) *fleet.Suspicion {
+			if !s.Odd {
+				return nil
+			}
+			return &fleet.Suspicion{Job: t.Job, Message: "odd"}
+		},
+		held: func(string, string) *fleet.Suspicion {
+			if !s.Held {
+				return nil
+			}
+			return &fleet.Suspicion{Holds: true}
+		},
+		care: func(string, string) care {
+			return care{lastCheck: s.Checked, lastVerify: s.Checked, lastCompact: s.Compact, lastRestoreTest: s.Tested, checking: s.Checking}
+		},
+	})
+	return Step{Submit: next.submit, Cancel: next.cancel, Held: len(next.held), Wake: next.wake}
+}
