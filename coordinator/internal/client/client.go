@@ -211,6 +211,8 @@ func (c *Client) refusal(response *http.Response) error {
 		Detail    string   `json:"detail"`
 		Hint      string   `json:"hint"`
 		Retryable bool     `json:"retryable"`
+
+		Errors []refusedPart `json:"errors"`
 	}
 	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if err == nil && kind == "application/problem+json" {
@@ -220,5 +222,5 @@ func (c *Client) refusal(response *http.Response) error {
 		return job.Fail(job.Unavailable, "%s answered %s, but not as a borgfleet coordinator does", c.base, response.Status).
 			WithHint("check --url or BORGFLEET_URL, and any proxy in between")
 	}
-	return &job.Failure{Code: problem.Code, Message: problem.Detail, Hint: problem.Hint, Retryable: problem.Retryable}
+	return refusalOf(&job.Failure{Code: problem.Code, Message: problem.Detail, Hint: problem.Hint, Retryable: problem.Retryable}, problem.Errors)
 }

@@ -37,6 +37,7 @@ type backend struct {
 	audit      fleet.AuditFilter
 	calls      []string
 	outside    outside
+	texts      texts
 	planner    planner
 	watch      watchman
 	feed       *feed.Feed
@@ -155,7 +156,7 @@ func handler(t *testing.T, b *backend) http.Handler {
 	api, err := httpapi.New(httpapi.Options{
 		Mux: http.NewServeMux(), Jobs: b, Logs: b, Statuses: b, Hosts: b, Repositories: b, Feed: b.feed, Logger: logger,
 		Authenticator: b, Logins: b, People: b, Tokens: b, Credentials: b, Enrolment: b, Audit: b, State: b, Connections: b, Depot: b,
-		Plans: &b.planner, Alerts: &b.watch, Notifications: &b.watch, Operations: struct{ httpapi.Operations }{},
+		Plans: &b.planner, Alerts: &b.watch, Notifications: &b.watch, Manifests: &b.texts, Operations: struct{ httpapi.Operations }{},
 		Archives: struct{ archives }{}, Catalog: struct{ httpapi.Catalog }{}, Downloads: struct{ httpapi.Downloads }{}, URL: "https://backup.example.net",
 		Metrics: httpapi.NewMetrics(httpapi.MetricsOptions{Snapshot: b, Feed: b.feed, Logger: logger}), Keepalive: 20 * time.Millisecond,
 	})
