@@ -82,6 +82,9 @@ type Options struct {
 	Connections Connections
 	Depot       Depot // nil, as Keeper is then: the coordinator keeps no repositories itself
 	Keeper      RepositoryAdmin
+	Plans       Plans         // nil: there are no pages of plans
+	Alerts      Alerts        // nil: there is no page of alerts
+	Notify      Notifications // nil: there is no page of notifications
 }
 
 // defaultDataDir is the data directory that the command line looks into by
