@@ -2,9 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
@@ -43,7 +43,7 @@ Ctrl-C ends the watching only; the backup goes on. The exit code is the backup's
 // Run runs the command.
 func (c backupCommand) Run(s *session) error {
 	if plan, ok := c.plan(); ok {
-		if !reflect.DeepEqual(c, backupCommand{Paths: c.Paths}) {
+		if !c.plain() {
 			return console.Usage("a plan says itself how it is backed up (leave out the flags, or see borgfleet plan run --help)")
 		}
 		return s.startPlan(plan, fleet.RunRequest{}, true)
@@ -77,6 +77,14 @@ func (c backupCommand) plan() (name string, ok bool) {
 		return "", false
 	}
 	return c.Paths[0], true
+}
+
+// plain reports whether nothing is said of how to back up.
+func (c backupCommand) plain() bool {
+	said, err := json.Marshal(c.spec(nil))
+	nothing, none := json.Marshal(job.BackupSpec{})
+	return err == nil && none == nil && string(said) == string(nothing) &&
+		c.deadlines == (deadlines{}) && c.Create == "" && !c.GeneratePassphrase && c.PassphraseFile == ""
 }
 
 // create adds the repository and creates it on disk, unless it is known.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -100,9 +101,15 @@ func (c planAdd) Run(s *session) error {
 
 // emptySpec reports whether nothing was said of a plan.
 func emptySpec(spec fleet.PlanSpec) bool {
-	text, err := specText(spec)
-	empty, none := specText(fleet.PlanSpec{})
-	return err == nil && none == nil && string(text) == string(empty)
+	if len(spec.Paths) == 0 {
+		spec.Paths = nil // and not an empty list
+	}
+	if len(spec.Repositories) == 0 {
+		spec.Repositories = nil
+	}
+	said, err := json.Marshal(spec)
+	nothing, none := json.Marshal(fleet.PlanSpec{})
+	return err == nil && none == nil && string(said) == string(nothing)
 }
 
 func (c planAdd) spec() fleet.PlanSpec {
