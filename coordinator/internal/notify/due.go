@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -36,7 +37,7 @@ type round struct {
 // look returns what is to be sent now. The caller holds mu.
 func (s *Service) look(now time.Time) (*round, error) {
 	r := &round{now: now, marks: map[string]map[string]store.Mark{}, runs: len(s.runs)}
-	ids := slices.Sorted(maps.Keys(s.alerts))
+	alerts := slices.SortedFunc(maps.Values(s.alerts), func(a, b *store.Alert) int { return strings.Compare(a.ID, b.ID) })
 	for _, rule := range s.effective() {
 		open, err := hoursOf(rule)
 		if err != nil {
@@ -56,7 +57,7 @@ func (s *Service) look(now time.Time) (*round, error) {
 			if !open.open(now) {
 				continue
 			}
-			if err := s.planAlerts(r, rule, t, ids); err != nil {
+			if err := s.planAlerts(r, rule, t, alerts); err != nil {
 				return nil, err
 			}
 		}
@@ -66,12 +67,11 @@ func (s *Service) look(now time.Time) (*round, error) {
 
 // planAlerts adds one message of all that a rule has to tell a target, once the
 // first of it has waited for others.
-func (s *Service) planAlerts(r *round, rule fleet.Rule, t *target, ids []string) error {
+func (s *Service) planAlerts(r *round, rule fleet.Rule, t *target, alerts []*store.Alert) error {
 	var items []Item
 	key, ready := store.MarkKey(rule.Name, t.record.Name), false
-	for _, id := range ids {
-		alert := s.alerts[id]
-		status, since := due(rule, t.record.Name, alert, r.now)
+	for _, alert := range alerts {
+		status, since := due(&rule, t.record.Name, alert, r.now)
 		if status == "" {
 			continue
 		}
@@ -107,7 +107,7 @@ func byUrgency(a, b Item) int {
 
 // due says whether, and since when, a rule has to tell a target of an alert, and
 // why. The zero time does not wait for others.
-func due(rule fleet.Rule, target string, alert store.Alert, now time.Time) (Status, time.Time) {
+func due(rule *fleet.Rule, target string, alert *store.Alert, now time.Time) (Status, time.Time) {
 	mark, marked := alert.Marks[store.MarkKey(rule.Name, target)]
 	switch {
 	case alert.ResolvedAt != nil:
@@ -115,17 +115,25 @@ func due(rule fleet.Rule, target string, alert store.Alert, now time.Time) (Stat
 			return "", time.Time{}
 		}
 		return Resolved, *alert.ResolvedAt
-	case alert.Silenced != "" || alert.Target == target || !matches(rule, alert.Condition):
+	case alert.Silenced != "" || alert.Target == target || marked && alert.Severity == mark.Severity && !repeats(rule, mark, now):
+		return "", time.Time{}
+	case !matches(rule, &alert.Condition):
 		return "", time.Time{}
 	case !marked:
 		return Raised, alert.RaisedAt
 	case alert.Severity != mark.Severity && alert.Severity.AtLeast(mark.Severity):
 		return Raised, time.Time{}
-	case repeatOf(rule) > 0 && now.Sub(mark.At) >= repeatOf(rule):
+	case repeats(rule, mark, now):
 		return Repeated, time.Time{}
 	default:
 		return "", time.Time{}
 	}
+}
+
+// repeats reports whether it is time to tell again of what was told.
+func repeats(rule *fleet.Rule, mark store.Mark, now time.Time) bool {
+	after := repeatOf(rule)
+	return after > 0 && now.Sub(mark.At) >= after
 }
 
 // add puts a message down.
@@ -145,7 +153,7 @@ func (r *round) add(rule fleet.Rule, t *target, alerts []string, m Message) erro
 
 // outstanding reports whether something may have to be told of an alert. The
 // caller holds mu.
-func (s *Service) outstanding(alert store.Alert) bool {
+func (s *Service) outstanding(alert *store.Alert) bool {
 	if alert.ResolvedAt == nil {
 		return true
 	}
@@ -153,7 +161,7 @@ func (s *Service) outstanding(alert store.Alert) bool {
 		for _, target := range rule.Targets {
 			t, known := s.targets[target]
 			if known && !t.record.Disabled && !rule.Disabled {
-				if status, _ := due(rule, target, alert, *alert.ResolvedAt); status != "" {
+				if status, _ := due(&rule, target, alert, *alert.ResolvedAt); status != "" {
 					return true
 				}
 			}

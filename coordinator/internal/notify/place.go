@@ -81,7 +81,15 @@ func (p place) check() error {
 // service returns the library's service for the address. The error may hold the
 // address.
 func (p place) service() (types.Service, error) {
-	return (&router.ServiceRouter{}).Locate(p.url.String())
+	library := &router.ServiceRouter{}
+	if p.url.Scheme != p.kind { // ntfy+https://…, which the library turns into one of its own
+		return library.Locate(p.url.String())
+	}
+	service, err := library.NewService(p.kind)
+	if err != nil {
+		return nil, err
+	}
+	return service, service.Initialize(p.url, nil) // the router would not say what is wrong
 }
 
 // shownHosts are the services in whose addresses the host is one. In others it is

@@ -116,7 +116,7 @@ func (s *Service) put(r *round) error {
 func (s *Service) remember(r *round) {
 	s.runs = slices.Clone(s.runs[r.runs:])
 	for id, marks := range r.marks {
-		alert := s.alerts[id]
+		alert := *s.alerts[id]
 		all := maps.Clone(marks)
 		for key, mark := range alert.Marks {
 			if _, newer := all[key]; !newer {
@@ -124,7 +124,7 @@ func (s *Service) remember(r *round) {
 			}
 		}
 		alert.Marks = all
-		s.alerts[id] = alert
+		s.alerts[id] = &alert
 	}
 	for id, alert := range s.alerts {
 		if !s.outstanding(alert) {

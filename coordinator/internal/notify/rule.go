@@ -163,7 +163,7 @@ func groupOf(rule fleet.Rule) time.Duration {
 }
 
 // repeatOf returns after what time a rule tells again; 0: never.
-func repeatOf(rule fleet.Rule) time.Duration {
+func repeatOf(rule *fleet.Rule) time.Duration {
 	if rule.Repeat == "" {
 		return defaultRepeat
 	}
@@ -171,7 +171,7 @@ func repeatOf(rule fleet.Rule) time.Duration {
 }
 
 // matches reports whether a rule is about a condition.
-func matches(rule fleet.Rule, c fleet.Condition) bool {
+func matches(rule *fleet.Rule, c *fleet.Condition) bool {
 	return matchesAny(rule.Kinds, c.Kind) && (rule.Severity == "" || c.Severity.AtLeast(rule.Severity)) &&
 		matchesAny(rule.Hosts, c.Host) && matchesAny(rule.Plans, c.Plan) && hasLabels(rule.Labels, c.Labels)
 }

@@ -48,9 +48,9 @@ type Service struct {
 
 	mu      sync.Mutex
 	targets map[string]*target
-	rules   []fleet.Rule           // what is stored, by name
-	alerts  map[string]store.Alert // by id: those of which something may have to be told
-	runs    []fleet.Run            // that began or ended, and of which nothing is put down yet
+	rules   []fleet.Rule            // what is stored, by name
+	alerts  map[string]*store.Alert // by id: those of which something may have to be told
+	runs    []fleet.Run             // that began or ended, and of which nothing is put down yet
 	pruned  time.Time
 }
 
@@ -69,7 +69,7 @@ func New(options Options) (*Service, error) {
 	}
 	s := &Service{
 		options: options, store: options.Store, logger: options.Logger.Named("notify"), client: options.Client,
-		wake: make(chan struct{}, 1), targets: map[string]*target{}, alerts: map[string]store.Alert{},
+		wake: make(chan struct{}, 1), targets: map[string]*target{}, alerts: map[string]*store.Alert{},
 	}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("read notifications: %w", err)
@@ -115,8 +115,8 @@ func (s *Service) loadAlerts() error {
 	}
 	clear(s.alerts)
 	for _, alert := range alerts {
-		if s.outstanding(alert) {
-			s.alerts[alert.ID] = alert
+		if s.outstanding(&alert) {
+			s.alerts[alert.ID] = &alert
 		}
 	}
 	return nil
@@ -129,6 +129,9 @@ func (s *Service) Run(ctx context.Context) error {
 	defer watcher.Close()
 	var workers sync.WaitGroup
 	defer workers.Wait()
+	if err := s.take([]feed.Update{{Type: feed.Missed}}); err != nil { // what was raised since New
+		return fmt.Errorf("read alerts: %w", err)
+	}
 	workers.Go(func() { s.watch(ctx, watcher) })
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -204,7 +207,7 @@ func (s *Service) take(batch []feed.Update) error {
 		case feed.AlertChanged:
 			alert, found, err := s.store.Alert(update.Alert.ID)
 			if faults = append(faults, err); found && err == nil {
-				s.alerts[alert.ID] = alert
+				s.alerts[alert.ID] = &alert
 			}
 		default:
 			continue

@@ -22,7 +22,7 @@ func TestAddressesAreShownWithoutTheirSecrets(t *testing.T) {
 		"mail":       {"", "smtp://user:hush@mail.example.net:587/?from=a@example.net&to=b@example.net", "smtp", "smtp://mail.example.net:587/…"},
 		"ntfy":       {"", "ntfy://:hush@ntfy.sh/topic", "ntfy", "ntfy://ntfy.sh/…"},
 		"gotify":     {"gotify", "gotify://gotify.example.net/AzyoeNS.D4iJLVa", "gotify", "gotify://gotify.example.net/…"},
-		"telegram":   {"", "telegram://110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw@telegram?chats=@channel", "telegram", "telegram://…"},
+		"telegram":   {"", "telegram://110201543:" + strings.Repeat("B", 35) + "@telegram?chats=@channel", "telegram", "telegram://…"},
 		"discord":    {"", "discord://hushhush@123456789", "discord", "discord://…"},
 		"pushbullet": {"", "pushbullet://hushhushhushhushhushhushhushhush00", "pushbullet", "pushbullet://…"},
 		"matrix":     {"", "matrix://user:hush@matrix.example.net/?rooms=!a:b", "matrix", "matrix://matrix.example.net/…"},

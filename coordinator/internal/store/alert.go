@@ -156,15 +156,25 @@ func (s *Store) OpenAlerts() (alerts []Alert, err error) {
 
 func openAlerts(tx *bbolt.Tx) ([]Alert, error) {
 	alerts := []Alert{}
-	err := tx.Bucket([]byte(bucketAlertsOpen)).ForEach(func(_, id []byte) error {
-		alert, found, err := get[Alert](tx, bucketAlerts, string(id))
-		if found {
-			alerts = append(alerts, alert)
+	for _, id := range openAlertIDs(tx) {
+		alert, found, err := get[Alert](tx, bucketAlerts, id)
+		if err != nil || !found {
+			return nil, errors.Join(err, fmt.Errorf("alert %s holds, found %v", id, found))
 		}
-		return err
-	})
-	slices.SortFunc(alerts, func(a, b Alert) int { return cmp.Compare(a.ID, b.ID) })
-	return alerts, err
+		alerts = append(alerts, alert)
+	}
+	return alerts, nil
+}
+
+// openAlertIDs returns the ids of the alerts that hold, oldest first.
+func openAlertIDs(tx *bbolt.Tx) []string {
+	var ids []string
+	cursor := tx.Bucket([]byte(bucketAlertsOpen)).Cursor()
+	for key, id := cursor.First(); key != nil; key, id = cursor.Next() {
+		ids = append(ids, string(id))
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // Cursors of pages of alerts begin so, and an id follows.
@@ -189,13 +199,15 @@ func (s *Store) Alerts(f fleet.AlertFilter) (fleet.AlertPage, error) {
 		belowResolved = highest
 	}
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		holding, err := openAlerts(tx)
-		if p.page.Open = len(holding); err != nil {
-			return err
-		}
-		for _, alert := range slices.Backward(holding) {
-			if !inResolved && (!inOpen || alert.ID < below) && !p.add(alert.Alert, cursorOpen) {
-				return nil
+		holding := openAlertIDs(tx)
+		p.page.Open = len(holding)
+		for _, id := range slices.Backward(holding) {
+			if inResolved || inOpen && id >= below {
+				continue
+			}
+			alert, _, err := get[Alert](tx, bucketAlerts, id)
+			if err != nil || !p.add(alert.Alert, cursorOpen) {
+				return err
 			}
 		}
 		return p.addResolved(tx, belowResolved)

@@ -1,0 +1,6 @@
+package alert
+
+import "context"
+
+// Evaluate looks once at what holds.
+func (s *Service) Evaluate(ctx context.Context) error { return s.evaluate(ctx, true) }
