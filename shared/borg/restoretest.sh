@@ -121,7 +121,7 @@ choose() {
 					n = 65536 + (n - 55296) * 1024 + code(substr(json, 3, 4)) - 56320
 					json = substr(json, 7)
 				}
-				out = out bytesof(n)
+				out = out (n >= 56448 && n < 56576 ? octal(n - 56320) : bytesof(n)) # a byte as Python keeps it
 			}
 			return out
 		}

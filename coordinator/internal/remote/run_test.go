@@ -383,6 +383,24 @@ func TestListAndClean(t *testing.T) {
 	}
 }
 
+// TestFilesOfAProgramGoWithItsRun checks that a run's directory is known to the
+// program, and removed with what the program has in it.
+func TestFilesOfAProgramGoWithItsRun(t *testing.T) {
+	dir := t.TempDir()
+	h := open(t, newMachine(), dir)
+	enginetest.Start(t, h, enginetest.Shell("job.1", `mkdir "$BORGFLEET_DIR/own" && echo kept >"$BORGFLEET_DIR/own/file"`), secret.Value{})
+	enginetest.Follow(t, h, "job.1", process.Offsets{})
+	if _, err := os.Stat(dir + "/jobs/job.1/own/file"); err != nil {
+		t.Error(err)
+	}
+	if err := h.Remove(t.Context(), "job.1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir + "/jobs/job.1"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory: %v", err)
+	}
+}
+
 // TestOneHostID checks that all runs of a machine have one name for borg's
 // locks, and borg one directory.
 func TestOneHostID(t *testing.T) {
