@@ -70,7 +70,7 @@ func backoff(failures int) time.Duration {
 	if failures < 10 {
 		wait = min(maxBackoff, firstBackoff<<(failures-1))
 	}
-	return time.Duration(float64(wait) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // no secret
+	return time.Duration(float64(wait) * (0.8 + 0.4*rand.Float64()))
 }
 
 // put stores a round, and lets the targets' goroutines know. The caller holds mu.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
@@ -150,13 +149,16 @@ func (s *Service) TestTarget(ctx context.Context, by fleet.Actor, name string) (
 		return fleet.Delivery{}, ctx.Err()
 	}
 	if err != nil {
-		d.Error, d.GivenUp = strings.TrimSpace(err.Error()), true
+		d.Error, d.GivenUp = err.Error(), true
 	} else {
 		sent := s.options.Now().UTC()
 		d.SentAt = &sent
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.targets[name] != t { // it was removed meanwhile
+		return fleet.Delivery{}, unknownTarget(name)
+	}
 	t.note(err, s.options.Now().UTC())
 	entry := s.audit(by, "target.test", "target/"+name, "")
 	if _, err := s.store.Apply(store.PutDelivery(d), store.PutTarget(t.record), entry); err != nil {
