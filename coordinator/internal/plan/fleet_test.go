@@ -42,6 +42,7 @@ type simulation struct {
 	store   *store.Store
 	stop    func()
 	crashed chan string // a wrapped call waits for the end of its coordinator
+	over    chan struct{}
 	crash   string      // where the next one does: "before" the jobs are stored, or "after"
 	ran     []fleet.Run // told to the listener when they ended
 }
@@ -71,7 +72,7 @@ type ranJob struct {
 // simulate makes hosts web01, web02, … and two repositories, at a moment.
 func simulate(t testing.TB, count int, from time.Time) *simulation {
 	t.Helper()
-	s := &simulation{t: t, dir: t.TempDir(), offset: from.Sub(time.Now()), hosts: map[string]*machine{}, crashed: make(chan string)}
+	s := &simulation{t: t, dir: t.TempDir(), offset: from.Sub(time.Now()), hosts: map[string]*machine{}, crashed: make(chan string), over: make(chan struct{})}
 	s.open()
 	var changes []store.Change
 	for i := range count {
@@ -86,7 +87,10 @@ func simulate(t testing.TB, count int, from time.Time) *simulation {
 		t.Fatal(err)
 	}
 	s.start()
-	t.Cleanup(s.kill)
+	t.Cleanup(func() {
+		s.kill()
+		close(s.over)
+	})
 	return s
 }
 
@@ -258,7 +262,13 @@ var lengths = map[job.Kind]time.Duration{
 }
 
 func (s *simulation) work(m *machine, a *attempt) {
-	time.Sleep(lengths[a.order.Kind])
+	timer := time.NewTimer(lengths[a.order.Kind])
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.over:
+		return
+	}
 	s.mu.Lock()
 	s.tell(m, a, job.Event{Type: job.EventFinished, State: job.Succeeded, Result: &job.Result{
 		Archive: a.order.Archive, NFiles: m.files, OriginalSize: m.files << 20, DeduplicatedSize: m.files << 10, Duration: lengths[a.order.Kind].Seconds(),
