@@ -283,7 +283,7 @@ func (s *Service) HandleProgress(host string, p bus.Progress) {
 	j := e.job
 	j.Progress = &p.Progress
 	s.options.Feed.Publish(feed.Update{
-		Type: feed.JobProgress, Job: &j, Progress: &p.Progress, Host: host, Repository: j.Repository,
+		Type: feed.JobProgress, Job: &j, Progress: &p.Progress, Host: host, Repository: j.Repository, Plan: j.Plan,
 	})
 }
 
