@@ -3,6 +3,7 @@ package notify_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -72,6 +73,24 @@ func TestAlertsGoIntoTheLogOfACheck(t *testing.T) {
 		pass(time.Minute)
 		posts := r.web.got()
 		if len(posts) != 1 || posts[0].url != "https://hc.example.net/key/daily/log" || !strings.Contains(string(posts[0].body), "daily is overdue") {
+			t.Errorf("%+v", posts)
+		}
+	})
+}
+
+func TestRunsAreToldAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, w := t.TempDir(), &web{}
+		r := start(t, dir, w)
+		r.target(fleet.NewTarget{Name: "hc", Kind: "healthchecks", URL: secretOf("https://hc.example.net/uuid")})
+		w.answers(hang("hc"))
+		r.Ended(run("daily", fleet.RunFailed))
+		r.stop()
+		w.answers(nil)
+		r = start(t, dir, w)
+		defer r.stop()
+		pass(time.Second)
+		if posts := w.got(); len(posts) != 1 || !strings.HasPrefix(posts[0].url, "https://hc.example.net/uuid/fail?") {
 			t.Errorf("%+v", posts)
 		}
 	})

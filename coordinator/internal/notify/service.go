@@ -142,7 +142,7 @@ func (s *Service) Run(ctx context.Context) error {
 		s.employ(ctx, &workers)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(ctx.Err(), s.round()) // runs that are not put down yet
 		case <-s.wake:
 		case <-ticker.C:
 		}
