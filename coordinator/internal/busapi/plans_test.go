@@ -81,6 +81,8 @@ func TestAPlanFansOut(t *testing.T) {
 	if reply.Job != nil || reply.Run.ID != "01R" || len(reply.Jobs) != 1 || reply.JobsOmitted != 0 {
 		t.Errorf("reply %+v", reply)
 	}
+	c.planner.mu.Lock()
+	defer c.planner.mu.Unlock()
 	if diff := cmp.Diff(fleet.RunRequest{IdempotencyKey: "k"}, c.planner.asked); diff != "" || c.planner.by.Name != "operator:alice" {
 		t.Errorf("asked by %s: %s", c.planner.by.Name, diff)
 	}
