@@ -129,3 +129,22 @@ func TestBackupWithACanaryIsCancelled(t *testing.T) {
 		t.Errorf("%s %v\n%s", end.State, end.Failure, r.stderr)
 	}
 }
+
+// TestCanaryWithinHooks holds that hooks run around a backup with a canary, and do
+// not see it.
+func TestCanaryWithinHooks(t *testing.T) {
+	l := newLab(t)
+	l.must(baseTask(l.root, job.InitSpec{}))
+	task := withCanary(l, "/data")
+	spec := task.Spec.(job.BackupSpec)
+	spec.Hooks = &job.Hooks{Before: []string{"before"}, After: []string{"after"}}
+	task.Spec = spec
+	task.Hooks = borg.Hooks{Before: []string{l.script("hooks/before", `env >`+l.root+`/seen`)}, After: []string{l.script("hooks/after", `env >>`+l.root+`/seen`)}}
+	if end := l.must(task); end.Result.NFiles != 4 {
+		t.Errorf("%+v", end.Result)
+	}
+	seen, err := os.ReadFile(filepath.Join(l.root, "seen"))
+	if err != nil || strings.Contains(string(seen), "dawn") || strings.Count(string(seen), "BORGFLEET_PHASE=") != 2 {
+		t.Errorf("the hooks saw %s (%v)", seen, err)
+	}
+}

@@ -323,8 +323,8 @@ func TestRestoreTestInOtherShells(t *testing.T) {
 			if err := other.Start(); err != nil {
 				t.Fatal(err)
 			}
-			r := recording{exit: wait(t, other), stdout: out.Bytes(), stderr: errs.Bytes()}
-			r.stdout, r.stderr = out.Bytes(), errs.Bytes()
+			exit := wait(t, other)
+			r := recording{exit: exit, stdout: out.Bytes(), stderr: errs.Bytes()}
 			end, _ := parse(task, r, len(r.stderr))
 			if end.State != job.Succeeded || end.Result.Evidence.Same != len(oddNames)+3 || !*end.Result.Evidence.Canary {
 				t.Errorf("%s %v\n%s\n%s", end.State, end.Failure, r.stdout, r.stderr)
