@@ -15,7 +15,7 @@ import (
 
 // batchSize bounds how many runs one transaction moves on, so that other writers
 // get their turn.
-const batchSize = 500
+const batchSize = 2500
 
 // advanceRuns moves on the runs of which something is to be done, until nothing is.
 func (s *Service) advanceRuns(ctx context.Context, now time.Time) error {

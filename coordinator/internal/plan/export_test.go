@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -90,3 +91,14 @@ func Advance(run *store.PlanRun, s Scene) Step {
 	})
 	return Step{Submit: next.submit, Cancel: next.cancel, Held: len(next.held), Wake: next.wake}
 }
+
+// Tick looks at the freshness of all plans.
+func (s *Service) Tick() {
+	s.work.Lock()
+	defer s.work.Unlock()
+	s.toldAt = time.Time{}
+	s.tellFreshness(s.now())
+}
+
+// Turn does what is to be done now.
+func (s *Service) Turn(ctx context.Context) { s.turn(ctx) }
