@@ -45,6 +45,7 @@ func (d *daemon) addPages(mux *http.ServeMux) error {
 		Tokens: d.gate.Tokens(d.access), Credentials: d.gate.Credentials(d.access), Audit: audit, Feed: d.feed,
 		CountLogin: d.metrics.CountLogin, OIDCName: provider,
 		SSH: hosts, Connections: reach, Depot: kept, Keeper: d.gate.Repositories(d.registry),
+		Plans: d.gate.Plans(d.plans), Alerts: d.gate.Alerts(d.alerts), Notify: d.gate.Notifications(d.notify),
 		Logger: d.logger, Version: build.Version, DataDir: d.config.Data,
 	})
 	if err != nil {
