@@ -32,7 +32,7 @@ func (r PlanRun) mark() ([]byte, error) {
 }
 
 // PutPlanRun stores a run, new or not. [ErrMissing] if its plan is not there. With
-// the end of a run the oldest ones beyond [MaxPlanRuns] go.
+// the end of a run the oldest ones beyond [MaxPlanRuns] go, but none that is open.
 func PutPlanRun(r PlanRun) Change { return planRunPut{run: r} }
 
 type planRunPut struct{ run PlanRun }
