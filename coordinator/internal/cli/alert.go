@@ -120,6 +120,9 @@ func (c alertSilence) Run(s *session) error {
 	if nothing := c.alertChoice == (alertChoice{}); nothing != c.All {
 		return console.Usage("which alerts? (give --kind, --host, --repo or --plan; or --all)")
 	}
+	if c.All {
+		c.Kind = "*"
+	}
 	api, err := s.connect()
 	if err != nil {
 		return err

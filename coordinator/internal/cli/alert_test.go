@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -86,6 +87,7 @@ func TestAlertCommandsAsk(t *testing.T) {
 	for _, step := range []struct{ stdin, args, want string }{
 		{"", "alert list --kind overdue --severity critical --host web1 --repo main --plan daily --limit 3", `GET /alerts?host=web1&kind=overdue&limit=3&open=true&plan=daily&repository=main&severity=critical`},
 		{"", "alert list --all", `GET /alerts?limit=50`},
+		{"", "alert unsilence " + alertID, "DELETE /silences/" + alertID},
 		{"https://x/TOKEN\n", "notify target set ops --url-file - --kind webhook --secret-file " + file + " --off", `PUT /targets/ops {"url":"https://x/TOKEN","kind":"webhook","secret":"KEY","disabled":true}`},
 		{"", "notify target add ops --keep", `PUT /targets/ops {}`},
 		{"", "notify rule set web --target ops --target night --kind overdue --severity warning --host web* --plan daily --label site=fra --runs failure --hours 08:00-18:00 --day mon --timezone Europe/Berlin --group 1m --repeat 0s --no-resolved --off",
@@ -98,6 +100,27 @@ func TestAlertCommandsAsk(t *testing.T) {
 		}
 		if diff := cmp.Diff(step.want, c.asked[len(c.asked)-1]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.args, diff)
+		}
+	}
+}
+
+func TestASilenceEnds(t *testing.T) {
+	c := alarmed(t)
+	for args, want := range map[string]map[string]any{
+		"alert silence --host web1 --kind offline --reason moved --for 8h": {"host": "web1", "kind": "offline", "reason": "moved"},
+		"alert silence --all --for 8h":                                     {"kind": "*"},
+	} {
+		if r := c.run(t, "", strings.Fields(args)...); r.code != 0 {
+			t.Fatalf("%s: exit code %d: %s", args, r.code, r.err)
+		}
+		got := c.body(t, "POST /silences")
+		until, err := time.Parse(time.RFC3339, got["until"].(string))
+		if left := time.Until(until); err != nil || left > 8*time.Hour || left < 7*time.Hour {
+			t.Errorf("%s: until %v, %v", args, got["until"], err)
+		}
+		delete(got, "until")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", args, diff)
 		}
 	}
 }

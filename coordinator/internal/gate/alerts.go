@@ -86,7 +86,7 @@ func (n notifications) Targets(ctx context.Context) ([]fleet.Target, error) {
 }
 
 func (n notifications) PutTarget(ctx context.Context, by fleet.Actor, asked fleet.NewTarget) (fleet.Target, error) {
-	if err := n.gate.pass(by, "target.put", "target/"+asked.Name); err != nil {
+	if err := n.gate.pass(by, "target.change", "target/"+asked.Name); err != nil {
 		return fleet.Target{}, err
 	}
 	return n.inner.PutTarget(ctx, by, asked)
@@ -109,7 +109,7 @@ func (n notifications) TestTarget(ctx context.Context, by fleet.Actor, name stri
 func (n notifications) Rules(ctx context.Context) ([]fleet.Rule, error) { return n.inner.Rules(ctx) }
 
 func (n notifications) PutRule(ctx context.Context, by fleet.Actor, rule fleet.Rule) (fleet.Rule, error) {
-	if err := n.gate.pass(by, "rule.put", "rule/"+rule.Name); err != nil {
+	if err := n.gate.pass(by, "rule.change", "rule/"+rule.Name); err != nil {
 		return fleet.Rule{}, err
 	}
 	return n.inner.PutRule(ctx, by, rule)

@@ -56,10 +56,10 @@ var rules = map[string]rule{
 
 	"silence.add":    {bus.Operator, "silence alerts"},
 	"silence.remove": {bus.Operator, "end silences"},
-	"target.put":     {bus.Admin, "say where notifications go"},
+	"target.change":  {bus.Admin, "say where notifications go"},
 	"target.remove":  {bus.Admin, "remove targets of notifications"},
 	"target.test":    {bus.Operator, "send test notifications"},
-	"rule.put":       {bus.Admin, "say who is notified of what"},
+	"rule.change":    {bus.Admin, "say who is notified of what"},
 	"rule.remove":    {bus.Admin, "remove rules of notifications"},
 
 	"manifest.apply": {bus.Admin, "apply manifests"},

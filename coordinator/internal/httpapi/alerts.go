@@ -39,7 +39,7 @@ type alertsInput struct {
 }
 
 // NewSilence says which alerts are to be quiet, until when and why. What is left
-// out matches everything.
+// out matches everything; * and ? stand for anything.
 type NewSilence struct {
 	Kind       string    `json:"kind,omitempty" maxLength:"200" doc:"only of this kind"`
 	Host       string    `json:"host,omitempty" maxLength:"200" doc:"only of this host"`
@@ -101,7 +101,7 @@ func (a *API) registerSilences() {
 		id: "add-silence", method: http.MethodPost, path: "/silences", tag: tagAlerts, status: http.StatusCreated,
 		summary: "Keep alerts quiet for a time", needs: bus.Operator, answer: exampleSilence(),
 		request:     NewSilence{Kind: "offline", Host: "web1", Reason: "the machine is moved", Until: exampleTime().Add(8 * time.Hour)},
-		description: "They are shown all the same, and nobody is notified.",
+		description: "They are shown all the same, and nobody is notified. At least one of kind, host, repository and plan is given, in which * and ? stand for anything.",
 		failures:    []job.Failure{{Code: job.InvalidRequest, Message: "until: is over already", Hint: "give a time to come"}},
 	}
 	huma.Register(a.huma, add.huma(a), func(ctx context.Context, in *newSilenceInput) (*silenceOutput, error) {
@@ -110,7 +110,7 @@ func (a *API) registerSilences() {
 			Reason: in.Body.Reason, Until: in.Body.Until,
 		})
 		if err != nil {
-			return nil, a.problem(ctx, err)
+			return nil, a.problems(ctx, err)
 		}
 		return &silenceOutput{Body: silence}, nil
 	})

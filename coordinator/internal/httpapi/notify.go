@@ -28,7 +28,7 @@ type Notifications interface {
 
 // TargetPath is the part of the path that names a target or a rule.
 type TargetPath struct {
-	Name string `path:"name" pattern:"^[a-z0-9][a-z0-9._-]{0,62}$" patternDescription:"a name: 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit" example:"ops" doc:"its name"`
+	Name string `path:"name" pattern:"^[a-z0-9][a-z0-9-]{0,62}$" patternDescription:"a name: 1 to 63 of a-z, 0-9 and -, beginning with a letter or digit" example:"ops" doc:"its name"`
 }
 
 // NewTarget says where notifications go.
@@ -94,7 +94,7 @@ func (a *API) registerNotifications() {
 			Name: in.Name, URL: secretOf(in.Body.URL), Kind: in.Body.Kind, Secret: secretOf(in.Body.Secret), Disabled: in.Body.Disabled,
 		})
 		if err != nil {
-			return nil, a.problem(ctx, err)
+			return nil, a.problems(ctx, err)
 		}
 		return &targetOutput{Body: target}, nil
 	})
