@@ -2,12 +2,17 @@ package manifest_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -229,5 +234,53 @@ func TestConcurrentApplies(t *testing.T) {
 	}
 	if hosts, err := h.store.Hosts(); err != nil || len(hosts) != 5 {
 		t.Errorf("%d hosts (%v)", len(hosts), err)
+	}
+}
+
+// TestDocumentedSample holds that what people copy is taken.
+func TestDocumentedSample(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "fleet.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml\nhosts:")
+	text, _, _ := strings.Cut("hosts:"+rest, "```")
+	outcome := newHouse(t).apply(t, fleet.Manifest{Text: text, DryRun: true})
+	if len(outcome.Changes) != 8 || len(outcome.Needs) != 6 {
+		t.Errorf("changes %v, needs %v", objects(outcome), outcome.Needs)
+	}
+}
+
+// TestIdentityFile gives a host a key of its own, once.
+func TestIdentityFile(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t)
+	text := "hosts: {legacy: {ssh: {address: root@legacy, identity_file: /id, host_keys: ['" + serverKey + " comment']}}}\n"
+	outcome := h.apply(t, fleet.Manifest{Text: text, Secrets: map[string]secret.Value{"/id": secret.New(pem.EncodeToMemory(block))}})
+	legacy, err := h.registry.Host(t.Context(), "legacy")
+	if err != nil || !outcome.Applied || !legacy.SSH.OwnKey {
+		t.Fatalf("%+v: %+v (%v)", outcome, legacy.SSH, err)
+	}
+	same(t, "changes of a second time", []string{}, objects(h.apply(t, fleet.Manifest{Text: text})))
+	exported, err := h.Export(t.Context())
+	if err != nil || !strings.Contains(exported, "identity_file: /id") {
+		t.Errorf("exported %s (%v)", exported, err)
+	}
+	without := strings.Replace(text, "identity_file: /id, ", "", 1)
+	same(t, "without", []fleet.ManifestChange{{Action: "change", Object: "host/legacy", Fields: []string{`ssh.identity_file: "/id" → (none)`}}}, h.apply(t, fleet.Manifest{Text: without}).Changes)
+	if legacy, err = h.registry.Host(t.Context(), "legacy"); err != nil || legacy.SSH.OwnKey {
+		t.Errorf("the key of its own stays: %+v (%v)", legacy.SSH, err)
+	}
+	same(t, "changes of a second time without", []string{}, objects(h.apply(t, fleet.Manifest{Text: without})))
+	_, err = h.Apply(t.Context(), admin, fleet.Manifest{Text: text, Secrets: secrets("/id")})
+	if err == nil || !strings.Contains(err.Error(), "hosts.legacy.ssh.identity_file") || strings.Contains(err.Error(), "secret of") {
+		t.Errorf("a key that is none: %v", err)
 	}
 }
