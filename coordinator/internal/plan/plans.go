@@ -91,7 +91,27 @@ func (s *Service) checkPut(put map[string]fleet.PlanSpec, remove []string) error
 	if err != nil {
 		return s.failure("read repositories", err)
 	}
+	s.know(hosts)
 	return CheckAll(put, s.others(put, remove), fleet.World{Hosts: hosts, Repositories: repositories})
+}
+
+// know takes in hosts that may have come or changed a moment ago, of which the feed
+// has told, and nobody has looked.
+func (s *Service) know(hosts []fleet.Host) {
+	known := make(map[string]fleet.Host, len(hosts))
+	changed := len(hosts) != len(s.mem.hosts)
+	for _, host := range hosts {
+		before, there := s.mem.hosts[host.Name]
+		changed = changed || !there || !maps.Equal(before.Labels, host.Labels)
+		known[host.Name] = host
+	}
+	if !changed {
+		return
+	}
+	s.mem.Lock()
+	s.mem.hosts = known
+	s.mem.Unlock()
+	s.resolveAll()
 }
 
 // others returns the plans that stay as they are.

@@ -28,13 +28,13 @@ func TestSuspiciousBackupHoldsPrunes(t *testing.T) {
 		p.Hosts, p.Retention, p.After = []string{"web01"}, &fleet.Retention{KeepDaily: 7}, []job.Kind{job.Prune}
 		s.add("files", p)
 		s.until(day(2, "11:00"))
-		s.hosts["web01"].files = 5
+		s.holds("web01", 5)
 		pruned := func(run int) string { return string(s.runs("files")[run].Tasks[1].State) }
 		s.until(day(2, "15:00"))
 		if diff := cmp.Diff([]string{"suspicious files web01"}, s.conditions()); diff != "" || pruned(14) != "skipped" {
 			t.Errorf("after an odd backup the prune was %s:\n%s", pruned(14), diff)
 		}
-		s.hosts["web01"].files = 14_000
+		s.holds("web01", 14_000)
 		s.until(day(2, "19:00")) // one as usual accepts nothing
 		if diff := cmp.Diff([]string{"suspicious files web01"}, s.conditions()); diff != "" || pruned(15) != "skipped" {
 			t.Errorf("after a normal backup the prune was %s:\n%s", pruned(15), diff)
