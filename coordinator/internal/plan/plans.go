@@ -201,7 +201,9 @@ func (s *Service) installPlans(entries map[string]*entry, remove []string) {
 			}
 			delete(s.mem.plans, name)
 		}
-		maps.DeleteFunc(s.mem.tracks, func(id trackID, _ outline) bool { return id.plan == name })
+	}
+	if len(remove) > 0 {
+		maps.DeleteFunc(s.mem.tracks, func(id trackID, _ outline) bool { return s.mem.plans[id.plan] == nil })
 	}
 	s.mem.Unlock()
 	for _, name := range slices.Concat(slices.Sorted(maps.Keys(entries)), remove) {
