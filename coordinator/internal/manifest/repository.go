@@ -131,7 +131,10 @@ func (w *work) admit(name string, needed map[string]bool) {
 func (w *work) neededBy() map[string]map[string]bool {
 	needed := map[string]map[string]bool{}
 	hosts := w.world().Hosts
-	bySelector := map[string][]string{}
+	bySelector, there := map[string][]string{}, map[string]bool{}
+	for _, host := range hosts {
+		there[host.Name] = true
+	}
 	for _, spec := range w.document.Plans {
 		for _, name := range spec.Repositories {
 			said, inText := w.document.Repositories[name]
@@ -145,7 +148,9 @@ func (w *work) neededBy() map[string]map[string]bool {
 				needed[name] = map[string]bool{}
 			}
 			for _, host := range spec.Hosts {
-				needed[name][host] = true
+				if there[host] { // else it is the plan's fault, and told there
+					needed[name][host] = true
+				}
 			}
 			for _, host := range selected(spec.Selector, hosts, bySelector) {
 				needed[name][host] = true
