@@ -36,12 +36,33 @@ func (s *Service) advanceRuns(ctx context.Context, now time.Time) error {
 // dueRuns returns the runs to look at, oldest first.
 func (s *Service) dueRuns(now time.Time) (due []*openRun) {
 	for _, r := range s.mem.runs {
-		if r.dirty || !r.wake.IsZero() && !r.wake.After(now) {
-			due = append(due, r)
+		if !r.due(now) {
+			continue
+		}
+		due = append(due, r)
+		if e := s.mem.plans[r.run.Plan]; e != nil && len(e.runs) > 1 && e.overlap() == fleet.OverlapReplace {
+			for _, other := range e.runs { // which may have to give way
+				if other != r && !other.due(now) {
+					due = append(due, other)
+				}
+			}
 		}
 	}
 	slices.SortFunc(due, func(a, b *openRun) int { return order(a.run.Run, b.run.Run) })
-	return due
+	return slices.Compact(due)
+}
+
+// due reports whether a run is to be looked at.
+func (r *openRun) due(now time.Time) bool {
+	return r.dirty || !r.wake.IsZero() && !r.wake.After(now)
+}
+
+// overlap is what becomes of a host's run while its last one is not over.
+func (e *entry) overlap() fleet.Overlap {
+	if e.plan.Schedule == nil {
+		return fleet.OverlapSkip
+	}
+	return e.plan.Schedule.Overlap
 }
 
 // moved is a run with the step that it was moved on by.

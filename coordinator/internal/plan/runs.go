@@ -140,7 +140,7 @@ func (e *entry) chosen(names []string) ([]string, error) {
 
 // idle refuses a run that would leave out every host.
 func (s *Service) idle(e *entry, hosts []string, now time.Time) error {
-	if o := e.plan.Schedule; o != nil && (o.Overlap == fleet.OverlapQueue || o.Overlap == fleet.OverlapReplace) {
+	if o := e.overlap(); o == fleet.OverlapQueue || o == fleet.OverlapReplace {
 		return nil
 	}
 	var open []fleet.Run

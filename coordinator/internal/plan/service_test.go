@@ -163,3 +163,28 @@ func TestPlansAreKept(t *testing.T) {
 		}
 	})
 }
+
+func TestOverlappingRuns(t *testing.T) {
+	for overlap, want := range map[fleet.Overlap]string{
+		fleet.OverlapSkip:    "succeeded skipped succeeded skipped", // the third is due when the first is over
+		fleet.OverlapQueue:   "succeeded succeeded running skipped",
+		fleet.OverlapReplace: "cancelled cancelled cancelled running",
+	} {
+		t.Run(string(overlap), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := simulate(t, 1, monday)
+				p := hourly()
+				p.Hosts, p.Schedule = []string{"web01"}, &fleet.Schedule{Every: "12m", Overlap: overlap}
+				s.add("often", p)
+				s.until(monday.Add(57 * time.Minute)) // a backup takes 20 minutes
+				var got []string
+				for _, run := range s.runs("often") {
+					got = append(got, string(run.State))
+				}
+				if strings.Join(got, " ") != want {
+					t.Errorf("%s, want %s", got, want)
+				}
+			})
+		})
+	}
+}

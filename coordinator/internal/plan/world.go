@@ -23,7 +23,7 @@ func (s *Service) world(e *entry, r *openRun, now time.Time) world {
 			later = append(later, other.run.Run)
 		}
 	}
-	if e.plan.Schedule == nil || e.plan.Schedule.Overlap != fleet.OverlapReplace {
+	if e.overlap() != fleet.OverlapReplace {
 		later = nil
 	}
 	w := world{
