@@ -146,9 +146,7 @@ func checkCare(p fleet.PlanSpec) error {
 	if r := p.Retention; r != nil {
 		keep := job.PruneSpec{KeepWithin: r.KeepWithin, KeepLast: r.KeepLast, KeepHourly: r.KeepHourly, KeepDaily: r.KeepDaily,
 			KeepWeekly: r.KeepWeekly, KeepMonthly: r.KeepMonthly, KeepYearly: r.KeepYearly}
-		if err := keep.Validate(); err != nil {
-			faults = append(faults, fmt.Errorf("retention: %w", err))
-		}
+		faults = append(faults, below("retention", keep.Validate()))
 	}
 	if c := p.Check; c != nil {
 		if c.Every == "" && c.VerifyData == "" {
@@ -156,10 +154,27 @@ func checkCare(p fleet.PlanSpec) error {
 		}
 		if c.Window != "" {
 			_, err := schedule.ParseWindow(c.Window, zoneOf(p))
-			faults = append(faults, err)
+			faults = append(faults, below("check", err))
 		}
 	}
 	return errors.Join(append(faults, checkRestoreTest(p))...)
+}
+
+// below puts a field in front of those that faults name, all of them joined.
+func below(field string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, one := range joined.Unwrap() {
+			all = append(all, below(field, one))
+		}
+		return errors.Join(all...)
+	}
+	f := *job.AsFailure(err)
+	f.Message = field + "." + f.Message
+	return &f
 }
 
 func zoneOf(p fleet.PlanSpec) string {
@@ -186,10 +201,7 @@ func checkRestoreTest(p fleet.PlanSpec) error {
 		faults = append(faults, job.Invalid("restore_test.canary", "is only for plans with paths").WithHint("leave it out"))
 	}
 	spec := job.RestoreTestSpec{Archive: "probe", Files: r.Files, Bytes: size, Target: r.Target}
-	if err := spec.Validate(); err != nil {
-		faults = append(faults, fmt.Errorf("restore_test: %w", err))
-	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, below("restore_test", spec.Validate()))...)
 }
 
 // checkWays checks what is one of a few words, or a number within bounds.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/plan"
@@ -66,7 +67,7 @@ func TestFaults(t *testing.T) {
 		"unknown overlap":          {func(p *fleet.PlanSpec) { p.Schedule = &fleet.Schedule{Every: "1h", Overlap: "maybe"} }, "schedule.overlap"},
 		"check after a backup":     {func(p *fleet.PlanSpec) { p.After = []job.Kind{job.Check} }, "does not follow a backup"},
 		"prune without retention":  {func(p *fleet.PlanSpec) { p.After = []job.Kind{job.Prune} }, "what to keep"},
-		"retention of nothing":     {func(p *fleet.PlanSpec) { p.Retention = &fleet.Retention{} }, "retention"},
+		"retention of nothing":     {func(p *fleet.PlanSpec) { p.Retention = &fleet.Retention{} }, "retention."},
 		"check of nothing":         {func(p *fleet.PlanSpec) { p.Check = &fleet.CheckPolicy{} }, "neither every nor verify_data"},
 		"restore test without age": {func(p *fleet.PlanSpec) { p.RestoreTest = &fleet.RestoreTest{} }, "restore_test.every"},
 		"canary without paths": {func(p *fleet.PlanSpec) {
@@ -103,6 +104,19 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	}
 	if fault, ok := errors.AsType[*plan.PlanFault](err); !ok || fault.Plan != "Bad Name" {
 		t.Errorf("%#v", err)
+	}
+}
+
+func TestPlansThatStay(t *testing.T) {
+	s := withPlans(t, 3, monday)
+	service := newService(t, s, &taker{}, func() time.Time { return monday })
+	world := fleet.World{Hosts: []fleet.Host{{Name: "host00000"}}, Repositories: []fleet.Repository{{Repository: job.Repository{Name: "main"}}}}
+	err := service.CheckPlans(t.Context(), nil, []string{"plan-host00001"}, world)
+	if fault, ok := errors.AsType[*plan.PlanFault](err); !ok || fault.Plan != "plan-host00002" || strings.Contains(err.Error(), "host00001") {
+		t.Errorf("%v", err)
+	}
+	if specs, err := service.Specs(t.Context()); err != nil || len(specs) != 3 {
+		t.Errorf("%d plans, %v", len(specs), err)
 	}
 }
 

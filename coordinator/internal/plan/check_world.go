@@ -87,6 +87,30 @@ func (s surroundings) check(p fleet.PlanSpec) error {
 	return errors.Join(faults...)
 }
 
+// checkStaying checks that plans which stay find the hosts and repositories that
+// they name.
+func checkStaying(plans map[string]fleet.PlanSpec, w fleet.World) error {
+	known := knownIn(w)
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(plans)) {
+		var missing []error
+		for _, host := range plans[name].Hosts {
+			if _, ok := known.hosts[host]; !ok {
+				missing = append(missing, fleet.UnknownHost(host))
+			}
+		}
+		for _, repository := range plans[name].Repositories {
+			if _, ok := known.repositories[repository]; !ok {
+				missing = append(missing, fleet.UnknownRepository(repository))
+			}
+		}
+		if len(missing) > 0 {
+			faults = append(faults, &PlanFault{Plan: name, Err: errors.Join(missing...)})
+		}
+	}
+	return errors.Join(faults...)
+}
+
 // maxNamed bounds how many hosts one fault names.
 const maxNamed = 5
 

@@ -58,13 +58,20 @@ func (s *Service) ApplyPlans(_ context.Context, by fleet.Actor, put map[string]f
 }
 
 // CheckPlans checks plans as ApplyPlans does, and changes nothing. The world has
-// hosts and repositories as they are going to be. The error joins a [PlanFault] for
-// each plan that is at fault.
-func (s *Service) CheckPlans(_ context.Context, put map[string]fleet.PlanSpec, world fleet.World) error {
+// hosts and repositories as they are going to be; plans that stay must find there
+// what they name. The error joins a [PlanFault] for each plan that is at fault.
+func (s *Service) CheckPlans(_ context.Context, put map[string]fleet.PlanSpec, remove []string, world fleet.World) error {
 	s.mem.RLock()
-	others := s.others(put, nil)
+	others := s.others(put, remove)
 	s.mem.RUnlock()
-	return CheckAll(put, others, world)
+	return errors.Join(CheckAll(put, others, world), checkStaying(others, world))
+}
+
+// Specs returns what people have said of each plan, by name.
+func (s *Service) Specs(context.Context) (map[string]fleet.PlanSpec, error) {
+	s.mem.RLock()
+	defer s.mem.RUnlock()
+	return s.others(nil, nil), nil
 }
 
 func (s *Service) putOne(by fleet.Actor, name string, spec fleet.PlanSpec) (fleet.PlanView, error) {
