@@ -19,6 +19,13 @@ const (
 	EventStored  = "event-stored"  // they are stored and not acknowledged
 	CancelStored = "cancel-stored" // a cancellation is stored; the host has not been told
 
+	// Plans and notifications, in the coordinator.
+	RunStored     = "run-stored"     // a run is stored with its plan's cursor; no job is asked for
+	PlannedStored = "planned-stored" // jobs of a run are stored; the run does not know of them
+	RunEnded      = "run-ended"      // the end of a run is stored; nobody was told
+	MessageDue    = "message-due"    // there is something to tell; the message is not stored
+	MessageSent   = "message-sent"   // a message was sent; that it was is not stored
+
 	// Agent.
 	OrderRead         = "order-read"         // an order came and is not journaled
 	OrderJournaled    = "order-journaled"    // it is journaled and not answered

@@ -10,6 +10,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/fault"
 )
 
 const (
@@ -98,6 +99,9 @@ func (s *Service) put(r *round) error {
 			record.LeftOut += dropped[t]
 			changes = append(changes, store.PutTarget(record))
 		}
+	}
+	if len(r.deliveries) > 0 {
+		fault.Point(fault.MessageDue)
 	}
 	if len(changes) > 0 {
 		if _, err := s.store.Apply(changes...); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	"github.com/borgfleet/borgfleet/shared/fault"
 )
 
 // work sends what waits for a target, one after the other, until the target is
@@ -62,6 +63,9 @@ func (s *Service) attempt(ctx context.Context, t *target, d store.Delivery) {
 		err = fmt.Errorf("the message is damaged: %w", err)
 	case !disabled:
 		err = s.send(ctx, t, d, after(m, leftOut))
+	}
+	if err == nil {
+		fault.Point(fault.MessageSent)
 	}
 	if ctx.Err() != nil {
 		return // it is sent again after the next start

@@ -10,6 +10,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	points "github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -89,6 +90,9 @@ func (s *Service) advanceBatch(ctx context.Context, runs []*openRun, now time.Ti
 	jobs, err := s.submit(ctx, batch, now)
 	if err != nil {
 		return nil, err
+	}
+	if len(jobs) > 0 {
+		points.Point(points.PlannedStored)
 	}
 	if err := s.keep(batch); err != nil {
 		return nil, err
@@ -206,6 +210,7 @@ func (s *Service) tellSteps(batch []moved) {
 		plans[m.run.Plan] = true
 		if m.run.FinishedAt != nil {
 			s.logger.Info("run ended", "plan", m.run.Plan, "run", m.run.ID, "state", m.run.State)
+			points.Point(points.RunEnded)
 			s.tellEnded(m.run.Run)
 		}
 	}

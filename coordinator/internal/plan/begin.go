@@ -7,6 +7,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	points "github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -118,6 +119,7 @@ func (s *Service) storeStarted(batch []started) error {
 	if _, err := s.apply(changes...); err != nil {
 		return err
 	}
+	points.Point(points.RunStored)
 	tracks := map[trackID]bool{}
 	s.mem.Lock()
 	for _, b := range batch {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
+	points "github.com/borgfleet/borgfleet/shared/fault"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -104,6 +105,7 @@ func (s *Service) runNow(ctx context.Context, by fleet.Actor, e *entry, run stor
 		s.stir()
 		return fleet.Run{}, nil, s.failure("store run", err)
 	}
+	points.Point(points.RunStored)
 	s.mem.Lock()
 	r := s.mem.addRun(run)
 	s.mem.Unlock()
