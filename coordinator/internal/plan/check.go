@@ -162,19 +162,13 @@ func checkCare(p fleet.PlanSpec) error {
 
 // below puts a field in front of those that faults name, all of them joined.
 func below(field string, err error) error {
-	if err == nil {
-		return nil
+	var all []error
+	for _, f := range failures(err) {
+		named := *f
+		named.Message = field + "." + f.Message
+		all = append(all, &named)
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []error
-		for _, one := range joined.Unwrap() {
-			all = append(all, below(field, one))
-		}
-		return errors.Join(all...)
-	}
-	f := *job.AsFailure(err)
-	f.Message = field + "." + f.Message
-	return &f
+	return errors.Join(all...)
 }
 
 func zoneOf(p fleet.PlanSpec) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -14,7 +15,7 @@ import (
 )
 
 // AddPlan stores a new plan, whose schedule is followed from now on. The error is
-// a *job.Failure, or a [PlanFault] with several.
+// a *job.Failure with everything that is wrong.
 func (s *Service) AddPlan(_ context.Context, by fleet.Actor, name string, spec fleet.PlanSpec) (fleet.PlanView, error) {
 	s.work.Lock()
 	defer s.work.Unlock()
@@ -78,7 +79,7 @@ func (s *Service) putOne(by fleet.Actor, name string, spec fleet.PlanSpec) (flee
 	put := map[string]fleet.PlanSpec{name: spec}
 	if err := s.checkPut(put, nil); err != nil {
 		if fault, ok := errors.AsType[*PlanFault](err); ok {
-			err = fault.Err
+			err = oneFailure(fault.Err)
 		}
 		return fleet.PlanView{}, err
 	}
@@ -86,6 +87,43 @@ func (s *Service) putOne(by fleet.Actor, name string, spec fleet.PlanSpec) (flee
 		return fleet.PlanView{}, err
 	}
 	return s.view(name)
+}
+
+// maxTold bounds how many faults one failure names.
+const maxTold = 10
+
+// oneFailure makes one failure of several.
+func oneFailure(err error) *job.Failure {
+	all := failures(err)
+	one := *all[0]
+	var messages, hints []string
+	for i, f := range all {
+		if i == maxTold {
+			messages = append(messages, "and more")
+			break
+		}
+		messages = append(messages, f.Message)
+		if f.Hint != "" && !slices.Contains(hints, f.Hint) {
+			hints = append(hints, f.Hint)
+		}
+	}
+	one.Message, one.Hint = strings.Join(messages, "; "), strings.Join(hints, "; ")
+	return &one
+}
+
+// failures returns each of several that are joined.
+func failures(err error) (all []*job.Failure) {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []*job.Failure{job.AsFailure(err)}
+	}
+	for _, one := range joined.Unwrap() {
+		all = append(all, failures(one)...)
+	}
+	return all
 }
 
 // checkPut checks plans against what is stored.

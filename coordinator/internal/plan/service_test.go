@@ -138,6 +138,11 @@ func TestPlansAreKept(t *testing.T) {
 		if _, err := s.plans.AddPlan(ctx, alice, "daily", nightly()); code(err) != job.Conflict {
 			t.Errorf("added twice: %v", err)
 		}
+		wrong := nightly()
+		wrong.Repositories, wrong.MaxAge = []string{"nowhere"}, "soon"
+		if _, err := s.plans.AddPlan(ctx, alice, "wrong", wrong); err == nil || !strings.Contains(job.AsFailure(err).Message, "nowhere") || !strings.Contains(job.AsFailure(err).Message, "max_age") {
+			t.Errorf("not everything that is wrong: %v", err)
+		}
 		changed := nightly()
 		changed.Schedule = &fleet.Schedule{Every: "1h"}
 		if _, err := s.plans.ChangePlan(ctx, alice, "daily", changed); err != nil {
