@@ -36,7 +36,7 @@ func (e *entry) ages() (check, verify, restoreTest time.Duration) {
 
 // lastGood returns the newest good backup of a row: the oldest of its parts, as a
 // plan with dumps is as fresh as the oldest of them. Nil: one part is missing.
-func (p standpoint) lastGood() *fleet.BackupSummary {
+func (p *standpoint) lastGood() *fleet.BackupSummary {
 	var oldest *fleet.BackupSummary
 	if hasFiles(p.entry.plan.PlanSpec) {
 		oldest = p.track.last
@@ -62,7 +62,7 @@ func (p standpoint) lastGood() *fleet.BackupSummary {
 }
 
 // begun is when a row began to be due.
-func (p standpoint) begun() time.Time {
+func (p *standpoint) begun() time.Time {
 	began := p.entry.plan.CreatedAt
 	if p.created.After(began) {
 		began = p.created
@@ -71,7 +71,7 @@ func (p standpoint) begun() time.Time {
 }
 
 // overdueAt is when a row becomes overdue, zero for never.
-func (p standpoint) overdueAt(last *fleet.BackupSummary) time.Time {
+func (p *standpoint) overdueAt(last *fleet.BackupSummary) time.Time {
 	switch {
 	case p.entry.maxAge <= 0:
 		return time.Time{}
@@ -83,7 +83,7 @@ func (p standpoint) overdueAt(last *fleet.BackupSummary) time.Time {
 }
 
 // tooOldAt is when something becomes too old, zero for never.
-func (p standpoint) tooOldAt(last *time.Time, allowed time.Duration) time.Time {
+func (p *standpoint) tooOldAt(last *time.Time, allowed time.Duration) time.Time {
 	switch {
 	case allowed == 0:
 		return time.Time{}
@@ -101,37 +101,50 @@ type fault struct {
 	state fleet.FreshState
 	kind  string // of its condition
 	since time.Time
-	text  func() string
+	data  bool // a check with all data
 }
 
 // faults returns why a row is not fresh, the worst first. Of a plan that is paused
 // nothing is expected.
-func (p standpoint) faults(last *fleet.BackupSummary) []fault {
-	var faults []fault
-	add := func(state fleet.FreshState, kind string, since time.Time, text func() string) {
-		if past(since, p.now) {
-			faults = append(faults, fault{state, kind, since, text})
+func (p *standpoint) faults(last *fleet.BackupSummary) (faults []fault) {
+	if !paused(p.entry.plan.Pause, p.now) {
+		if at := p.overdueAt(last); past(at, p.now) {
+			faults = append(faults, fault{state: fleet.Overdue, kind: "overdue", since: at})
+		}
+		check, verify, restoreTest := p.entry.ages()
+		if at := p.tooOldAt(latest(p.repo.lastCheck, p.repo.lastVerify), check); past(at, p.now) {
+			faults = append(faults, fault{state: fleet.Stale, kind: "check_old", since: at})
+		}
+		if at := p.tooOldAt(p.repo.lastVerify, verify); past(at, p.now) {
+			faults = append(faults, fault{state: fleet.Stale, kind: "check_old", since: at, data: true})
+		}
+		if at := p.tooOldAt(p.track.lastRestoreTest, restoreTest); past(at, p.now) {
+			faults = append(faults, fault{state: fleet.Stale, kind: "restore_test_old", since: at})
 		}
 	}
-	if !paused(p.entry.plan.Pause, p.now) {
-		add(fleet.Overdue, "overdue", p.overdueAt(last), func() string { return p.overdueText(last) })
-		check, verify, restoreTest := p.entry.ages()
-		checked := latest(p.repo.lastCheck, p.repo.lastVerify)
-		add(fleet.Stale, "check_old", p.tooOldAt(checked, check), func() string { return oldText("the repository was checked", checked, p.now) })
-		add(fleet.Stale, "check_old", p.tooOldAt(p.repo.lastVerify, verify), func() string {
-			return oldText("all data of the repository was checked", p.repo.lastVerify, p.now)
-		})
-		add(fleet.Stale, "restore_test_old", p.tooOldAt(p.track.lastRestoreTest, restoreTest), func() string {
-			return oldText("restoring was tested with success", p.track.lastRestoreTest, p.now)
-		})
-	}
-	if held := p.track.held; held != nil && p.entry.plan.Suspicion != fleet.SuspectOff {
-		add(fleet.Suspicious, "suspicious", held.At, func() string { return heldMessage(*held) })
+	if held := p.track.held; held != nil && p.entry.plan.Suspicion != fleet.SuspectOff && past(held.At, p.now) {
+		faults = append(faults, fault{state: fleet.Suspicious, kind: "suspicious", since: held.At})
 	}
 	return faults
 }
 
-func (p standpoint) overdueText(last *fleet.BackupSummary) string {
+// text says a fault to a person.
+func (p *standpoint) text(f fault, last *fleet.BackupSummary) string {
+	switch {
+	case f.kind == "overdue":
+		return p.overdueText(last)
+	case f.kind == "suspicious":
+		return heldMessage(*p.track.held)
+	case f.kind == "restore_test_old":
+		return oldText("restoring was tested with success", p.track.lastRestoreTest, p.now)
+	case f.data:
+		return oldText("all data of the repository was checked", p.repo.lastVerify, p.now)
+	default:
+		return oldText("the repository was checked", latest(p.repo.lastCheck, p.repo.lastVerify), p.now)
+	}
+}
+
+func (p *standpoint) overdueText(last *fleet.BackupSummary) string {
 	if last == nil {
 		return "there was no good backup yet, for " + human.Duration(p.now.Sub(p.begun()))
 	}
@@ -146,7 +159,7 @@ func oldText(what string, last *time.Time, now time.Time) string {
 }
 
 // state is how a row stands.
-func (p standpoint) state(last *fleet.BackupSummary, faults []fault) fleet.FreshState {
+func (p *standpoint) state(last *fleet.BackupSummary, faults []fault) fleet.FreshState {
 	switch {
 	case len(faults) > 0:
 		return faults[0].state
@@ -182,7 +195,7 @@ func worstState(e *entry, rows []fleet.Freshness, now time.Time) fleet.FreshStat
 }
 
 // row is the freshness as it is shown.
-func (p standpoint) row(id trackID) fleet.Freshness {
+func (p *standpoint) row(id trackID) fleet.Freshness {
 	last := p.lastGood()
 	faults := p.faults(last)
 	f := fleet.Freshness{
@@ -197,7 +210,7 @@ func (p standpoint) row(id trackID) fleet.Freshness {
 	}
 	switch {
 	case len(faults) > 0:
-		f.Message = faults[0].text()
+		f.Message = p.text(faults[0], last)
 	case f.State == fleet.PlanPaused:
 		f.Message = pauseText(*p.entry.plan.Pause)
 	}
@@ -223,7 +236,7 @@ func latest(a, b *time.Time) *time.Time {
 }
 
 // nextRun is when a host is due next, with jitter; nil: not by itself.
-func (p standpoint) nextRun(host string) *time.Time {
+func (p *standpoint) nextRun(host string) *time.Time {
 	e := p.entry
 	if e.table == nil || e.plan.Pause != nil && e.plan.Pause.Until == nil {
 		return nil

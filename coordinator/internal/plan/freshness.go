@@ -20,7 +20,8 @@ func (s *Service) standpointOf(e *entry, id trackID, now time.Time) standpoint {
 func (s *Service) freshnessOf(e *entry, now time.Time) []fleet.Freshness {
 	rows := make([]fleet.Freshness, 0, len(e.hosts)*len(e.plan.Repositories))
 	for _, id := range e.rows() {
-		rows = append(rows, s.standpointOf(e, id, now).row(id))
+		p := s.standpointOf(e, id, now)
+		rows = append(rows, p.row(id))
 	}
 	return rows
 }
@@ -103,12 +104,11 @@ func (s *Service) conditionsOf(e *entry, id trackID, now time.Time) []fleet.Cond
 	last := p.lastGood()
 	var found []fleet.Condition
 	for _, f := range p.faults(last) {
-		found = append(found, s.condition(e, id, f))
+		found = append(found, s.condition(e, id, f, p.text(f, last)))
 	}
 	if at := p.track.missed; at != nil && !paused(e.plan.Pause, now) && (last == nil || last.FinishedAt.Before(*at)) {
-		found = append(found, s.condition(e, id, fault{kind: "missed", since: *at, text: func() string {
-			return "a backup by plan " + id.plan + " of " + id.host + " to " + id.repository + " was missed"
-		}}))
+		text := "a backup by plan " + id.plan + " of " + id.host + " to " + id.repository + " was missed"
+		found = append(found, s.condition(e, id, fault{kind: "missed", since: *at}, text))
 	}
 	return found
 }
@@ -122,10 +122,10 @@ var hints = map[string]string{
 	"suspicious":       "look at the newest archive; borgfleet plan accept takes it as right",
 }
 
-func (s *Service) condition(e *entry, id trackID, f fault) fleet.Condition {
+func (s *Service) condition(e *entry, id trackID, f fault, text string) fleet.Condition {
 	c := fleet.Condition{
 		Kind: f.kind, Severity: fleet.SeverityWarning, Host: id.host, Repository: id.repository, Plan: id.plan,
-		Message: f.text(), Hint: hints[f.kind], Since: f.since, Labels: map[string]string{},
+		Message: text, Hint: hints[f.kind], Since: f.since, Labels: map[string]string{},
 	}
 	switch f.kind {
 	case "overdue":
