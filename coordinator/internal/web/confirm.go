@@ -30,6 +30,7 @@ type confirmation struct {
 	Names    []string     // likewise, if no more is known of them
 	More     int          // likewise, not named
 	Fields   []field      // what else there is to choose
+	Mild     bool         // it can be undone
 
 	after string // where to go when it is done
 	do    func(ctx context.Context, by fleet.Actor) error

@@ -65,6 +65,7 @@ func rich() *world {
 	w.repositories = richRepositories()
 	w.jobs = slices.Concat(runningJobs(), endedJobs(), archiveJobs())
 	w.shelf = richShelf()
+	w.planning = richPlanning()
 	w.logs[runningBackup] = richLog()
 	return w
 }
@@ -248,6 +249,7 @@ func hostile() *world {
 	}
 	w.people.spoil(evil)
 	w.shelf.spoil(evil)
+	w.planning.spoil(evil)
 	log := w.logs[runningBackup]
 	for i := range log.Lines {
 		log.Lines[i].Text = evil

@@ -35,6 +35,7 @@ type world struct {
 	people
 	shelf
 	harbour
+	planning
 }
 
 func (w *world) Status(context.Context) (fleet.Status, error) {
@@ -210,6 +211,9 @@ func (w *world) options() web.Options {
 	}
 	if !w.absent {
 		options.SSH, options.Connections, options.Depot, options.Keeper = w, w, w, w
+	}
+	if !w.unplanned {
+		options.Plans, options.Alerts, options.Notify = w, w, w
 	}
 	return options
 }

@@ -25,6 +25,7 @@ func helpers() template.FuncMap {
 		"seconds": human.Seconds[float64],
 		"prose":   prose, "sentence": sentence, "unlabelled": unlabelled, "chip": stateChip, "mark": newChip,
 		"hostURL": hostURL, "repoURL": repositoryURL, "jobURL": jobURL, "userURL": userURL,
+		"planURL": planURL, "runURL": runURL,
 		"archiveURL": archiveURL, "archivesURL": archivesURL,
 		"noun": func(n any, noun string) string { return human.Noun(whole(n), noun) },
 		"none": func() template.HTML { return quietNone },

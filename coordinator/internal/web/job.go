@@ -19,6 +19,7 @@ type jobPage struct {
 	commands
 	reader
 	Log     logPart
+	Planned bool         // there are pages of plans
 	Refused *job.Failure // why the last action was not done
 }
 
@@ -33,7 +34,7 @@ func (s *site) job(ctx context.Context, id job.ID, c commands, refused *job.Fail
 	if err != nil {
 		return nil, err
 	}
-	page := &jobPage{jobRow: s.moment().job(j), commands: c, reader: readerOf(ctx), Refused: refused}
+	page := &jobPage{jobRow: s.moment().job(j), commands: c, reader: readerOf(ctx), Planned: s.Plans != nil, Refused: refused}
 	v := &view{
 		Title: page.title(), Nav: "/jobs", Body: "job", Data: page, Log: id,
 		Live:     []string{"job-head", "job-state", "job-attempts", "job-log-live", "job-commands"},

@@ -48,8 +48,9 @@ type jobForm struct {
 // field is one field of a jobForm. Its name is that of the spec's field.
 type field struct {
 	Name        string
+	Scope       string // of the form, where a page has several
 	Label       string
-	Kind        string // text, number, area, select, check, date
+	Kind        string // text, number, area, select, check, secret
 	Value       string
 	Choices     []choice // of a select
 	Suggestions []string // for a text
@@ -63,7 +64,7 @@ type field struct {
 }
 
 // ID is that of the field's element.
-func (f field) ID() string { return "f-" + strings.ReplaceAll(f.Name, "_", "-") }
+func (f field) ID() string { return "f-" + f.Scope + strings.ReplaceAll(f.Name, "_", "-") }
 
 // formBuilder builds a form from what was typed, or from its address.
 type formBuilder func(r *http.Request, v *typed) (*jobForm, error)

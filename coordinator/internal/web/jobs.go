@@ -16,6 +16,7 @@ type jobsPage struct {
 	reader
 	Filter       job.Filter
 	Within       string // the time choice: "", 24h, 7d, 30d
+	Planned      bool   // there are pages of plans
 	Jobs         []jobRow
 	Next         string // address of the next page
 	First        string // address of the first, when this is not it
@@ -38,7 +39,7 @@ var windows = []struct {
 }
 
 func (s *site) jobs(ctx context.Context, query url.Values) (*view, error) {
-	page := &jobsPage{clock: s.moment(), reader: readerOf(ctx), Within: query.Get("within"), Filter: job.Filter{
+	page := &jobsPage{clock: s.moment(), reader: readerOf(ctx), Planned: s.Plans != nil, Within: query.Get("within"), Filter: job.Filter{
 		Host: query.Get("host"), Repository: query.Get("repository"), Plan: query.Get("plan"),
 		State: job.State(query.Get("state")), Kind: job.Kind(query.Get("kind")),
 		Limit: jobsPerPage, Cursor: query.Get("cursor"),

@@ -86,6 +86,7 @@ type stream struct {
 	place logPlace
 
 	dirty  bool      // stored state has changed since the view was built
+	alarm  bool      // alerts have changed since they were counted
 	rested time.Time // the view is not built again before this
 	spoken time.Time // when the last message was sent
 }
@@ -155,6 +156,7 @@ func (s *stream) digest(ctx context.Context, updates []feed.Update) (*message, e
 			moved[u.Job.ID] = u.Progress
 			continue
 		}
+		s.alarm = s.alarm || u.Type == feed.AlertChanged || u.Type == feed.Missed
 		if s.view.Cares(u) {
 			s.dirty = s.dirty || u.Type != feed.JobEvent
 			logged = logged || u.Type == feed.JobEvent || u.Type == feed.Missed || s.view.Log != ""
@@ -170,6 +172,9 @@ func (s *stream) digest(ctx context.Context, updates []feed.Update) (*message, e
 	}
 	change := s.message()
 	if err := s.progress(&change, moved); err != nil {
+		return nil, err
+	}
+	if err := s.count(ctx, &change); err != nil {
 		return nil, err
 	}
 	if logged {
@@ -216,7 +221,25 @@ func (s *stream) whole(ctx context.Context) (message, error) {
 			return change, err
 		}
 	}
+	s.alarm = true
+	if err := s.count(ctx, &change); err != nil {
+		return change, err
+	}
 	return change, s.log(ctx, &change)
+}
+
+// count tells how many alerts hold, which the menu shows on every page.
+func (s *stream) count(ctx context.Context, change *message) error {
+	if !s.alarm || s.site.Alerts == nil {
+		return nil
+	}
+	s.alarm = false
+	content, err := s.site.execute("nav-alerts", s.site.menu(ctx).Open)
+	if had, ok := s.sent["nav-alerts"]; err != nil || (ok && had == content) {
+		return err
+	}
+	s.sent["nav-alerts"], change.Fragments["nav-alerts"] = content, content
+	return nil
 }
 
 // progress tells what moved, from the updates alone. The part around it must

@@ -40,6 +40,7 @@ type overviewPage struct {
 	Start         *firstSteps // nil once there is a backup, and for who may not take them
 	KeysAtRisk    []string    // repositories whose key was never exported
 	MoreKeys      int
+	Plans         planSums // nil: there are no pages of plans
 }
 
 func (s *site) overview(ctx context.Context, c commands) (*view, error) {
@@ -54,9 +55,12 @@ func (s *site) overview(ctx context.Context, c commands) (*view, error) {
 			return nil, err
 		}
 	}
+	if page.Plans, err = s.sumPlans(ctx); err != nil {
+		return nil, err
+	}
 	return &view{
 		Title: status.Summary, Nav: "/", Body: "overview", Data: page,
-		Live:     []string{"summary", "attention", "keys", "first-steps", "running", "mounts", "overview-hosts", "waiting", "recent"},
+		Live:     []string{"summary", "overview-plans", "attention", "keys", "first-steps", "running", "mounts", "overview-hosts", "waiting", "recent"},
 		Cares:    caresForState,
 		Progress: mountProgress(page.Mounts, runningProgress("running", page.clock, page.Running)),
 	}, nil

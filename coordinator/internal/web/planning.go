@@ -2,9 +2,12 @@ package web
 
 import (
 	"context"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
@@ -43,6 +46,7 @@ type PlanReader interface {
 	Plans(ctx context.Context) ([]fleet.PlanView, error)
 	PlanRun(ctx context.Context, id string) (fleet.Run, error)
 	PlanRuns(ctx context.Context, filter fleet.RunFilter) (fleet.RunPage, error)
+	Freshness(ctx context.Context) ([]fleet.Freshness, error)
 	Calendar(ctx context.Context, from, to time.Time) ([]fleet.Occurrence, error)
 }
 
@@ -80,4 +84,85 @@ type RuleKeeper interface {
 	Rules(ctx context.Context) ([]fleet.Rule, error)
 	PutRule(ctx context.Context, by fleet.Actor, rule fleet.Rule) (fleet.Rule, error)
 	RemoveRule(ctx context.Context, by fleet.Actor, name string) error
+}
+
+// addPlanning adds the addresses that forms about plans, alerts and notifications
+// are sent to.
+func (s *site) addPlanning(mux *http.ServeMux) {
+	if s.Plans != nil {
+		mux.HandleFunc("POST /plans/{plan}/run", s.runPlan)
+		mux.HandleFunc("POST /plans/{plan}/resume", s.resumePlan)
+		mux.HandleFunc("POST /plans/{plan}/accept", s.acceptBackup)
+		mux.HandleFunc("POST /plans/{plan}/restore-test", s.testRestore)
+		mux.HandleFunc("POST /runs/{id}/cancel", s.cancelRun)
+		for _, address := range []string{"/new-plan", "/plans/{plan}/change"} {
+			mux.HandleFunc("GET "+address, s.planForm)
+			mux.HandleFunc("POST "+address, s.planForm)
+		}
+		s.addConfirm(mux, bus.Operator, "/plans/{plan}/pause", s.confirmPause)
+		s.addConfirm(mux, bus.Admin, "/plans/{plan}/remove", s.confirmPlan)
+	}
+	if s.Alerts != nil {
+		s.addConfirm(mux, bus.Operator, "/alerts/silence", s.confirmSilence)
+		mux.HandleFunc("POST /silences/{id}/end", s.endSilence)
+	}
+	if s.Notify != nil {
+		mux.HandleFunc("POST /notifications/targets", s.putTarget)
+		mux.HandleFunc("POST /notifications/targets/{target}/test", s.testTarget)
+		mux.HandleFunc("POST /notifications/rules", s.putRule)
+		s.addConfirm(mux, bus.Admin, "/notifications/targets/{target}/remove", s.confirmTarget)
+		s.addConfirm(mux, bus.Admin, "/notifications/rules/{rule}/remove", s.confirmRule)
+	}
+}
+
+func (s *site) addConfirm(mux *http.ServeMux, role bus.Role, address string, build confirmer) {
+	mux.Handle("GET "+address, s.confirm(role, build))
+	mux.Handle("POST "+address, s.confirm(role, build))
+}
+
+// routePlanning finds the pages about plans, alerts and notifications.
+func (s *site) routePlanning(u *url.URL, c commands) (builder, bool) {
+	parts, query := segments(u), u.Query()
+	name := parts[len(parts)-1]
+	is := func(section string, depth int, there bool) bool {
+		return there && len(parts) == depth && parts[0] == section && name != ""
+	}
+	switch {
+	case is("plans", 1, s.Plans != nil):
+		return func(ctx context.Context) (*view, error) { return s.plans(ctx, query, c) }, true
+	case is("plans", 2, s.Plans != nil):
+		return func(ctx context.Context) (*view, error) { return s.plan(ctx, name, query.Get("cursor"), c, nil) }, true
+	case is("runs", 2, s.Plans != nil):
+		return func(ctx context.Context) (*view, error) { return s.run(ctx, name, c, nil) }, true
+	case is("calendar", 1, s.Plans != nil):
+		return func(ctx context.Context) (*view, error) { return s.calendar(ctx, query, c) }, true
+	case is("alerts", 1, s.Alerts != nil):
+		return func(ctx context.Context) (*view, error) { return s.alerts(ctx, query, c, nil) }, true
+	case is("notifications", 1, s.Notify != nil):
+		return func(ctx context.Context) (*view, error) { return s.notifications(ctx, query, c, notifyForms{}) }, true
+	}
+	return nil, false
+}
+
+// menu is what there is in the menu besides what is always there.
+type menu struct {
+	Plans, Alerts bool
+	Open          alertCount
+}
+
+// alertCount is how many alerts hold.
+type alertCount int
+
+// menu reads it. A page is shown all the same when the alerts cannot be counted.
+func (s *site) menu(ctx context.Context) menu {
+	m := menu{Plans: s.Plans != nil, Alerts: s.Alerts != nil}
+	if !m.Alerts || !readerOf(ctx).Reads() {
+		return m
+	}
+	found, err := s.Alerts.Alerts(ctx, fleet.AlertFilter{Open: true, Limit: 1})
+	if err != nil {
+		s.logger.Debug("cannot count alerts", "err", err)
+	}
+	m.Open = alertCount(found.Open)
+	return m
 }

@@ -275,6 +275,8 @@ func (r attentionRow) Chip() chip {
 		return chip{"fail", "fail", "no borg"}
 	case "store":
 		return chip{"fail", "fail", "store"}
+	case "overdue", "missed":
+		return chip{"fail", "fail", r.Kind}
 	case "frozen":
 		return chip{"fail", "stop", "frozen"}
 	case "verify":
@@ -314,6 +316,8 @@ func (r attentionRow) Target() string {
 	switch {
 	case r.Kind == "frozen" && r.Repository != "":
 		return repositoryURL(r.Repository)
+	case r.Plan != "" && aboutPlans(r.Attention):
+		return planURL(r.Plan)
 	case r.Job != "":
 		return jobURL(r.Job)
 	case r.Host != "":
@@ -324,6 +328,15 @@ func (r attentionRow) Target() string {
 	return "" // about the coordinator itself
 }
 
+// aboutPlans reports whether something is about a plan rather than one job of it.
+func aboutPlans(a fleet.Attention) bool {
+	switch a.Kind {
+	case "overdue", "missed", "suspicious", "check_old", "restore_test_old", "no_hosts":
+		return true
+	}
+	return a.Job == ""
+}
+
 // Open is what a button to Target says.
 func (r attentionRow) Open() string {
 	switch target := r.Target(); {
@@ -331,6 +344,8 @@ func (r attentionRow) Open() string {
 		return "Open job"
 	case strings.HasPrefix(target, "/hosts/"):
 		return "Open host"
+	case strings.HasPrefix(target, "/plans/"):
+		return "Open plan"
 	}
 	return "Open"
 }

@@ -72,6 +72,9 @@ func (s *site) route(u *url.URL, c commands) (builder, bool) {
 	if build, ok := s.routeArchives(u, c); ok {
 		return build, true
 	}
+	if build, ok := s.routePlanning(u, c); ok {
+		return build, true
+	}
 	clean := path.Clean("/" + u.Path)
 	section, name, deep := strings.Cut(strings.TrimPrefix(clean, "/"), "/")
 	query := u.Query()
@@ -114,9 +117,15 @@ func actionParent(address string) (string, bool) {
 	parent = strings.TrimSuffix(parent, "/")
 	depth := 2
 	switch action {
-	case "cancel", "retry", "backup", "run", "unmount", "enable", "disable", "allow", "deny":
+	case "cancel", "retry", "backup", "run", "unmount", "enable", "disable", "allow", "deny", "resume", "accept", "restore-test":
 	case "role", "link":
 		depth = 3
+	case "end":
+		return "/alerts", strings.HasPrefix(parent, "/silences/")
+	case "test":
+		return "/notifications", strings.HasPrefix(parent, "/notifications/targets/")
+	case "targets", "rules":
+		return parent, parent == "/notifications"
 	case "users", "tokens", "credentials":
 		return parent, parent == "/people"
 	case "password":
@@ -137,6 +146,7 @@ type frame struct {
 	Version string
 	Build   string
 	Reader  reader
+	Menu    menu
 	Address string // path and query of this page, for the live stream
 	Once    bool   // a reload shows the page at Address instead
 	CSS     string
@@ -182,7 +192,7 @@ func (s *site) compose(r *http.Request, v *view) ([]byte, error) {
 	var page bytes.Buffer
 	err = s.templates.ExecuteTemplate(&page, "layout", frame{
 		view: v, clock: s.moment(), Main: template.HTML(body), //nolint:gosec // our own template's output
-		Version: s.Version, Build: s.assets.build, Reader: readerOf(r.Context()),
+		Version: s.Version, Build: s.assets.build, Reader: readerOf(r.Context()), Menu: s.menu(r.Context()),
 		Address: address, Once: v.Secret && v.Address != "",
 		CSS: s.assets.urls["page.css"], Script: s.assets.urls["page.js"], Icon: s.assets.urls["favicon.svg"],
 	})

@@ -159,6 +159,7 @@ func (s *site) inside() http.Handler {
 	}
 	s.addArchives(mux)
 	s.addReach(mux)
+	s.addPlanning(mux)
 	mux.HandleFunc("/", s.page)
 	return mux
 }

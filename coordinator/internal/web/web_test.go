@@ -24,6 +24,7 @@ func addresses() []string {
 		"/people/users/bob/remove", "/people/tokens/T1/remove", "/people/credentials/eve/revoke", "/audit", "/audit?by=operator:alice&verify=1", "/account", "/jobs", "/jobs?host=web1&kind=backup&state=running&within=7d", "/jobs?state=nonsense", "/nowhere",
 	}
 	list = append(list, archiveAddresses()...)
+	list = append(list, planAddresses...)
 	for _, j := range rich().jobs {
 		list = append(list, "/jobs/"+string(j.ID))
 	}
@@ -218,7 +219,7 @@ func TestFaults(t *testing.T) {
 		status  int
 		want    string
 	}{
-		{"no such page", rich(), "/plans", http.StatusNotFound, "There is no page at /plans."},
+		{"no such page", rich(), "/planes", http.StatusNotFound, "There is no page at /planes."},
 		{"no such page, deep", rich(), "/jobs/" + string(goodBackup) + "/more", http.StatusNotFound, "There is no page"},
 		{"unknown host", rich(), "/hosts/nobody", http.StatusNotFound, "unknown_host"},
 		{"unknown repository", rich(), "/repositories/nothing", http.StatusNotFound, "unknown_repository"},
