@@ -168,6 +168,9 @@ type Plan struct {
 	ChangedAt time.Time `json:"changed_at"`
 	Pause     *Pause    `json:"pause"` // null: it is not paused
 	Canary    string    `json:"-"`     // see CanaryOf; kept apart
+	// ResumedAt is when the last pause ended, and with it the time in which nothing
+	// was expected; zero: there was none. It is kept apart.
+	ResumedAt time.Time `json:"-"`
 }
 
 // Pause keeps a plan from running by itself.

@@ -146,10 +146,11 @@ func (s *Service) submit(ctx context.Context, batch []moved, now time.Time) ([]j
 // actor is in whose name plans ask for jobs.
 var actor = fleet.Actor{Name: fleet.Itself}
 
-// fail ends a task that cannot have a job; what is only so now is tried again.
+// fail ends a task that cannot have a job; what is only so now, as the disk of the
+// coordinator that is full, is tried again.
 func (m *moved) fail(task int, err error, now time.Time) {
 	f := job.AsFailure(err)
-	if f.Code == job.Unavailable {
+	if f.Code == job.Unavailable || f.Code == job.DiskFull {
 		m.step.wake = earliest(m.step.wake, now.Add(retryWrite))
 		return
 	}

@@ -107,9 +107,7 @@ func (s *Service) storeStarted(batch []started) error {
 	for _, b := range batch {
 		changes = append(changes, store.SetPlanCursor(b.entry.plan.Name, b.cursor))
 		if b.resume {
-			resumed := b.entry.plan
-			resumed.Pause = nil
-			changes = append(changes, store.ChangePlan(resumed))
+			changes = append(changes, store.ChangePlan(b.entry.resumed()))
 		}
 		if b.run != nil {
 			changes = append(changes, store.PutPlanRun(*b.run))
@@ -135,9 +133,16 @@ func (s *Service) storeStarted(batch []started) error {
 	return nil
 }
 
+// resumed is a plan whose pause has ended by itself.
+func (e *entry) resumed() fleet.Plan {
+	p := e.plan
+	p.ResumedAt, p.Pause = *p.Pause.Until, nil
+	return p
+}
+
 func (s *Service) installStarted(b started, tracks map[trackID]bool) {
 	if b.resume {
-		b.entry.plan.Pause = nil
+		b.entry.plan = b.entry.resumed()
 	}
 	b.entry.follow(b.cursor)
 	switch {

@@ -20,10 +20,19 @@ import (
 const manyPlans = 10_000
 
 // taker takes every job at once.
-type taker struct{ taken atomic.Int64 }
+type taker struct {
+	taken   atomic.Int64
+	refuses atomic.Pointer[job.Failure] // every job, as long as it is set
+}
 
 func (t *taker) SubmitPlanned(_ context.Context, _ fleet.Actor, planned []fleet.Planned) ([]fleet.Submitted, error) {
 	answers := make([]fleet.Submitted, len(planned))
+	if f := t.refuses.Load(); f != nil {
+		for i := range answers {
+			answers[i].Err = f
+		}
+		return answers, nil
+	}
 	for i, p := range planned {
 		answers[i].Job = job.Job{ID: job.NewID(time.Now()), Host: p.Host, Repository: p.Repository, Kind: p.Kind, State: job.Queued, Plan: p.Plan, Run: p.Run}
 	}

@@ -26,9 +26,49 @@ func (m *mover) follow() {
 		}
 	}
 	for i, t := range m.run.Tasks {
-		if t.Kind != job.Backup && t.State == fleet.RunRunning && t.Job == "" {
+		if t.Kind == job.Backup || t.State != fleet.RunRunning {
+			continue
+		}
+		switch reason := m.unwanted(t); {
+		case t.Job != "":
+			m.giveUp(t, reason)
+		case reason != "":
+			m.end(i, fleet.RunSkipped, reason, m.now)
+		default:
 			m.step.submit = append(m.step.submit, i)
 		}
+	}
+}
+
+// unwanted returns why a task that follows is left out, as the plan has changed
+// since it was made; empty: it is not.
+func (m *mover) unwanted(t fleet.Task) string {
+	switch {
+	case !m.host(t.Host):
+		return "the plan is not for this host any more"
+	case !slices.Contains(m.plan.Repositories, t.Repository):
+		return "the plan does not back up to this repository any more"
+	case t.Kind == job.Prune && (m.plan.Retention == nil || !slices.Contains(m.plan.After, job.Prune)):
+		return "the plan does not prune any more"
+	case t.Kind == job.Compact && !slices.Contains(m.plan.After, job.Compact):
+		return "the plan does not compact any more"
+	case t.Kind == job.Check && m.plan.Check == nil:
+		return "the plan has no checks any more"
+	case t.Kind == job.TestRestore && m.plan.RestoreTest == nil:
+		return "the plan has no restore tests any more"
+	default:
+		return ""
+	}
+}
+
+// giveUp cancels the job of a task that is unwanted while it waits: who takes
+// retention out of a plan means that nothing more is deleted.
+func (m *mover) giveUp(t fleet.Task, reason string) {
+	if reason == "" {
+		return
+	}
+	if j, found := m.job(t.Job); found && j.State == job.Queued {
+		m.step.cancel = append(m.step.cancel, t.Job)
 	}
 }
 

@@ -70,28 +70,54 @@ func (p *standpoint) begun() time.Time {
 	return began
 }
 
-// overdueAt is when a row becomes overdue, zero for never.
-func (p *standpoint) overdueAt(last *fleet.BackupSummary) time.Time {
+// resumed is when the plan's last pause ended; zero: there was none.
+func (p *standpoint) resumed() time.Time {
+	if pause := p.entry.plan.Pause; pause != nil && pause.Until != nil && !paused(pause, p.now) {
+		return *pause.Until // which nobody has noted yet
+	}
+	return p.entry.plan.ResumedAt
+}
+
+// overdueAt is when a row becomes overdue, zero for never. In a pause nothing is
+// expected: after it, age counts from its end until a run had its chance.
+func (p *standpoint) overdueAt(last *fleet.BackupSummary) (at time.Time) {
 	switch {
 	case p.entry.maxAge <= 0:
 		return time.Time{}
 	case last != nil:
-		return last.FinishedAt.Add(p.entry.maxAge)
+		at = last.FinishedAt.Add(p.entry.maxAge)
 	default:
-		return p.begun().Add(p.entry.period + p.entry.maxAge)
+		at = p.begun().Add(p.entry.period + p.entry.maxAge)
 	}
+	resumed := p.resumed()
+	if had := p.track.lastRunAt; resumed.IsZero() || had != nil && had.After(resumed) {
+		return at
+	}
+	return later(at, resumed.Add(p.entry.maxAge))
 }
 
-// tooOldAt is when something becomes too old, zero for never.
-func (p *standpoint) tooOldAt(last *time.Time, allowed time.Duration) time.Time {
+// tooOldAt is when something becomes too old, zero for never. It comes with a
+// backup, and so only with the first one after a pause.
+func (p *standpoint) tooOldAt(last *time.Time, allowed time.Duration) (at time.Time) {
 	switch {
 	case allowed == 0:
 		return time.Time{}
 	case last != nil:
-		return last.Add(allowed)
+		at = last.Add(allowed)
 	default:
-		return p.begun().Add(allowed)
+		at = p.begun().Add(allowed)
 	}
+	if resumed := p.resumed(); !resumed.IsZero() {
+		return later(at, resumed.Add(2*max(p.entry.period, time.Hour)))
+	}
+	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func past(at, now time.Time) bool { return !at.IsZero() && !at.After(now) }

@@ -17,6 +17,7 @@ import (
 type freshCase struct {
 	change  func(*fleet.PlanSpec)
 	pause   *fleet.Pause
+	resumed time.Time
 	notes   []store.Change
 	now     time.Time
 	state   fleet.FreshState
@@ -45,6 +46,25 @@ func freshCases() map[string]freshCase {
 		},
 		"by hand, of any age": {change: func(p *fleet.PlanSpec) { p.Schedule = nil }, notes: []store.Change{good}, now: day(300, "00:00"), state: fleet.Fresh},
 		"paused":              {pause: &fleet.Pause{By: "alice", Until: &until}, notes: []store.Change{good}, now: day(6, "00:00"), state: fleet.PlanPaused, message: "paused by alice"},
+		"a pause has just ended": {
+			pause: &fleet.Pause{By: "alice", Until: &until}, notes: []store.Change{good}, now: day(9, "00:00"), state: fleet.Fresh,
+		},
+		"a pause has ended, and the next run is to come": {resumed: until, notes: []store.Change{good}, now: day(9, "02:30"), state: fleet.Fresh},
+		"a pause has ended, and nothing was heard since": {
+			resumed: until, notes: []store.Change{good}, now: day(11, "01:00"), state: fleet.Overdue, message: "the newest good", wrong: []string{"overdue web1"},
+		},
+		"a pause has ended, and the run after it has failed": {
+			resumed: until, notes: []store.Change{good, store.NoteOutcome("daily", "web1", "main", fleet.RunFailed, day(9, "02:20"))}, now: day(9, "02:30"),
+			state: fleet.Overdue, message: "the newest good", wrong: []string{"overdue web1"},
+		},
+		"a pause has ended before the first backup": {resumed: until, now: day(10, "00:00"), state: fleet.NeverYet},
+		"checks after a pause": {
+			change: func(p *fleet.PlanSpec) { testing(p); p.MaxAge = "90d" }, resumed: day(31, "00:00"), notes: []store.Change{good}, now: day(32, "23:59"), state: fleet.Fresh,
+		},
+		"checks after a pause, still not done": {
+			change: func(p *fleet.PlanSpec) { testing(p); p.MaxAge = "90d" }, resumed: day(31, "00:00"), notes: []store.Change{good}, now: day(33, "00:00"), state: fleet.Stale,
+			message: "never yet the repository was checked", wrong: []string{"check_old ", "restore_test_old web1"},
+		},
 		"suspicious": {
 			notes: []store.Change{good, held}, now: day(1, "00:00"), state: fleet.Suspicious, message: "the backup of 2026-03-23 02:10 UTC looks suspicious: 9 files",
 			wrong: []string{"suspicious web1"},
@@ -89,7 +109,7 @@ func TestFreshness(t *testing.T) {
 			if c.change != nil {
 				c.change(&spec)
 			}
-			stored := fleet.Plan{Name: "daily", PlanSpec: spec, CreatedAt: monday, ChangedAt: monday, Pause: c.pause}
+			stored := fleet.Plan{Name: "daily", PlanSpec: spec, CreatedAt: monday, ChangedAt: monday, Pause: c.pause, ResumedAt: c.resumed}
 			changes := append([]store.Change{store.CreateHost(fleet.Host{Name: "web1", CreatedAt: monday}), store.CreatePlan(stored, monday)}, c.notes...)
 			if _, err := s.Apply(changes...); err != nil {
 				t.Fatal(err)

@@ -37,6 +37,7 @@ type outline struct {
 	dumps           map[string]fleet.BackupSummary
 	held            *fleet.Suspicion
 	lastRun         fleet.RunState
+	lastRunAt       *time.Time
 	missed          *time.Time
 	lastRestoreTest *time.Time
 	restoreTestJob  job.ID
@@ -154,7 +155,7 @@ func selected(selector, labels map[string]string) bool {
 // outlineOf leaves a track's history out.
 func outlineOf(t store.Track) outline {
 	o := outline{
-		dumps: t.Dumps, held: t.Held, lastRun: t.LastRun, missed: t.Missed,
+		dumps: t.Dumps, held: t.Held, lastRun: t.LastRun, lastRunAt: t.LastRunAt, missed: t.Missed,
 		lastRestoreTest: t.LastRestoreTest, restoreTestJob: t.RestoreTestJob,
 	}
 	if last, ok := t.Last(); ok {

@@ -43,7 +43,7 @@ func (s *Service) setPause(by fleet.Actor, name string, pause *fleet.Pause, acti
 	changed, cursor := e.plan, e.cursor
 	changed.Pause = pause
 	if pause == nil {
-		cursor = now
+		cursor, changed.ResumedAt = now, now
 	}
 	detail := ""
 	if pause != nil {
@@ -54,7 +54,7 @@ func (s *Service) setPause(by fleet.Actor, name string, pause *fleet.Pause, acti
 		return fleet.PlanView{}, s.failure("store plan", err)
 	}
 	s.mem.Lock()
-	e.plan.Pause = pause
+	e.plan = changed
 	e.follow(cursor)
 	s.mem.Unlock()
 	s.publish(name)

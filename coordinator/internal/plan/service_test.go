@@ -193,3 +193,26 @@ func TestOverlappingRuns(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedJobs refuses the first jobs of runs: what is only so now is asked for
+// again.
+func TestRefusedJobs(t *testing.T) {
+	for refused, want := range map[job.Code]fleet.RunState{
+		job.DiskFull: fleet.RunRunning, job.Unavailable: fleet.RunRunning, job.RefusedByHost: fleet.RunFailed,
+	} {
+		t.Run(string(refused), func(t *testing.T) {
+			now, jobs := monday, &taker{}
+			service := newService(t, withPlans(t, 1, monday), jobs, func() time.Time { return now })
+			jobs.refuses.Store(job.Fail(refused, "not now"))
+			now = day(0, "01:00")
+			service.Turn(t.Context())
+			now = now.Add(10 * time.Second)
+			jobs.refuses.Store(nil)
+			service.Turn(t.Context())
+			page, err := service.PlanRuns(t.Context(), fleet.RunFilter{})
+			if err != nil || len(page.Runs) != 1 || page.Runs[0].State != want || (page.Runs[0].Tasks[0].Job != "") != (want == fleet.RunRunning) {
+				t.Errorf("%+v, %v", page.Runs, err)
+			}
+		})
+	}
+}

@@ -101,6 +101,11 @@ func (m *mover) settle() {
 		if state == fleet.RunRunning {
 			continue
 		}
+		if state == fleet.RunCancelled && t.Kind != job.Backup {
+			if why := m.unwanted(t); why != "" {
+				state, reason = fleet.RunSkipped, why
+			}
+		}
 		at := m.now
 		if j.FinishedAt != nil {
 			at = *j.FinishedAt

@@ -245,6 +245,31 @@ func stepsOfCare() map[string]stepCase {
 			plan: checking, tasks: []string{"a/m/backup=succeeded:j1", "b/m/backup=warning:j2"}, scene: plan.Scene{Checked: ago(8 * 24 * time.Hour)},
 			want: []string{"a/m/backup=succeeded:j1", "b/m/backup=warning:j2", "a/m/check=running", "a/m/restore-test=running", "b/m/restore-test=running"}, submit: "[2 3 4]",
 		},
+		"retention was taken away": {
+			tasks: []string{"a/m/backup=succeeded:j1", "a/m/prune=running"}, want: []string{"a/m/backup=succeeded:j1", "a/m/prune=skipped"},
+			ends: fleet.RunSucceeded, reason: "the plan does not prune any more",
+		},
+		"retention was taken away while the prune waits": {
+			tasks: []string{"a/m/backup=succeeded:j1", "a/m/prune=running:j2"}, jobs: []string{"j2 queued"},
+			want: []string{"a/m/backup=succeeded:j1", "a/m/prune=running:j2"}, cancel: "[j2]",
+		},
+		"retention was taken away while it prunes": {
+			tasks: []string{"a/m/backup=succeeded:j1", "a/m/prune=running:j2"}, jobs: []string{"j2 running"},
+			want: []string{"a/m/backup=succeeded:j1", "a/m/prune=running:j2"},
+		},
+		"retention was taken away, and the prune with it": {
+			tasks: []string{"a/m/backup=succeeded:j1", "a/m/prune=running:j2"}, jobs: []string{"j2 cancelled"},
+			want: []string{"a/m/backup=succeeded:j1", "a/m/prune=skipped:j2"}, ends: fleet.RunSucceeded, reason: "the plan does not prune any more",
+		},
+		"a prune was cancelled": {
+			plan: caring, tasks: []string{"a/m/backup=succeeded:j1", "a/m/prune=running:j2"}, jobs: []string{"j2 cancelled"}, scene: plan.Scene{Compact: ago(time.Hour)},
+			want: []string{"a/m/backup=succeeded:j1", "a/m/prune=cancelled:j2"}, ends: fleet.RunCancelled,
+		},
+		"checks and tests were taken away": {
+			tasks: []string{"a/m/backup=succeeded:j1", "a/m/check=running", "a/m/restore-test=running"},
+			want:  []string{"a/m/backup=succeeded:j1", "a/m/check=skipped", "a/m/restore-test=skipped"}, ends: fleet.RunSucceeded,
+			reason: "the plan has no restore tests any more",
+		},
 		"nothing is due": {
 			plan: checking, tasks: backedUp, scene: plan.Scene{Checked: ago(time.Hour), Tested: ago(time.Hour)}, want: backedUp, ends: fleet.RunSucceeded,
 		},

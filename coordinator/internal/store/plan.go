@@ -12,11 +12,12 @@ import (
 // planRecord is a plan with what is not shown of it.
 type planRecord struct {
 	fleet.Plan
-	Content string `json:"canary_content,omitempty"`
+	Content string    `json:"canary_content,omitempty"`
+	Resumed time.Time `json:"resumed_at,omitzero"`
 }
 
 func (r planRecord) plan() fleet.Plan {
-	r.Plan.Canary = r.Content
+	r.Plan.Canary, r.Plan.ResumedAt = r.Content, r.Resumed
 	return r.Plan
 }
 
@@ -50,7 +51,7 @@ type planPut struct {
 }
 
 func (c planPut) apply(tx *transaction) error {
-	record := planRecord{Plan: c.plan, Content: c.plan.Canary}
+	record := planRecord{Plan: c.plan, Content: c.plan.Canary, Resumed: c.plan.ResumedAt}
 	if err := (recordPut{bucket: bucketPlans, key: c.plan.Name, value: record, create: c.create, change: !c.create}).apply(tx); err != nil {
 		return err
 	}
