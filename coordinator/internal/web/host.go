@@ -106,6 +106,7 @@ type hostPage struct {
 	More    bool
 	Form    *backupForm
 
+	Plans    []freshRow   // how the plans that back it up stand
 	Verified *verified    // the newest verification; nil: none
 	Ways     []way        // to the repositories that it uses
 	Keeps    bool         // hosts over SSH can be added and changed here
@@ -136,10 +137,13 @@ func (s *site) host(ctx context.Context, name string, c commands, refused *backu
 	if err := s.connections(ctx, page); err != nil {
 		return nil, err
 	}
+	if page.Plans, err = s.plansOf(ctx, now, name); err != nil {
+		return nil, err
+	}
 	return &view{
 		Title: name, Nav: "/hosts", Body: "host", Data: page,
-		Live:     []string{"host-head", "host-facts", "mounts", "host-running", "host-verified", "host-ways", "host-jobs"},
-		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Host == name || u.Type == feed.Missed) },
+		Live:     []string{"host-head", "host-facts", "host-plans", "mounts", "host-running", "host-verified", "host-ways", "host-jobs"},
+		Cares:    func(u feed.Update) bool { return caresForState(u) && (u.Host == name || caresForPlans(u)) },
 		Progress: mountProgress(page.Mounts, runningProgress("host-running", now, page.Running)),
 		Fill: func(ctx context.Context) error {
 			if !page.BacksUp() {

@@ -35,6 +35,7 @@ type notifyForm struct {
 	Scope  string
 	Fields []field
 	Faults []*job.Failure
+	Open   bool // it is what the reader has come for
 }
 
 // notifyForms are the forms of the page that were sent, and what came of it.
@@ -161,6 +162,7 @@ func (p *notifyPage) forms(query url.Values) {
 			}
 		}
 		p.Target = targetForm(v)
+		p.Target.Open = v.Has("name") || len(p.Targets) == 0
 	}
 	if p.Rule == nil {
 		v := &typed{Values: url.Values{}}
@@ -170,6 +172,7 @@ func (p *notifyPage) forms(query url.Values) {
 			}
 		}
 		p.Rule = ruleForm(v, p.targetNames())
+		p.Rule.Open = v.Has("name")
 	}
 }
 
@@ -211,7 +214,7 @@ func (s *site) putTarget(w http.ResponseWriter, r *http.Request) {
 		Name: v.text("name"), Kind: v.text("kind"), URL: secret.FromString(v.text("url")), Secret: secret.FromString(v.text("secret")), Disabled: v.checked("off"),
 	})
 	form := targetForm(v)
-	form.Faults = faultsOf(err)
+	form.Faults, form.Open = faultsOf(err), true
 	s.notified(w, r, notifyForms{Target: form}, err, "")
 }
 

@@ -60,7 +60,7 @@ func (s *site) overview(ctx context.Context, c commands) (*view, error) {
 	}
 	return &view{
 		Title: status.Summary, Nav: "/", Body: "overview", Data: page,
-		Live:     []string{"summary", "overview-plans", "attention", "keys", "first-steps", "running", "mounts", "overview-hosts", "waiting", "recent"},
+		Live:     []string{"summary", "attention", "keys", "first-steps", "running", "mounts", "overview-hosts", "waiting", "recent"},
 		Cares:    caresForState,
 		Progress: mountProgress(page.Mounts, runningProgress("running", page.clock, page.Running)),
 	}, nil

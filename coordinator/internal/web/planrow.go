@@ -166,7 +166,7 @@ type freshRow struct {
 func (r freshRow) Chip() chip { return freshChip(r.State) }
 
 // RowID is that of the row's element.
-func (r freshRow) RowID() string { return rowID("fresh", r.Host, r.Repository) }
+func (r freshRow) RowID() string { return rowID("fresh", r.Plan, r.Host, r.Repository) }
 
 // Limit is how old the newest good backup may be.
 func (r freshRow) Limit() string { return human.Seconds(r.MaxAge) }

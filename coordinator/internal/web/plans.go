@@ -76,6 +76,20 @@ func (s *site) sumPlans(ctx context.Context) (planSums, error) {
 	return sums, nil
 }
 
+// plansOf reads how the plans stand that back up a host.
+func (s *site) plansOf(ctx context.Context, now clock, host string) (rows []freshRow, err error) {
+	if s.Plans == nil {
+		return nil, nil
+	}
+	all, err := s.Plans.Freshness(ctx)
+	for _, f := range all {
+		if f.Host == host {
+			rows = append(rows, freshRow{now, f})
+		}
+	}
+	return rows, wrap("freshness", err)
+}
+
 func (s *site) plans(ctx context.Context, query url.Values, c commands) (*view, error) {
 	list, err := s.Plans.Plans(ctx)
 	if err != nil {

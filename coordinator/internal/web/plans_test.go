@@ -18,11 +18,12 @@ import (
 
 func TestPlanPagesTell(t *testing.T) {
 	for address, want := range map[string][]string{
-		"/": {`<a href="/plans">3 plans: 1 overdue, 1 suspicious, 1 paused</a>`, `href="/calendar"`, `<span class="count">2<span class="sr"> open</span></span>`},
+		"/": {`href="/plans">3 plans: 1 overdue, 1 suspicious, 1 paused</a>`, `href="/calendar"`, `<span class="count">2<span class="sr"> open</span></span>`},
 		"/plans": {
 			"<h1>3 plans: 1 overdue, 1 suspicious, 1 paused</h1>", "No good backup for 2 d 1 h", `aria-label="last 12 runs: 10 succeeded, 1 failed, 1 missed"`,
 			`href="/plans/laptops"`, `action="/plans/laptops/resume"`, `href="/plans/db-hourly/pause"`, `action="/plans/db-hourly/run"`, `href="/runs/` + openRun + `"`, "borgfleet apply -f fleet.yaml",
 		},
+		"/hosts/db2":          {`href="/plans/db-hourly"`, "No good backup for 2 d 1 h", `href="/calendar?host=db2"`},
 		"/plans?state=paused": {"laptops", `<option value="paused" selected>`},
 		"/plans/db-hourly": {
 			"overdue", "every day at 02:00, Europe/Berlin", ">0 2 * * *</span>", "15m", "7 daily, 4 weekly", "prune, then compact", "20 files or 1GiB, and a canary", "postgres-dump as shop", `href="/jobs/` + string(checkedJob) + `"`,

@@ -145,7 +145,7 @@ func (s *site) putRule(w http.ResponseWriter, r *http.Request) {
 		_, err = s.Notify.PutRule(r.Context(), fleet.ActorOf(r.Context()), rule)
 	}
 	form := ruleForm(v, rule.Targets)
-	form.Faults = faultsOf(err)
+	form.Faults, form.Open = faultsOf(err), true
 	s.notified(w, r, notifyForms{Rule: form}, err, "")
 }
 
