@@ -16,7 +16,7 @@ refuse() {
 	exit 2
 }
 
-# The passphrase comes once, and is needed twice: only borg gets it.
+# The passphrase comes once, and is needed twice: only borg gets it, by asked BORG ARGUMENT...
 say='' pass='' sealed=''
 case $(command -v printf):$(command -v print) in
 	printf:*) say='printf %s' ;;
@@ -28,7 +28,7 @@ if [ "${BORG_PASSPHRASE_FD:-}" = 3 ]; then
 	exec 3<&-
 	pass=${pass%.} sealed=yes
 fi
-borg() {
+asked() {
 	if [ "$sealed" ]; then $say "$pass" | "$@" 3<&0 </dev/null; else "$@" </dev/null; fi
 }
 
@@ -50,16 +50,18 @@ tidy() {
 	done
 }
 
-# enter makes the scratch directory, and goes there. What is in it is for nobody else.
+# enter makes the scratch directory, and goes there. What is in it is for nobody else. Where others may
+# write they could put something in its place, so that we look where we are, and are nowhere by name after.
 enter() {
 	umask 077
 	place=${target:-${BORGFLEET_DIR:-${BORG_BASE_DIR:-$HOME/.borgfleet}/restore-test}}
 	said=$(mkdir -p -- "$place" 2>&1) && cd -P -- "$place" 2>/dev/null || refuse denied "$said"
 	[ -z "$target" ] || [ "$(pwd -P)" = "$target" ] || refuse link
 	tidy
+	place=$(pwd -P)
 	said=$(mktemp -d "./borgfleet-test.$$.XXXXXX" 2>&1) && cd -P -- "$said" 2>/dev/null || refuse denied "$said"
-	scratch=$(pwd -P)
-	mkdir out
+	scratch=${place%/}/${said#./}
+	[ "$(pwd -P)" = "$scratch" ] && [ -O . ] && [ "$(find . -perm 700)" = . ] && mkdir ./out || refuse link
 }
 
 # guard removes the scratch directory should this script be killed, in a session of its own, where
@@ -73,6 +75,7 @@ guard() {
 leave() {
 	trap '' TERM INT HUP
 	[ -z "$guard" ] || kill "$guard" 2>/dev/null
+	rm -rf ./out ./sample ./code
 	cd / && rm -rf -- "$scratch"
 }
 
@@ -132,6 +135,14 @@ choose() {
 			d = 365 * y + int(y / 4) - int(y / 100) + int(y / 400) + int((153 * (m - 3) + 2) / 5) + d - 719469
 			return sprintf("%.0f", d * 86400 + substr(text, 12, 2) * 3600 + substr(text, 15, 2) * 60 + substr(text, 18, 2))
 		}
+		function depth(name) { return gsub("/", "/", name) }
+		function above(i,    start, odd, j) { # what is asked for by this name may be above another: a link, then
+			start = substr(names[i], 1, length(names[i]) - 1)
+			odd = index(start, "?")
+			start = odd ? substr(start, 1, odd - 1) : start "/"
+			for (j in names) if (substr(names[j], 1, length(start)) == start && depth(names[j]) > depth(names[i])) return 1
+			return 0
+		}
 		function put(what, i) {
 			print what, sizes[i], epoch(times[i]), names[i]
 			print printable(names[i])
@@ -143,7 +154,7 @@ choose() {
 		/"type": "-"/ && !/"mode": "h/ { # h: a further name of another file
 			name = value("\"path\": \"([^\"\\\\]|\\\\.)*\"", 8)
 			size = value("\"size\": [0-9]+", 8)
-			if (name == "" || size == "" || name ~ "^\"/" || name ~ "[\"/][.][.][\"/]") next
+			if (name == "" || size == "" || name ~ "[\"/][.]?[.]?[\"/]") next # of which only a hostile archive has some
 			total++
 			at = value("\"ctime\": \"[^\"]*", 10)
 			if (canary != "" && length(name) > length(own) && substr(name, length(name) - length(own) + 1) == own) {
@@ -160,8 +171,10 @@ choose() {
 			if (i <= files + 0) { names[i] = name; sizes[i] = size; times[i] = at }
 		}
 		END {
-			for (i = 1; i <= canaries; i++) { put("canary", "c" i); chosen++ }
+			for (i in names) if (above(i)) hostile[i]
+			for (i = 1; i <= canaries; i++) if (!("c" i in hostile)) { put("canary", "c" i); chosen++ }
 			for (i = 1; i in names; i++) {
+				if (i in hostile) continue
 				if (sum + sizes[i] > bytes + 0) continue
 				if ((letters += length(names[i])) > 200000) break # a command line has an end
 				if (index(names[i], "?") && ++odd > 20) continue # each makes borg slower
@@ -263,7 +276,7 @@ words() {
 list=$(words 1 "$words") extract=$(words $((words + 1)) $#)
 
 phase list 'choosing files'
-{ eval "borg $list"; echo $? >code; } | choose >sample || refuse tools 'awk does not work, or the disk is full'
+{ eval "asked $list"; echo $? >code; } | choose >sample || refuse tools 'awk does not work, or the disk is full'
 read -r code <code || code=2
 well "$code"
 read -r _ chosen total all large <<SUM
@@ -279,8 +292,8 @@ while read -r what rest && read -r escaped; do
 	plain "$escaped"
 	case $plain in
 		*\?*)
-			globs=$(printf '%s.' "$plain" | sed 's/[[*]/[&]/g')
-			set -- "$@" "fm:${globs%.}"
+			like=$(printf '%s.' "$plain" | sed 's/[].[*^$\\+(){}|]/\\&/g; s,?,[^/.],g')
+			set -- "$@" "re:^${like%??}\\Z"
 			;;
 		*) set -- "$@" "pf:$plain" ;;
 	esac
@@ -288,10 +301,8 @@ done <sample
 moment
 began=$moment
 if [ "$chosen" -gt 0 ]; then
-	cd out || exit 2
-	borg "$@"
+	(cd -P ./out && asked "$@")
 	code=$?
-	cd .. || exit 2
 	well "$code"
 fi
 moment
