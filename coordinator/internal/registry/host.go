@@ -68,7 +68,8 @@ func checkLabels(labels map[string]string) error {
 
 // RemoveHost removes a host and ends its identity: when it returns without an
 // error, its agent can no longer connect. Its open jobs end, too; they stay in
-// the history, as its archives do in their repositories.
+// the history, as its archives do in their repositories. It is refused while plans
+// name it.
 func (r *Registry) RemoveHost(_ context.Context, by fleet.Actor, name string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
@@ -81,8 +82,8 @@ func (r *Registry) RemoveHost(_ context.Context, by fleet.Actor, name string) er
 		return err
 	}
 	ended := identities(host)
-	err = r.apply(append(append(r.revocations(ended), left...), store.DeleteHost(name), r.options.Keyring.forgetSSHKey(name),
-		r.audit(by, "host.remove", "host/"+name, "bus identity "+cmp.Or(host.PublicKey, "none")))...)
+	err = r.apply(append(append(r.revocations(ended), left...), store.RequireUnplanned(name, ""), store.DeleteHost(name),
+		r.options.Keyring.forgetSSHKey(name), r.audit(by, "host.remove", "host/"+name, "bus identity "+cmp.Or(host.PublicKey, "none")))...)
 	if err != nil {
 		return failure(err, job.UnknownHost, "host "+name)
 	}

@@ -5,6 +5,8 @@ package registry
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,7 +110,22 @@ func failure(err error, code job.Code, object string) error {
 	case errors.Is(err, store.ErrOpenJobs):
 		return job.Fail(job.Conflict, "%s has jobs that are not over", object).
 			WithHint("cancel them, or wait until they are over, then remove it")
-	default:
-		return err
 	}
+	if planned, ok := errors.AsType[*store.PlannedError](err); ok {
+		return job.Fail(job.Conflict, "%s is named by plans: %s", object, some(planned.Plans)).
+			WithHint("take it out of them (borgfleet plan change), or remove them (borgfleet plan remove)")
+	}
+	return err
+}
+
+// maxNamed bounds how many names one failure tells.
+const maxNamed = 5
+
+// some writes a few of many names.
+func some(names []string) string {
+	text := strings.Join(names[:min(len(names), maxNamed)], ", ")
+	if more := len(names) - maxNamed; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }

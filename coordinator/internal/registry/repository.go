@@ -130,7 +130,8 @@ func (r *Registry) MoveRepository(_ context.Context, by fleet.Actor, name, locat
 }
 
 // RemoveRepository forgets a repository and its passphrase; its data stays
-// where it is. It is refused while jobs of the repository are open.
+// where it is. It is refused while jobs of the repository are open, or plans name
+// it.
 func (r *Registry) RemoveRepository(_ context.Context, by fleet.Actor, name string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
@@ -138,7 +139,7 @@ func (r *Registry) RemoveRepository(_ context.Context, by fleet.Actor, name stri
 	if err != nil {
 		return err
 	}
-	err = r.apply(store.RequireNoOpenJobs("", name), store.DeleteRepository(name), r.options.Keyring.delete(name),
+	err = r.apply(store.RequireNoOpenJobs("", name), store.RequireUnplanned("", name), store.DeleteRepository(name), r.options.Keyring.delete(name),
 		r.audit(by, "repository.remove", "repository/"+name, repository.Location))
 	if err != nil {
 		return failure(err, job.UnknownRepository, "repository "+name)
