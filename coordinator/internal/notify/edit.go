@@ -203,16 +203,17 @@ func within(place string, err error) error {
 	if err == nil {
 		return nil
 	}
-	list := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		list = joined.Unwrap()
-	}
-	for i, fault := range list {
-		if f, ok := errors.AsType[*job.Failure](fault); ok {
-			moved := *f
-			moved.Message = place + "." + f.Message
-			list[i] = &moved
+		var moved []error
+		for _, fault := range joined.Unwrap() {
+			moved = append(moved, within(place, fault))
 		}
+		return errors.Join(moved...)
 	}
-	return errors.Join(list...)
+	if f, ok := errors.AsType[*job.Failure](err); ok {
+		moved := *f
+		moved.Message = place + "." + f.Message
+		return &moved
+	}
+	return err
 }

@@ -206,9 +206,9 @@ func TestApply(t *testing.T) {
 	if got, err := r.Compare(t.Context(), targets, rules, false); err != nil || len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
 	}
-	rules["all"] = fleet.Rule{Targets: []string{"nobody"}, Hours: "never"}
+	rules["all"] = fleet.Rule{Targets: []string{"nobody"}, Hours: "never", Timezone: "Mars", Days: []string{"first"}}
 	err := r.Apply(t.Context(), alice, targets, rules, false)
-	for _, want := range []string{"notify.targets.later.url: ", "notify.rules.all.hours: "} {
+	for _, want := range []string{"notify.targets.later.url: ", "notify.rules.all.hours: ", "notify.rules.all.timezone: ", "notify.rules.all.days[0]: "} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, without %s", err, want)
 		}

@@ -29,9 +29,11 @@ var windowHours = regexp.MustCompile(`^([01][0-9]|2[0-4]):([0-5][0-9])-([01][0-9
 // ParseWindow understands hours such as 22:00-06:00 in a zone by its IANA name;
 // empty hours are a window that is always open. The error joins every fault; each
 // is a *job.Failure.
-func ParseWindow(hours, zone string) (Window, error) { return parseWindow("window", hours, zone) }
+func ParseWindow(hours, zone string) (Window, error) { return ParseHours("window", hours, zone) }
 
-func parseWindow(field, hours, name string) (Window, error) {
+// ParseHours is ParseWindow for hours that people give in another field, which
+// faults name.
+func ParseHours(field, hours, name string) (Window, error) {
 	location, err := zone(name)
 	if err != nil {
 		err = job.Invalid("timezone", "%s", err).WithHint(zoneHint)
@@ -60,7 +62,7 @@ func span(field, hours string) (from, to time.Duration, err error) {
 	case from >= day || to > day:
 		return 0, 0, job.Invalid(field, "%q are no hours of the day: it ends at 24:00", hours).WithHint("write them like 22:00-06:00")
 	case from == to:
-		return 0, 0, job.Invalid(field, "%q begins and ends at the same time", hours).WithHint("leave the window out for all hours")
+		return 0, 0, job.Invalid(field, "%q begins and ends at the same time", hours).WithHint("leave it out for all hours")
 	case to < from:
 		to += day
 	}
@@ -102,6 +104,16 @@ func (w Window) Opens(at time.Time) time.Time {
 			return opens
 		}
 	}
+}
+
+// Opened returns when the window opened that is open at a moment; zero: it is not
+// open, or always.
+func (w Window) Opened(at time.Time) time.Time {
+	opened, _, open := w.around(at)
+	if !open {
+		return time.Time{}
+	}
+	return opened
 }
 
 // Closes returns when the window closes that is open at a moment; zero: it is not

@@ -71,7 +71,7 @@ func TestWindowsAlwaysOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		now := at(t, "2026-01-05 12:00 +0000")
-		if !w.Always() || !w.Open(now) || !w.Opens(now).Equal(now) || !w.Closes(now).IsZero() || w.String() != "" || w.Length() != 24*time.Hour {
+		if !w.Always() || !w.Open(now) || !w.Opens(now).Equal(now) || !w.Closes(now).IsZero() || !w.Opened(now).IsZero() || w.String() != "" || w.Length() != 24*time.Hour {
 			t.Errorf("%q is not always open: %s", hours, w)
 		}
 	}
