@@ -32,11 +32,12 @@ type round struct {
 	deliveries []store.Delivery
 	marks      map[string]map[string]store.Mark // by alert, then key of the mark
 	runs       int                              // how many of the runs that wait are in it
+	passed     int                              // and of those that nobody wants to know of
 }
 
 // look returns what is to be sent now. The caller holds mu.
 func (s *Service) look(now time.Time) (*round, error) {
-	r := &round{now: now, marks: map[string]map[string]store.Mark{}, runs: len(s.runs)}
+	r := &round{now: now, changes: s.over(), marks: map[string]map[string]store.Mark{}, runs: len(s.runs), passed: len(s.passed)}
 	alerts := slices.SortedFunc(maps.Values(s.alerts), func(a, b *store.Alert) int { return strings.Compare(a.ID, b.ID) })
 	for _, rule := range s.effective() {
 		open, err := hoursOf(rule)

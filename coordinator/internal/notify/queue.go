@@ -118,7 +118,7 @@ func (s *Service) put(r *round) error {
 
 // remember makes memory what a round has stored. The caller holds mu.
 func (s *Service) remember(r *round) {
-	s.runs = slices.Clone(s.runs[r.runs:])
+	s.runs, s.passed = slices.Clone(s.runs[r.runs:]), slices.Clone(s.passed[r.passed:])
 	for id, marks := range r.marks {
 		alert := *s.alerts[id]
 		all := maps.Clone(marks)

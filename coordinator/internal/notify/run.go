@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 )
 
 // maxRuns bounds how many wait to be put down.
@@ -38,10 +39,28 @@ func (s *Service) ran(run fleet.Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.runs) >= maxRuns || !s.anyoneWants(run) {
+		if run.FinishedAt != nil {
+			s.passed = append(s.passed, run.ID)
+		}
 		return
 	}
 	s.runs = append(s.runs, run)
 	s.prod()
+}
+
+// over are the changes that note that the ends of runs are dealt with. The caller
+// holds mu.
+func (s *Service) over() []store.Change {
+	ids := slices.Clone(s.passed)
+	for _, run := range s.runs {
+		if run.FinishedAt != nil {
+			ids = append(ids, run.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return []store.Change{store.RunsTold(ids)}
 }
 
 // anyoneWants reports whether a rule tells of a run. The caller holds mu.

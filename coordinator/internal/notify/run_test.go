@@ -114,3 +114,37 @@ func TestRunsAreToldWhereARuleSaysSo(t *testing.T) {
 		want(t, r)
 	})
 }
+
+func TestARunIsToldThatEndedBeforeAStart(t *testing.T) {
+	dir, web := t.TempDir(), &web{}
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, dir, web)
+		r.webhook("ops")
+		r.rule(fleet.Rule{Name: "runs", Plans: []string{"daily"}, Targets: []string{"ops"}, Runs: []string{"success"}})
+		wanted, other := run("daily", fleet.RunSucceeded), run("weekly", fleet.RunSucceeded)
+		other.ID = string(job.NewID(time.Now()))
+		_, err := r.store.Apply(
+			store.CreatePlan(fleet.Plan{Name: "daily"}, time.Now()), store.CreatePlan(fleet.Plan{Name: "weekly"}, time.Now()),
+			store.PutPlanRun(store.PlanRun{Run: wanted}), store.OweRun(wanted.ID),
+			store.PutPlanRun(store.PlanRun{Run: other}), store.OweRun(other.ID),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.stop() // before it was told
+		for range 2 {
+			r = start(t, dir, web)
+			pass(time.Minute)
+			if left, err := r.store.UntoldRuns(); err != nil || len(left) > 0 {
+				t.Errorf("%+v are to be told of, %v", left, err)
+			}
+			if err := r.store.Check(); err != nil {
+				t.Error(err)
+			}
+			r.stop()
+		}
+	})
+	if posts := web.got(); len(posts) != 1 || !strings.Contains(string(posts[0].body), "daily") {
+		t.Errorf("%d messages: %+v", len(posts), posts)
+	}
+}

@@ -51,6 +51,7 @@ type Service struct {
 	rules   []fleet.Rule            // what is stored, by name
 	alerts  map[string]*store.Alert // by id: those of which something may have to be told
 	runs    []fleet.Run             // that began or ended, and of which nothing is put down yet
+	passed  []string                // ids of runs that ended, of which nobody wants to know
 	pruned  time.Time
 }
 
@@ -73,6 +74,13 @@ func New(options Options) (*Service, error) {
 	}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("read notifications: %w", err)
+	}
+	untold, err := options.Store.UntoldRuns()
+	if err != nil {
+		return nil, fmt.Errorf("read runs that nobody was told of: %w", err)
+	}
+	for _, run := range untold {
+		s.ran(run.Run)
 	}
 	return s, nil
 }

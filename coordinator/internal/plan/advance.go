@@ -173,6 +173,7 @@ func (s *Service) keep(batch []moved) error {
 		if m.step.changed {
 			changes = append(changes, store.PutPlanRun(m.run))
 			changes = append(changes, s.outcomes(m)...)
+			changes = append(changes, s.owed(m.run.Run)...)
 		}
 	}
 	if len(changes) > 0 {
@@ -274,6 +275,15 @@ func (s *Service) cancelJobs(ctx context.Context, batch []moved, now time.Time) 
 			s.mem.Unlock()
 		}
 	}
+}
+
+// owed has whoever is told of runs be told of the end of one even if that is not
+// before the next start.
+func (s *Service) owed(run fleet.Run) []store.Change {
+	if s.options.Runs == nil || run.FinishedAt == nil {
+		return nil
+	}
+	return []store.Change{store.OweRun(run.ID)}
 }
 
 func (s *Service) tellStarted(run fleet.Run) {

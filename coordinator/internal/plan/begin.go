@@ -112,6 +112,7 @@ func (s *Service) storeStarted(batch []started) error {
 		if b.run != nil {
 			changes = append(changes, store.PutPlanRun(*b.run))
 			changes = append(changes, missedOutcomes(b.run.Run)...)
+			changes = append(changes, s.owed(b.run.Run)...)
 		}
 	}
 	if _, err := s.apply(changes...); err != nil {

@@ -82,7 +82,7 @@ func (c planDelete) apply(tx *transaction) error {
 	prefix := []byte(pairKey(c.name, ""))
 	for _, key := range keysWithPrefix(tx.bucket(bucketPlanRunsByPlan), prefix) {
 		id := key[len(prefix):]
-		if err := errors.Join(tx.delete(bucketPlanRuns, id), tx.delete(bucketPlanRunsOpen, id)); err != nil {
+		if err := errors.Join(tx.delete(bucketPlanRuns, id), tx.delete(bucketPlanRunsOpen, id), tx.delete(bucketPlanRunsUntold, id)); err != nil {
 			return err
 		}
 	}

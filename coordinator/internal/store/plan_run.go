@@ -68,12 +68,38 @@ func (t *transaction) trimRuns(plan string) error {
 		if t.bucket(bucketPlanRunsOpen).Get(id) != nil {
 			continue
 		}
-		if err := errors.Join(t.delete(bucketPlanRuns, id), t.delete(bucketPlanRunsByPlan, key)); err != nil {
+		if err := errors.Join(t.delete(bucketPlanRuns, id), t.delete(bucketPlanRunsByPlan, key), t.delete(bucketPlanRunsUntold, id)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// OweRun notes that somebody is to be told of the end of a run that is stored.
+func OweRun(id string) Change { return runOwe{id} }
+
+type runOwe struct{ id string }
+
+func (c runOwe) apply(tx *transaction) error {
+	return tx.putBytes(bucketPlanRunsUntold, []byte(c.id), []byte{})
+}
+
+// RunsTold notes that nobody is to be told of the ends of runs any more.
+func RunsTold(ids []string) Change { return runsTold{ids} }
+
+type runsTold struct{ ids []string }
+
+func (c runsTold) apply(tx *transaction) error {
+	for _, id := range c.ids {
+		if err := tx.delete(bucketPlanRunsUntold, []byte(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// UntoldRuns returns the runs of whose ends somebody is to be told, oldest first.
+func (s *Store) UntoldRuns() ([]PlanRun, error) { return s.runsIn(bucketPlanRunsUntold) }
 
 // PlanRun returns a run.
 func (s *Store) PlanRun(id string) (PlanRun, bool, error) {
@@ -81,9 +107,12 @@ func (s *Store) PlanRun(id string) (PlanRun, bool, error) {
 }
 
 // OpenPlanRuns returns the runs that are not over, oldest first.
-func (s *Store) OpenPlanRuns() (runs []PlanRun, err error) {
+func (s *Store) OpenPlanRuns() ([]PlanRun, error) { return s.runsIn(bucketPlanRunsOpen) }
+
+// runsIn returns the runs that an index names.
+func (s *Store) runsIn(index string) (runs []PlanRun, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		for _, id := range keysWithPrefix(tx.Bucket([]byte(bucketPlanRunsOpen)), nil) {
+		for _, id := range keysWithPrefix(tx.Bucket([]byte(index)), nil) {
 			run, ok, err := get[PlanRun](tx, bucketPlanRuns, string(id))
 			if err != nil {
 				return err

@@ -45,6 +45,7 @@ const (
 	bucketPlanRuns          = "plan_runs"          // id → run of a plan
 	bucketPlanRunsByPlan    = "plan_runs_by_plan"  // plan NUL id → state
 	bucketPlanRunsOpen      = "plan_runs_open"     // id → plan
+	bucketPlanRunsUntold    = "plan_runs_untold"   // id → nothing: a run that is over, and of whose end nothing is put down to be sent
 	bucketTracks            = "tracks"             // plan NUL host NUL repository → what its backups were like
 	bucketAlerts            = "alerts"             // id → alert
 	bucketAlertsOpen        = "alerts_open"        // key of its condition → id
@@ -85,7 +86,7 @@ func bucketsOfVersion3() []string {
 // bucketsOfVersion4 are those that plans and alerts brought.
 func bucketsOfVersion4() []string {
 	return []string{
-		bucketPlans, bucketPlanCursors, bucketPlanRuns, bucketPlanRunsByPlan, bucketPlanRunsOpen, bucketTracks,
+		bucketPlans, bucketPlanCursors, bucketPlanRuns, bucketPlanRunsByPlan, bucketPlanRunsOpen, bucketPlanRunsUntold, bucketTracks,
 		bucketAlerts, bucketAlertsOpen, bucketTargets, bucketRules, bucketSilences, bucketDeliveries, bucketDeliveriesOpen, bucketManifest,
 	}
 }
