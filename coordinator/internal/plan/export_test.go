@@ -102,3 +102,8 @@ func (s *Service) Tick() {
 
 // Turn does what is to be done now.
 func (s *Service) Turn(ctx context.Context) { s.turn(ctx) }
+
+// WrapApply has somebody stand between a service that does not run yet and its store.
+func (s *Service) WrapApply(wrap func(func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error)) {
+	s.apply = wrap(s.apply)
+}

@@ -2,12 +2,12 @@ package plan_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,27 +30,29 @@ var alice = fleet.Actor{Name: "operator:alice", Role: bus.Admin, From: "test"}
 // hosts that only say what they did. Its clock is the bubble's, moved to a week
 // that has something to it.
 type simulation struct {
-	t       testing.TB
-	dir     string
-	offset  time.Duration
-	mu      sync.Mutex
-	hosts   map[string]*machine
-	stream  []bus.Event
-	told    int
-	jobs    *dispatch.Service // nil: the coordinator is down
-	plans   *plan.Service
-	store   *store.Store
-	stop    func()
-	crashed chan string // a wrapped call waits for the end of its coordinator
-	over    chan struct{}
-	crash   string      // where the next one does: "before" the jobs are stored, or "after"
-	ran     []fleet.Run // told to the listener when they ended
+	t      testing.TB
+	dir    string
+	offset atomic.Int64 // nanoseconds by which its clock is ahead
+	mu     sync.Mutex
+	hosts  map[string]*machine
+	stream []bus.Event
+	told   int
+	jobs   *dispatch.Service // nil: the coordinator is down
+	plans  *plan.Service
+	store  *store.Store
+	stop   func()
+	blow   *blow // what is to go wrong next
+	dead   bool  // the coordinator stores nothing more, and is about to be killed
+	died   chan struct{}
+	over   chan struct{}
+	fate   func(*machine, bus.Order) fate // nil: all goes well
 }
 
 // simulate makes hosts web01, web02, … and two repositories, at a moment.
 func simulate(t testing.TB, count int, from time.Time) *simulation {
 	t.Helper()
-	s := &simulation{t: t, dir: t.TempDir(), offset: from.Sub(time.Now()), hosts: map[string]*machine{}, crashed: make(chan string), over: make(chan struct{})}
+	s := &simulation{t: t, dir: t.TempDir(), hosts: map[string]*machine{}, died: make(chan struct{}, 1), over: make(chan struct{})}
+	s.offset.Store(int64(from.Sub(time.Now())))
 	s.open()
 	var changes []store.Change
 	for i := range count {
@@ -72,7 +74,7 @@ func simulate(t testing.TB, count int, from time.Time) *simulation {
 	return s
 }
 
-func (s *simulation) now() time.Time { return time.Now().Add(s.offset) }
+func (s *simulation) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
 
 func (s *simulation) open() {
 	s.t.Helper()
@@ -99,8 +101,9 @@ func (s *simulation) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	plans.WrapApply(s.storing)
 	s.mu.Lock()
-	s.jobs, s.plans = jobs, plans
+	s.jobs, s.plans, s.dead = jobs, plans, false
 	s.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -175,6 +178,9 @@ func (s *simulation) turn(name string, on bool) {
 	m.on = on
 	jobs := s.jobs
 	s.mu.Unlock()
+	if jobs == nil {
+		return
+	}
 	if on {
 		s.hello(jobs, m)
 	} else {
@@ -188,6 +194,7 @@ func (s *simulation) hello(jobs *dispatch.Service, m *machine) {
 		s.mu.Unlock()
 		return
 	}
+	s.stream, m.untold = append(s.stream, m.untold...), nil
 	hello := bus.Hello{Host: m.name, AgentVersion: "1", BorgVersion: "1.2.4", Slots: 1, At: s.now(), Stamp: bus.Stamp{Journal: "journal", Revision: m.revision}}
 	for _, a := range m.attempts {
 		hello.Attempts = append(hello.Attempts, bus.HostAttempt{Job: a.order.Job, Attempt: a.order.Attempt, LastSeq: a.last, Finished: a.over})
@@ -231,46 +238,7 @@ func (s *simulation) Passphrase(context.Context, string) (secret.Value, error) {
 func (s *simulation) Started(fleet.Run) {}
 
 // Ended implements plan.RunListener.
-func (s *simulation) Ended(run fleet.Run) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ran = append(s.ran, run)
-}
-
-// crashing is dispatch, at whose door the coordinator can be killed.
-type crashing struct {
-	plan.Jobs
-	s *simulation
-}
-
-// SubmitPlanned implements plan.Jobs.
-func (c crashing) SubmitPlanned(ctx context.Context, by fleet.Actor, planned []fleet.Planned) ([]fleet.Submitted, error) {
-	c.s.mu.Lock()
-	where := c.s.crash
-	c.s.crash = ""
-	c.s.mu.Unlock()
-	if where == "" {
-		return c.Jobs.SubmitPlanned(ctx, by, planned)
-	}
-	if where == "after" {
-		if _, err := c.Jobs.SubmitPlanned(ctx, by, planned); err != nil {
-			c.s.t.Error(err)
-		}
-	}
-	c.s.crashed <- where
-	<-ctx.Done()
-	return nil, errors.New("killed")
-}
-
-// crashAt kills and restarts the coordinator at its next submission.
-func (s *simulation) crashAt(where string) {
-	s.t.Helper()
-	s.mu.Lock()
-	s.crash = where
-	s.mu.Unlock()
-	<-s.crashed
-	s.restart()
-}
+func (s *simulation) Ended(fleet.Run) {}
 
 // until lets time pass.
 func (s *simulation) until(at time.Time) {

@@ -41,7 +41,7 @@ func (m *mover) follow() {
 }
 
 // unwanted returns why a task that follows is left out, as the plan has changed
-// since it was made; empty: it is not.
+// since it was made, or a backup looks suspicious now; empty: it is not.
 func (m *mover) unwanted(t fleet.Task) string {
 	switch {
 	case !m.host(t.Host):
@@ -52,6 +52,8 @@ func (m *mover) unwanted(t fleet.Task) string {
 		return "the plan does not prune any more"
 	case t.Kind == job.Compact && !slices.Contains(m.plan.After, job.Compact):
 		return "the plan does not compact any more"
+	case (t.Kind == job.Prune || t.Kind == job.Compact) && m.holdsIn(t):
+		return heldReason
 	case t.Kind == job.Check && m.plan.Check == nil:
 		return "the plan has no checks any more"
 	case t.Kind == job.TestRestore && m.plan.RestoreTest == nil:
@@ -62,7 +64,8 @@ func (m *mover) unwanted(t fleet.Task) string {
 }
 
 // giveUp cancels the job of a task that is unwanted while it waits: who takes
-// retention out of a plan means that nothing more is deleted.
+// retention out of a plan means that nothing more is deleted, and a prune may have
+// waited for its hours while another run brought a backup that is held.
 func (m *mover) giveUp(t fleet.Task, reason string) {
 	if reason == "" {
 		return
@@ -103,8 +106,19 @@ func (m *mover) prune(t fleet.Task) {
 	if m.holds(t) {
 		at := m.now
 		added.State, added.FinishedAt = fleet.RunSkipped, &at
-		added.Reason = "a backup looks suspicious, and nothing is pruned until somebody accepts it"
+		added.Reason = heldReason
 	}
+}
+
+const heldReason = "a backup looks suspicious, and nothing is pruned until somebody accepts it"
+
+// holdsIn reports whether a suspicious backup keeps a task from deleting archives:
+// one of its host, or to compact, any in its repository.
+func (m *mover) holdsIn(t fleet.Task) bool {
+	if t.Kind == job.Prune {
+		return m.holds(t)
+	}
+	return slices.ContainsFunc(m.run.Tasks, func(other fleet.Task) bool { return other.Repository == t.Repository && m.holds(other) })
 }
 
 // holds reports whether a suspicious backup keeps archives from being deleted.
@@ -157,12 +171,9 @@ func (m *mover) compact(t fleet.Task) {
 	if !slices.Contains(m.plan.After, job.Compact) || !m.once(t.Repository, job.Compact) || !older(m.care(t.Host, t.Repository).lastCompact, compactEvery, m.now) {
 		return
 	}
-	for _, other := range m.run.Tasks {
-		if other.Repository == t.Repository && m.holds(other) {
-			return
-		}
+	if task := (fleet.Task{Host: t.Host, Repository: t.Repository, Kind: job.Compact}); !m.holdsIn(task) {
+		m.add(task, job.Compact)
 	}
-	m.add(fleet.Task{Host: t.Host, Repository: t.Repository}, job.Compact)
 }
 
 // check checks a repository, if the last time is long ago.

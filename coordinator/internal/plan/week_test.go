@@ -71,10 +71,10 @@ func TestWeek(t *testing.T) {
 		s.turn("web07", true)
 		quiet(day(3, "13:00"))
 		quiet(day(4, "01:00"))
-		s.crashAt("before") // on Friday, the run is stored and its jobs are not
+		s.crash(false) // on Friday, the run is stored and its jobs are not
 		quiet(day(4, "12:00"))
 		quiet(day(5, "01:00"))
-		s.crashAt("after") // on Saturday, the jobs are stored and the run does not know
+		s.crash(true) // on Saturday, the jobs are stored and the run does not know
 		quiet(day(6, "23:50"))
 		checkNights(t, s)
 		checkHours(t, s)
