@@ -1,7 +1,9 @@
 package busapi
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"regexp"
@@ -15,7 +17,7 @@ import (
 // Plans reads plans and runs them. Errors are *job.Failure.
 type Plans interface {
 	Plan(ctx context.Context, name string) (fleet.PlanView, error)
-	Plans(ctx context.Context) ([]fleet.PlanView, error)
+	PlanNames(ctx context.Context) ([]string, error)
 	// RunPlan also returns the jobs of the run's first tasks.
 	RunPlan(ctx context.Context, by fleet.Actor, name string, asked fleet.RunRequest) (fleet.Run, []job.Job, error)
 	// PlanRuns returns one page, newest first.
@@ -54,14 +56,7 @@ func (s *Service) planEndpoints() []endpoint {
 		return nil
 	}
 	return []endpoint{
-		serve("plans-list", bus.PlansList, "plans", func(ctx context.Context, r PageRequest) (PlansReply, error) {
-			plans, err := s.Plans.Plans(ctx)
-			if err != nil {
-				return PlansReply{}, err
-			}
-			plans, cursor, err := page(r, plans, func(p fleet.PlanView) string { return p.Name }, s.maxReply())
-			return PlansReply{plans, cursor}, err
-		}),
+		serve("plans-list", bus.PlansList, "plans", s.listPlans),
 		serve("plans-get", bus.PlansGet, "one plan", func(ctx context.Context, r NameRequest) (PlanReply, error) {
 			plan, err := s.Plans.Plan(ctx, r.Name)
 			return PlanReply{plan}, err
@@ -70,6 +65,34 @@ func (s *Service) planEndpoints() []endpoint {
 			return s.runPlan(ctx, r.Name, r.RunRequest)
 		}),
 	}
+}
+
+// listPlans reads one page of plans, and none of the others.
+func (s *Service) listPlans(ctx context.Context, r PageRequest) (PlansReply, error) {
+	names, err := s.Plans.PlanNames(ctx)
+	if err != nil {
+		return PlansReply{}, err
+	}
+	slices.Sort(names)
+	var plans []fleet.PlanView
+	for _, name := range names {
+		if len(plans) > cmp.Or(r.Limit, job.MaxPage) { // one more than fits says that there are others
+			break
+		}
+		if r.Cursor != "" && name <= r.Cursor {
+			continue
+		}
+		plan, err := s.Plans.Plan(ctx, name)
+		if f, ok := errors.AsType[*job.Failure](err); ok && f.Code == job.UnknownPlan {
+			continue // removed since
+		}
+		if err != nil {
+			return PlansReply{}, err
+		}
+		plans = append(plans, plan)
+	}
+	plans, cursor, err := page(r, plans, func(p fleet.PlanView) string { return p.Name }, s.maxReply())
+	return PlansReply{plans, cursor}, err
 }
 
 // submit takes a job, or {"plan":"x"}, which is a run of the plan.

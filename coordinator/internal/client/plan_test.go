@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,12 +57,15 @@ func (p *planner) ResumePlan(_ context.Context, _ fleet.Actor, name string) (fle
 }
 
 func (p *planner) Plan(_ context.Context, name string) (fleet.PlanView, error) {
+	if strings.HasPrefix(name, "plan-") { // one of many
+		return fleet.PlanView{Plan: fleet.Plan{Name: name}}, nil
+	}
 	return p.view(name, "show %s", name)
 }
 
-func (p *planner) Plans(context.Context) (all []fleet.PlanView, err error) {
+func (p *planner) PlanNames(context.Context) (all []string, err error) {
 	for i := range 501 {
-		all = append(all, fleet.PlanView{Plan: fleet.Plan{Name: fmt.Sprintf("plan-%03d", i)}})
+		all = append(all, fmt.Sprintf("plan-%03d", i))
 	}
 	return all, nil
 }

@@ -13,19 +13,6 @@ import (
 // planBook is the plans as manifests know them.
 type planBook struct{ *plan.Service }
 
-// Specs implements manifest.Plans.
-func (b planBook) Specs(ctx context.Context) (map[string]fleet.PlanSpec, error) {
-	plans, err := b.Plans(ctx)
-	if err != nil {
-		return nil, err
-	}
-	specs := make(map[string]fleet.PlanSpec, len(plans))
-	for _, p := range plans {
-		specs[p.Name] = p.PlanSpec
-	}
-	return specs, nil
-}
-
 // CheckPlans implements manifest.Plans.
 func (b planBook) CheckPlans(ctx context.Context, put map[string]fleet.PlanSpec, remove []string, world fleet.World) error {
 	others, err := b.Specs(ctx)

@@ -68,7 +68,7 @@ func (d *daemon) conditions(ctx context.Context) ([]fleet.Condition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read status: %w", err)
 	}
-	plans, err := d.plans.Plans(ctx)
+	plans, err := d.plans.Specs(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read plans: %w", err)
 	}
@@ -78,8 +78,8 @@ func (d *daemon) conditions(ctx context.Context) ([]fleet.Condition, error) {
 	for _, h := range status.Hosts {
 		hostLabels[h.Name] = h.Labels
 	}
-	for _, p := range plans {
-		planLabels[p.Name] = p.Labels
+	for name, p := range plans {
+		planLabels[name] = p.Labels
 	}
 	alert.Label(conditions, hostLabels, planLabels)
 	return conditions, nil

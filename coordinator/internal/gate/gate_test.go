@@ -196,7 +196,7 @@ var needed = map[string]bus.Role{
 	"Plans.AddPlan": bus.Admin, "Plans.ChangePlan": bus.Admin, "Plans.RemovePlan": bus.Admin,
 	"Plans.PausePlan": bus.Operator, "Plans.ResumePlan": bus.Operator, "Plans.RunPlan": bus.Operator, "Plans.CancelRun": bus.Operator,
 	"Plans.AcceptBackup": bus.Operator, "Plans.TestRestore": bus.Operator,
-	"Plans.Plan": anybody, "Plans.Plans": anybody, "Plans.PlanRun": anybody, "Plans.PlanRuns": anybody, "Plans.Freshness": anybody, "Plans.Calendar": anybody,
+	"Plans.Plan": anybody, "Plans.Plans": anybody, "Plans.PlanNames": anybody, "Plans.PlanRun": anybody, "Plans.PlanRuns": anybody, "Plans.Freshness": anybody, "Plans.Calendar": anybody,
 	"Alerts.Alerts": anybody, "Alerts.Alert": anybody, "Alerts.Silences": anybody, "Alerts.AddSilence": bus.Operator, "Alerts.RemoveSilence": bus.Operator,
 	"Notifications.Targets": anybody, "Notifications.PutTarget": bus.Admin, "Notifications.RemoveTarget": bus.Admin, "Notifications.TestTarget": bus.Operator,
 	"Notifications.Rules": anybody, "Notifications.PutRule": bus.Admin, "Notifications.RemoveRule": bus.Admin, "Notifications.Deliveries": anybody,

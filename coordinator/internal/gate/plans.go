@@ -38,6 +38,7 @@ type PlanRunner interface {
 type PlanReader interface {
 	Plan(ctx context.Context, name string) (fleet.PlanView, error)
 	Plans(ctx context.Context) ([]fleet.PlanView, error)
+	PlanNames(ctx context.Context) ([]string, error)
 	PlanRun(ctx context.Context, id string) (fleet.Run, error)
 	PlanRuns(ctx context.Context, filter fleet.RunFilter) (fleet.RunPage, error)
 	Freshness(ctx context.Context) ([]fleet.Freshness, error)

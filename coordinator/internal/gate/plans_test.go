@@ -45,6 +45,7 @@ func (inside) Plan(context.Context, string) (fleet.PlanView, error) {
 	return fleet.PlanView{}, errInside
 }
 func (inside) Plans(context.Context) ([]fleet.PlanView, error)    { return nil, errInside }
+func (inside) PlanNames(context.Context) ([]string, error)        { return nil, errInside }
 func (inside) PlanRun(context.Context, string) (fleet.Run, error) { return fleet.Run{}, errInside }
 func (inside) PlanRuns(context.Context, fleet.RunFilter) (fleet.RunPage, error) {
 	return fleet.RunPage{}, errInside

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -22,7 +23,7 @@ type Plans interface {
 	PausePlan(ctx context.Context, by fleet.Actor, name string, until *time.Time, reason string) (fleet.PlanView, error)
 	ResumePlan(ctx context.Context, by fleet.Actor, name string) (fleet.PlanView, error)
 	Plan(ctx context.Context, name string) (fleet.PlanView, error)
-	Plans(ctx context.Context) ([]fleet.PlanView, error)
+	PlanNames(ctx context.Context) ([]string, error)
 	AcceptBackup(ctx context.Context, by fleet.Actor, plan, host, repository, reason string) error
 	TestRestore(ctx context.Context, by fleet.Actor, plan, host, repository string) (job.Job, error)
 	Runs
@@ -221,13 +222,21 @@ func (a *API) planAnswer(ctx context.Context) func(fleet.PlanView, error) (*plan
 }
 
 func (a *API) listPlans(ctx context.Context, in *PageQuery) (*plansOutput, error) {
-	plans, err := a.options.Plans.Plans(ctx)
+	names, err := a.options.Plans.PlanNames(ctx)
 	if err != nil {
 		return nil, a.problem(ctx, err)
 	}
-	page, next := pageOf(plans, func(p fleet.PlanView) string { return p.Name }, in.Limit, in.Cursor)
-	for i, plan := range page {
-		page[i] = completePlan(plan)
+	names, next := pageOf(names, func(name string) string { return name }, in.Limit, in.Cursor)
+	page := make([]fleet.PlanView, 0, len(names))
+	for _, name := range names {
+		plan, err := a.options.Plans.Plan(ctx, name)
+		if f, ok := errors.AsType[*job.Failure](err); ok && f.Code == job.UnknownPlan {
+			continue // removed since
+		}
+		if err != nil {
+			return nil, a.problem(ctx, err)
+		}
+		page = append(page, completePlan(plan))
 	}
 	return &plansOutput{Body: PlanPage{Plans: page, Cursor: next}}, nil
 }

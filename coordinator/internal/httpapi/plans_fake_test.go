@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -96,11 +97,8 @@ func (p *planner) Plan(_ context.Context, name string) (fleet.PlanView, error) {
 	return p.find(bus.Viewer, fleet.Actor{Role: bus.Admin}, name, "show")
 }
 
-func (p *planner) Plans(context.Context) (all []fleet.PlanView, err error) {
-	for _, plan := range p.plans {
-		all = append(all, plan)
-	}
-	return all, nil
+func (p *planner) PlanNames(context.Context) ([]string, error) {
+	return slices.Collect(maps.Keys(p.plans)), nil
 }
 
 func (p *planner) AcceptBackup(_ context.Context, by fleet.Actor, plan, host, repository, reason string) error {

@@ -161,11 +161,15 @@ func (s *Service) know(hosts []fleet.Host) {
 
 // others returns the plans that stay as they are.
 func (s *Service) others(put map[string]fleet.PlanSpec, remove []string) map[string]fleet.PlanSpec {
-	others := map[string]fleet.PlanSpec{}
+	others := make(map[string]fleet.PlanSpec, len(s.mem.plans))
 	for name, e := range s.mem.plans {
-		if _, changed := put[name]; !changed && !slices.Contains(remove, name) {
-			others[name] = e.plan.PlanSpec
-		}
+		others[name] = e.plan.PlanSpec
+	}
+	for name := range put {
+		delete(others, name)
+	}
+	for _, name := range remove {
+		delete(others, name)
 	}
 	return others
 }
@@ -212,7 +216,8 @@ func (s *Service) putEntry(by fleet.Actor, name string, spec fleet.PlanSpec, now
 		if same(known.plan.PlanSpec, spec) {
 			return nil, nil, nil
 		}
-		p.CreatedAt, p.Pause, p.Canary, action = known.plan.CreatedAt, known.plan.Pause, known.plan.Canary, "plan.change"
+		p.CreatedAt, p.Pause, p.ResumedAt, p.Canary = known.plan.CreatedAt, known.plan.Pause, known.plan.ResumedAt, known.plan.Canary
+		action = "plan.change"
 		if same(fleet.PlanSpec{Schedule: known.plan.Schedule}, fleet.PlanSpec{Schedule: spec.Schedule}) {
 			cursor = known.cursor
 		}
@@ -265,11 +270,20 @@ func audit(by fleet.Actor, at time.Time, action, plan, detail string) store.Chan
 // Plan returns a plan with its present state.
 func (s *Service) Plan(_ context.Context, name string) (fleet.PlanView, error) { return s.view(name) }
 
-// Plans returns every plan with its present state, by name.
-func (s *Service) Plans(context.Context) ([]fleet.PlanView, error) {
+// PlanNames returns the name of every plan, sorted.
+func (s *Service) PlanNames(context.Context) ([]string, error) {
 	s.mem.RLock()
-	names := slices.Sorted(maps.Keys(s.mem.plans))
-	s.mem.RUnlock()
+	defer s.mem.RUnlock()
+	return slices.Sorted(maps.Keys(s.mem.plans)), nil
+}
+
+// Plans returns every plan with its present state, by name. It reads the past of
+// each; who shows some of them asks for their names.
+func (s *Service) Plans(ctx context.Context) ([]fleet.PlanView, error) {
+	names, err := s.PlanNames(ctx)
+	if err != nil {
+		return nil, err
+	}
 	views := make([]fleet.PlanView, 0, len(names))
 	for _, name := range names {
 		view, err := s.view(name)
