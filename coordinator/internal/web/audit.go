@@ -131,6 +131,10 @@ func (r auditRow) Target() string {
 		return jobURL(job.ID(name))
 	case "user":
 		return userURL(name)
+	case "plan":
+		return planURL(name)
+	case "run":
+		return runURL(name)
 	}
 	return ""
 }

@@ -15,10 +15,10 @@ func TestContrast(t *testing.T) {
 	text := [][2]string{
 		{"text", "bg"}, {"text", "surface"}, {"muted", "bg"}, {"muted", "surface"}, {"text", "idle-bg"}, {"muted", "idle-bg"},
 		{"ok", "ok-bg"}, {"run", "run-bg"}, {"warn", "warn-bg"}, {"fail", "fail-bg"}, {"idle", "idle-bg"},
-		{"text", "fail-bg"}, {"text", "warn-bg"}, {"warn", "surface"}, {"fail", "surface"}, {"on-accent", "accent"},
+		{"text", "fail-bg"}, {"text", "warn-bg"}, {"muted", "warn-bg"}, {"warn", "surface"}, {"fail", "surface"}, {"on-accent", "accent"},
 	}
 	marks := [][2]string{
-		{"ok", "surface"}, {"run", "idle-bg"}, {"warn", "surface"}, {"fail", "surface"}, {"edge", "surface"}, {"accent", "surface"}, {"accent", "bg"},
+		{"ok", "surface"}, {"run", "idle-bg"}, {"run", "surface"}, {"warn", "surface"}, {"fail", "surface"}, {"edge", "surface"}, {"accent", "surface"}, {"accent", "bg"},
 	}
 	for scheme, name := range []string{"light", "dark"} {
 		for _, pair := range text {

@@ -1,6 +1,6 @@
 // Package web serves the pages that people read: the overview, hosts,
-// repositories, jobs and their logs, and to admins people and the audit. It also
-// signs people in.
+// repositories, plans and their runs, what is to come, alerts, jobs and their logs,
+// and to admins notifications, people and the audit. It also signs people in.
 //
 // Pages are rendered here, complete without any script. One small script makes
 // them live: it replaces parts by element id with fragments that the same

@@ -152,8 +152,14 @@ END
 
 // ExampleApply writes a file with a plan, and applies it.
 func (c commands) ExampleApply() string {
-	return exampleManifest + c.borgfleet("apply", "-f", "fleet.yaml")
+	return exampleManifest + c.ApplyFile()
 }
+
+// ExportPlans writes them into the file that is applied.
+func (c commands) ExportPlans() string { return c.borgfleet("export") + " > fleet.yaml" }
+
+// ApplyFile applies it.
+func (c commands) ApplyFile() string { return c.borgfleet("apply", "-f", "fleet.yaml") }
 
 // ExamplePlan adds one plan without a file.
 func (c commands) ExamplePlan() string {

@@ -21,7 +21,7 @@ func TestPlanPagesTell(t *testing.T) {
 		"/": {`href="/plans">3 plans: 1 overdue, 1 suspicious, 1 paused</a>`, `href="/calendar"`, `<span class="count">2<span class="sr"> open</span></span>`},
 		"/plans": {
 			"<h1>3 plans: 1 overdue, 1 suspicious, 1 paused</h1>", "No good backup for 2 d 1 h", `aria-label="last 12 runs: 10 succeeded, 1 failed, 1 missed"`,
-			`href="/plans/laptops"`, `action="/plans/laptops/resume"`, `href="/plans/db-hourly/pause"`, `action="/plans/db-hourly/run"`, `href="/runs/` + openRun + `"`, "borgfleet apply -f fleet.yaml",
+			`href="/plans/laptops"`, `action="/plans/laptops/resume"`, `href="/plans/db-hourly/pause"`, `action="/plans/db-hourly/run"`, `href="/runs/` + openRun + `"`, "borgfleet --data /srv/borgfleet export &gt; fleet.yaml",
 		},
 		"/hosts/db2":          {`href="/plans/db-hourly"`, "No good backup for 2 d 1 h", `href="/calendar?host=db2"`},
 		"/plans?state=paused": {"laptops", `<option value="paused" selected>`},
