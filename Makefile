@@ -1,6 +1,6 @@
 # borgfleet: `make demo` shows it working, `make test` proves it. `make help` lists the rest.
 
-VERSION ?= 0.5.0-dev
+VERSION ?= 0.6.0-dev
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 BUILD   := github.com/borgfleet/borgfleet/shared/build
 LDFLAGS := -s -w -X $(BUILD).Version=$(VERSION) -X $(BUILD).Commit=$(COMMIT)
