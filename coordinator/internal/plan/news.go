@@ -132,10 +132,34 @@ func (s *Service) loadTracks(m *memory) error {
 
 func (s *Service) loadRuns(m *memory) error {
 	runs, err := s.options.Store.OpenPlanRuns()
+	if err != nil {
+		return err
+	}
 	for _, run := range runs {
+		if err := s.findJobs(run.Run); err != nil {
+			return err
+		}
 		m.addRun(run)
 	}
-	return err
+	return nil
+}
+
+// findJobs gives tasks the jobs that were asked for, if that could not be noted:
+// time may have passed since, and they may have run.
+func (s *Service) findJobs(run fleet.Run) error {
+	for i, t := range run.Tasks {
+		if t.Job != "" || t.State != fleet.RunRunning {
+			continue
+		}
+		id, found, err := s.options.Store.JobByIdempotency(keyOf(run.ID, t))
+		if err != nil {
+			return err
+		}
+		if found {
+			run.Tasks[i].Job = id
+		}
+	}
+	return nil
 }
 
 func (s *Service) readRepository(name string) (repository, error) {
