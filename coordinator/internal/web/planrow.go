@@ -224,10 +224,14 @@ type taskRow struct {
 	clock
 	fleet.Task
 	Number int
+	Order  *job.Job // its job, while that is open; nil: not read
 }
 
 // Chip is its state; what has no job yet waits.
 func (r taskRow) Chip() chip {
+	if r.Order != nil {
+		return jobRow{r.clock, *r.Order}.Chip()
+	}
 	if r.State == fleet.RunRunning && r.Job == "" {
 		return chip{"idle", "wait", "waiting"}
 	}
@@ -247,6 +251,14 @@ func (r taskRow) What() string {
 
 // RowID is that of the row's element.
 func (r taskRow) RowID() string { return "task-" + strconv.Itoa(r.Number) }
+
+// Remark is why there is no job, or what its job waits for.
+func (r taskRow) Remark() string {
+	if r.Reason == "" && r.Order != nil {
+		return r.Order.Reason
+	}
+	return r.Reason
+}
 
 // Later reports whether it must not begin yet.
 func (r taskRow) Later() bool {

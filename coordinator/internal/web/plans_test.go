@@ -52,10 +52,16 @@ func TestPlanPagesTell(t *testing.T) {
 	} {
 		wantPage(t, address, rich().get(t, address), http.StatusOK, want...)
 	}
+}
+
+func TestJobsLeadToTheirPlan(t *testing.T) {
 	planned := rich()
 	planned.jobs[0].Plan, planned.jobs[0].Run = "web1-daily", openRun
 	wantPage(t, "job of a plan", planned.get(t, "/jobs/"+string(planned.jobs[0].ID)), http.StatusOK, `href="/plans/web1-daily"`, `href="/runs/`+openRun+`"`)
 	wantPage(t, "jobs", planned.get(t, "/jobs"), http.StatusOK, `href="/runs/`+openRun+`"`, `name="plan"`)
+	queued := rich()
+	queued.runs[0].Tasks[1].Job = waitingBackup
+	wantPage(t, "a job that waits", queued.get(t, "/runs/"+openRun), http.StatusOK, "queued", "repository web1-main is busy with job")
 	fresh := rich()
 	fresh.plans = []fleet.PlanView{aPlan("a", fleet.Fresh, "web1"), aPlan("b", fleet.Fresh, "db1")}
 	wantPage(t, "all fresh", fresh.get(t, "/"), http.StatusOK, "2 plans: all fresh")

@@ -27,8 +27,9 @@ func (s *site) run(ctx context.Context, id string, c commands, refused *job.Fail
 	now := s.moment()
 	page := &runPage{runRow: runRow{now, run}, commands: c, reader: readerOf(ctx), Refused: refused}
 	for i, task := range run.Tasks {
-		page.Rows = append(page.Rows, taskRow{now, task, i + 1})
+		page.Rows = append(page.Rows, taskRow{clock: now, Task: task, Number: i + 1})
 	}
+	s.readOrders(ctx, page.Rows)
 	v := &view{
 		Title: page.Chip().Word + " · run of " + run.Plan, Nav: "/plans", Body: "run", Data: page, Live: []string{"run-head", "run-tasks", "run-commands"},
 		Cares: func(u feed.Update) bool { return u.Type == feed.Missed || (caresForState(u) && u.Plan == run.Plan) },
@@ -37,6 +38,27 @@ func (s *site) run(ctx context.Context, id string, c commands, refused *job.Fail
 		v.Status = refused.Code.HTTPStatus()
 	}
 	return v, nil
+}
+
+// ordersRead bounds how many open jobs of a run are read for its page.
+const ordersRead = 100
+
+// readOrders reads the jobs of tasks that are not over: they may still wait. One
+// that cannot be read is shown as the run knows it.
+func (s *site) readOrders(ctx context.Context, rows []taskRow) {
+	left := ordersRead
+	for i, row := range rows {
+		if row.Job == "" || row.State != fleet.RunRunning || left == 0 {
+			continue
+		}
+		left--
+		j, err := s.Jobs.Job(ctx, row.Job)
+		if err != nil {
+			s.logger.Debug("cannot read the job of a task", "job", row.Job, "err", err)
+		} else if !j.State.Terminal() {
+			rows[i].Order = &j
+		}
+	}
 }
 
 // Open reports whether it is not over.
