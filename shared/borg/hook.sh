@@ -95,10 +95,12 @@ await() {
 	done
 }
 
-# place makes a directory for a moment.
+# place makes a directory for a moment: elsewhere if our own disk is full.
 place() {
-	base=${BORG_BASE_DIR:-${TMPDIR:-/tmp}}
-	mkdir -p "$base" && place=$(umask 077 && mktemp -d "$base/hook.XXXXXX")
+	for base in "${BORG_BASE_DIR:-}" "${TMPDIR:-/tmp}" /tmp /dev/shm; do
+		[ "$base" ] && mkdir -p "$base" && place=$(umask 077 && mktemp -d "$base/hook.XXXXXX") && return 0
+	done
+	return 1
 } 2>/dev/null
 
 # channel opens a pipe: 8 to write, 9 to read.
