@@ -49,6 +49,7 @@ create() {
 	shift
 	"$@" 5<&- 7>&- &
 	borg=$!
+	[ -z "$ended" ] || stop
 	exec 3<&-
 	await "$borg"
 	borg='' status=$code said=$code

@@ -30,6 +30,7 @@ rm -rf "$place"
 channel || nothing
 "$@" >&8 7>&- 8>&- 9<&- &
 borg=$!
+[ -z "$ended" ] || stop
 exec 3<&- 6<&9 8>&- 9<&-
 first=$(dd bs=1 count=1 2>/dev/null <&6 | od -A n -t o1 | tr -d ' \n')
 if [ -z "$first" ]; then

@@ -20,7 +20,6 @@ run='trap : TERM INT HUP; "$0"; exit'
 # guard PID TARGET LIMIT GRACE WORD ends a process, or the group -TARGET, after LIMIT seconds (-1: never), or
 # when PID is gone.
 guard='
-trap exit TERM
 to() { kill "$1" "$target" || kill "$1" "${target#-}"; } 2>/dev/null # the group may not be made yet
 target=$2 left=$3
 while to -0 && kill -0 "$1" 2>/dev/null && [ "$left" -ne 0 ]; do sleep 1; left=$((left - 1)); done
@@ -44,13 +43,22 @@ rest=${rest#*"$line"}
 case $rest in *"$line"*) rest=${rest#*"$line"} ;; esac
 printf "\n\036%s more %s\n%s\n" "$1" "$more" "$rest"'
 
-# apart COMMAND... runs in a group of its own, as $apart, with 5 as its input and no other descriptors.
+# apart DEAF COMMAND... runs in a group of its own, as $apart, with 5 as its input and no other descriptors.
+# A signal for our group may come before it has its own: who has to outlive that is deaf.
 apart() {
 	if command -v setsid >/dev/null; then
-		setsid "$@" <&5 3<&- 4>&- 5<&- 6<&- 7>&- 8>&- 9<&- &
+		{
+			[ -z "$1" ] || trap '' INT TERM HUP
+			shift
+			exec setsid "$@"
+		} <&5 3<&- 4>&- 5<&- 6<&- 7>&- 8>&- 9<&- &
 	else # what runs beside a shell with job control has one, too
 		set -m 2>/dev/null
-		"$@" <&5 3<&- 4>&- 5<&- 6<&- 7>&- 8>&- 9<&- &
+		{
+			[ -z "$1" ] || trap '' INT TERM HUP
+			shift
+			exec "$@"
+		} <&5 3<&- 4>&- 5<&- 6<&- 7>&- 8>&- 9<&- &
 		set +m 2>/dev/null
 	fi
 	apart=$!
@@ -58,25 +66,22 @@ apart() {
 
 # watch TARGET LIMIT WORD
 watch() {
-	apart /bin/sh -c "$guard" guard "$$" "$1" "$2" "$grace" "$3" 5</dev/null >/dev/null
+	apart deaf /bin/sh -c "$guard" guard "$$" "$1" "$2" "$grace" "$3" 5</dev/null >/dev/null
 	guardian=$apart
 }
 
 # unwatch may come late: the process may be gone.
 unwatch() {
-	[ -z "$guardian" ] || kill -TERM "$guardian" 2>/dev/null
+	[ -z "$guardian" ] || kill -KILL "$guardian" 2>/dev/null
 	guardian=''
 }
 
-# stop is what a signal does. Borg has got it, too. What runs because the job was cancelled goes on.
+# stop is what a signal does, and what is done about one that came before there was anything to end. Borg
+# has got it, too. What runs because the job was cancelled goes on.
 stop() {
 	ended=yes
-	if [ "$borg" ] && [ -z "$guardian" ]; then
-		watch "$borg" 20 ''
-	fi
-	if [ "$hook" ] && [ -z "$spared$ending" ]; then
-		halt
-	fi
+	[ -z "$hook" ] || [ "$spared$ending" ] || halt
+	[ -z "$borg" ] || watch "$borg" 20 ''
 }
 
 # halt ends the hook.
@@ -115,9 +120,9 @@ channel() {
 start() {
 	spared=$ended ending='' left=$3
 	if [ "$ended" ] && [ "$left" -gt "$hurry" ]; then left=$hurry; fi
-	apart /bin/sh -c "$tap" tap "$$" "$most" 5<&9 >&7
+	apart '' /bin/sh -c "$tap" tap "$$" "$most" 5<&9 >&7
 	tapper=$apart
-	apart env -i "PATH=$PATH" "HOME=${HOME:-/}" LANG=C.UTF-8 LC_ALL=C.UTF-8 \
+	apart '' env -i "PATH=$PATH" "HOME=${HOME:-/}" LANG=C.UTF-8 LC_ALL=C.UTF-8 \
 		"BORGFLEET_JOB=$BORGFLEET_JOB" "BORGFLEET_PLAN=$BORGFLEET_PLAN" "BORGFLEET_RUN=$BORGFLEET_RUN" \
 		"BORGFLEET_HOST=$BORGFLEET_HOST" "BORGFLEET_REPOSITORY=$BORGFLEET_REPOSITORY" \
 		"BORGFLEET_ARCHIVE=$BORGFLEET_ARCHIVE" "BORGFLEET_HOOK=${2##*/}" "BORGFLEET_PHASE=$1" \
@@ -125,6 +130,7 @@ start() {
 	hook=$apart
 	exec 8>&- 9<&-
 	watch "-$hook" "$left" "$4"
+	[ -z "$ended" ] || stop
 }
 
 # finish waits for the hook, and for what it has printed, and sets $code.
