@@ -165,6 +165,21 @@ func TestHooksAroundABackup(t *testing.T) {
 	}
 }
 
+// Hooks are run although no pipe can be made for what they print.
+func TestHooksWithoutAPipe(t *testing.T) {
+	l := newHookLab(t, well)
+	l.script("mkfifo", "exit 1")
+	t.Setenv("PATH", l.root+":"+os.Getenv("PATH"))
+	l.task.Hooks = borg.Hooks{Before: []string{l.hook("pre", "echo hello")}, After: []string{l.hook("post", "")}}
+	o, log := l.outcome(nil, nil)
+	if got := l.ran(); got != "pre before - -; borg; post after succeeded 0" || o.State != job.Succeeded {
+		t.Errorf("ran %q, ended as %s, %v\n%s", got, o.State, o.Failure, log)
+	}
+	if !strings.Contains(log, "no pipe can be made") || strings.Contains(log, "hello") {
+		t.Error(log)
+	}
+}
+
 // A hook that prints without an end is not waited for, and does not fill the disk.
 func TestFloodingHook(t *testing.T) {
 	l := newHookLab(t, well)
