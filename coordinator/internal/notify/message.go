@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
@@ -51,7 +52,7 @@ func testMessage(target, page string) Message {
 
 // alertMessage says what is to be told of alerts.
 func alertMessage(items []Item, page string) Message {
-	m := Message{Event: "alerts", Subject: "[borgfleet] " + alertSubject(items), Alerts: items, Runs: []fleet.Run{}}
+	m := Message{Event: "alerts", Subject: subject(alertSubject(items)), Alerts: items, Runs: []fleet.Run{}}
 	if page != "" {
 		m.URL = strings.TrimSuffix(page, "/") + "/alerts"
 	}
@@ -96,6 +97,21 @@ func since(item Item) string {
 	return words
 }
 
+// maxSubject is about as long as a line of a header may be.
+const maxSubject = 300
+
+// subject makes a subject of a text, which may hold words of a host: in a mail, or
+// in a header of HTTP, a line end would be the end of the subject.
+func subject(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))
+	return "[borgfleet] " + shorten(strings.Join(strings.Fields(text), " "), maxSubject)
+}
+
 func alertSubject(items []Item) string {
 	if len(items) == 1 {
 		return label(items[0]) + ": " + items[0].Message
@@ -132,7 +148,7 @@ func runMessage(runs []fleet.Run, page string) Message {
 			m.URL += "/" + runs[0].Plan
 		}
 	}
-	m.Subject = "[borgfleet] " + runLine(runs[0])
+	m.Subject = subject(runLine(runs[0]))
 	if len(runs) > 1 {
 		m.Subject = fmt.Sprintf("[borgfleet] %s of plans", human.Plural(len(runs), "run"))
 	}
