@@ -30,22 +30,23 @@ var alice = fleet.Actor{Name: "operator:alice", Role: bus.Admin, From: "test"}
 // hosts that only say what they did. Its clock is the bubble's, moved to a week
 // that has something to it.
 type simulation struct {
-	t      testing.TB
-	dir    string
-	offset atomic.Int64 // nanoseconds by which its clock is ahead
-	mu     sync.Mutex
-	hosts  map[string]*machine
-	stream []bus.Event
-	told   int
-	jobs   *dispatch.Service // nil: the coordinator is down
-	plans  *plan.Service
-	store  *store.Store
-	stop   func()
-	blow   *blow // what is to go wrong next
-	dead   bool  // the coordinator stores nothing more, and is about to be killed
-	died   chan struct{}
-	over   chan struct{}
-	fate   func(*machine, bus.Order) fate // nil: all goes well
+	t       testing.TB
+	dir     string
+	offset  atomic.Int64 // nanoseconds by which its clock is ahead
+	mu      sync.Mutex
+	hosts   map[string]*machine
+	stream  []bus.Event
+	told    int
+	jobs    *dispatch.Service // nil: the coordinator is down
+	plans   *plan.Service
+	store   *store.Store
+	changes *feed.Feed
+	stop    func()
+	blow    *blow // what is to go wrong next
+	dead    bool  // the coordinator stores nothing more, and is about to be killed
+	died    chan struct{}
+	over    chan struct{}
+	fate    func(*machine, bus.Order) fate // nil: all goes well
 }
 
 // simulate makes hosts web01, web02, … and two repositories, at a moment.
@@ -103,7 +104,7 @@ func (s *simulation) start() {
 	}
 	plans.WrapApply(s.storing)
 	s.mu.Lock()
-	s.jobs, s.plans, s.dead = jobs, plans, false
+	s.jobs, s.plans, s.changes, s.dead = jobs, plans, changes, false
 	s.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

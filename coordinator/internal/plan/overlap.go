@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
@@ -67,6 +68,23 @@ func expiring(j job.Job, now time.Time) bool {
 	}
 	never := j.State == job.Queued && j.Attempt == 0
 	return never && j.ExpiresAt != nil && !j.ExpiresAt.After(now.Add(settleTime))
+}
+
+// on returns the runs among later ones that have begun on a host already, and are
+// not over there, as can be after a clock was set back.
+func on(later []fleet.Run, host string) (ahead []fleet.Run) {
+	for _, run := range later {
+		if begun(run, host) && openOn(run, host) {
+			ahead = append(ahead, run)
+		}
+	}
+	return ahead
+}
+
+func openOn(run fleet.Run, host string) bool {
+	return slices.ContainsFunc(run.Tasks, func(t fleet.Task) bool {
+		return t.Host == host && t.Kind == job.Backup && t.State == fleet.RunRunning
+	})
 }
 
 // replacing returns the first of later runs that has come to a host.

@@ -23,13 +23,14 @@ func (s *Service) world(e *entry, r *openRun, now time.Time) world {
 			later = append(later, other.run.Run)
 		}
 	}
+	begun := later
 	if e.overlap() != fleet.OverlapReplace {
 		later = nil
 	}
 	w := world{
 		now: now, plan: e.plan.PlanSpec, job: s.job, early: now.Sub(s.since) < hostsReturn,
 		host:     func(name string) bool { return slices.Contains(e.hosts, name) },
-		before:   func(host string) standing { return before(earlier, host, now, s.job) },
+		before:   func(host string) standing { return before(slices.Concat(earlier, on(begun, host)), host, now, s.job) },
 		replaced: func(host string) *fleet.Run { return replacing(later, host, now) },
 		judge:    func(t fleet.Task) *fleet.Suspicion { return s.judge(e.plan.Name, t) },
 		held: func(host, repository string) *fleet.Suspicion {
