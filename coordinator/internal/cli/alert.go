@@ -50,9 +50,10 @@ func (c alertList) Run(s *session) error {
 			return
 		}
 		now := time.Now()
-		t := newTable(s.Out, "ALERT", "SEVERITY", "KIND", "RAISED", "STATE", "MESSAGE")
+		t := newTable(s.Out, "ALERT", "SEVERITY", "KIND", "PLAN", "HOST", "REPOSITORY", "RAISED", "STATE", "MESSAGE")
 		for _, a := range page.Alerts {
-			t.row(a.ID, string(a.Severity), a.Kind, human.Ago(a.RaisedAt, now), alertState(a, now), a.Message)
+			t.row(a.ID, string(a.Severity), a.Kind, orNone(a.Plan), orNone(a.Host), orNone(a.Repository), human.Ago(a.RaisedAt, now),
+				alertState(a, now), a.Message)
 		}
 		t.end()
 		if page.Cursor != "" {

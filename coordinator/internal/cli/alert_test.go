@@ -49,7 +49,7 @@ func alarmed(t *testing.T) *coordinator {
 func TestAlertCommandsSay(t *testing.T) {
 	c := alarmed(t)
 	for args, wants := range map[string][]string{
-		"alert list":                     {alertID, "critical", "overdue", "open", "over ", "--cursor more"},
+		"alert list":                     {"PLAN   HOST  REPOSITORY", alertID + "  critical  overdue  daily  web1  –", "open", "over ", "--cursor more"},
 		"alert show " + alertID:          {"daily is ", "hint: is web1 online?", "told", "ops"},
 		"alert silences":                 {"web1", "all", "moved"},
 		"alert silence --host web1":      {"Silent until", "alert unsilence " + alertID},

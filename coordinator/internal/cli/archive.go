@@ -232,7 +232,8 @@ func (s *session) printDiff(d job.Difference) {
 
 type archiveRestore struct {
 	onArchive
-	Target          string   `required:"" help:"The directory on the host to restore into. Where the host allows it: by default below /var/restore/borgfleet." placeholder:"DIR"`
+	Target          string   `help:"The directory on the host to restore into. Where the host allows it: by default below /var/restore/borgfleet." placeholder:"DIR"`
+	ToHook          string   `help:"Instead of a directory: hand the one file that is named to this hook of the host, which reads it from its standard input." placeholder:"HOOK"`
 	Exclude         []string `help:"Leave out what matches this borg pattern; may be repeated." placeholder:"PATTERN" sep:"none"`
 	StripComponents int      `help:"Leave out this many leading parts of each path." placeholder:"N"`
 	NumericIDs      bool     `name:"numeric-ids" help:"Owners by their numbers, not their names."`
@@ -249,14 +250,18 @@ func (archiveRestore) Help() string {
 
     borgfleet archive restore main web1-2026-11-22T02:00:00 --target /var/restore/borgfleet/web1 etc/nginx
     borgfleet archive restore main web1-2026-11-22T02:00:00 --host web2 --target /var/restore/borgfleet/web1 --dry-run --list
+    borgfleet archive restore main db1-nightly-postgres-dump-2026-11-22T02:00:00 --to-hook postgres-restore postgres-dump
 
 Any host that can read the repository will do. The target is made if it is missing; one that is not empty is refused, unless you say what becomes of what is there.`
 }
 
 // Run runs the command.
 func (c archiveRestore) Run(s *session) error {
+	if (c.Target == "") == (c.ToHook == "") {
+		return console.Usage("give either --target or --to-hook")
+	}
 	return s.runAt(c.place(), job.RestoreSpec{
-		Archive: c.Archive, Target: c.Target, Paths: stored(c.Paths), Overwrite: c.Overwrite, KeepExisting: c.KeepExisting,
+		Archive: c.Archive, Target: c.Target, ContentTo: c.ToHook, Paths: stored(c.Paths), Overwrite: c.Overwrite, KeepExisting: c.KeepExisting,
 		Exclude: c.Exclude, StripComponents: c.StripComponents, NumericIDs: c.NumericIDs, DryRun: c.DryRun, ListFiles: c.List,
 	})
 }

@@ -160,6 +160,10 @@ func TestSpecs(t *testing.T) {
 			job.RestoreSpec{Archive: "a", Target: "/t", Paths: []string{"etc", "srv"}, Overwrite: true, Exclude: []string{"*.log"}, StripComponents: 2, NumericIDs: true, DryRun: true, ListFiles: true},
 		},
 		"restore beside": {strings.Fields("archive restore main a --target /t --keep-existing"), job.RestoreSpec{Archive: "a", Target: "/t", KeepExisting: true}},
+		"restore to a hook": {
+			strings.Fields("archive restore main a --to-hook postgres-restore /db.dump"),
+			job.RestoreSpec{Archive: "a", ContentTo: "postgres-restore", Paths: []string{"db.dump"}},
+		},
 		"check":          {strings.Fields("repo check main --verify-data --last 2"), job.CheckSpec{VerifyData: true, Last: 2}},
 		"repair":         {strings.Fields("repo check main --repair --yes"), job.CheckSpec{Repair: true}},
 		"prune": {

@@ -143,7 +143,7 @@ func TestMistakes(t *testing.T) {
 		"which archive":         {"archive find x --archive a", console.ExitUsage, "add --repo"},
 		"find how many":         {"archive find x --limit 0", console.ExitUsage, "not between 1 and 1000"},
 		"the same archive":      {"archive diff main a a", console.ExitUsage, "is the same archive"},
-		"restore where":         {"archive restore main a", console.ExitUsage, "--target=DIR"},
+		"restore where":         {"archive restore main a", console.ExitUsage, "give either --target or --to-hook"},
 		"restore into all":      {"archive restore main a --target /", console.ExitUsage, "is the whole system"},
 		"replace and keep":      {"archive restore main a --target /t --overwrite --keep-existing", console.ExitUsage, "cannot be combined with overwrite"},
 		"mount where":           {"archive mount main web1-1", console.ExitUsage, "is not an absolute path"},

@@ -200,6 +200,12 @@ func (s *session) printJob(j job.Job) {
 	t := newFacts(s.Out)
 	t.row("job", string(j.ID))
 	t.row("submitted", human.Ago(j.SubmittedAt, now)+" by "+j.SubmittedBy)
+	if j.Plan != "" {
+		t.row("plan", j.Plan)
+	}
+	if j.Run != "" {
+		t.row("run", j.Run)
+	}
 	if spec, err := json.Marshal(j.Spec); err == nil {
 		t.row("spec", string(spec))
 	}

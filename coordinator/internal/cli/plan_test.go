@@ -208,3 +208,14 @@ func TestMistakesWithPlans(t *testing.T) {
 		})
 	}
 }
+
+// A job that a plan asked for says so.
+func TestJobsSayTheirPlan(t *testing.T) {
+	c, j := full(t), backup(job.Succeeded)
+	j.Plan, j.Run = "daily", "01JD9X7R0000000000ABCDEFGH"
+	c.answers["GET /jobs/"+string(backupID)] = j
+	r := c.run(t, "", "job", "show", string(backupID))
+	if !strings.Contains(r.out, "daily") || !strings.Contains(r.out, j.Run) {
+		t.Errorf("it does not:\n%s%s", r.out, r.err)
+	}
+}
