@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the whole of borgfleet on this machine, on real data: a coordinator, an
-# agent, a repository, backups, prune, compact, check, a restore. Every command is
-# shown as you would type it. Stays up until Ctrl-C; with ONCE=1 it ends by itself.
+# agent, a repository, backups, prune, compact, check, a restore, a plan. Every
+# command is shown as you would type it. Stays up until Ctrl-C; with ONCE=1 it ends
+# by itself.
 # Nothing is written outside one temporary directory, which is removed at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,6 +45,8 @@ await() {
 free_port() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 listen() { if free_port "$1"; then echo "127.0.0.1:$1"; else echo "127.0.0.1:0"; fi; }
 running_online() { bin/borgfleet host list | grep -q 'demo .*online'; }
+overdue() { bin/borgfleet alert list --kind overdue --json | grep -q '"kind": *"overdue"'; }
+nothing_overdue() { ! overdue; }
 
 say "1. The coordinator: status page, API, a bus, and an authority of its own for TLS"
 mkdir -p "$data" "$home/files"
@@ -100,7 +103,34 @@ archive=$(bin/borgfleet archive list demo-repo --host demo --json | sed -n 's/.*
 run bin/borgfleet archive restore demo-repo "$archive" --host demo --target "$home/restored" "${home#/}/files/second.bin"
 run cmp "$home/files/second.bin" "$home/restored/$home/files/second.bin"
 
-say "8. What there is now, and who did it"
+say "8. A plan: from now on all that happens by itself"
+cat >"$home/fleet.yaml" <<END
+plans:
+  demo-nightly:
+    hosts: [demo]
+    repositories: [demo-repo]
+    paths: [$home/files]
+    schedule: {cron: "0 2 * * *", timezone: Europe/Berlin, jitter: 15m, catch_up: 12h}
+    retention: {keep_daily: 7, keep_weekly: 4}
+    after: [prune, compact]
+    restore_test: {every: 30d, canary: true}
+    max_age: 1s
+END
+run cat "$home/fleet.yaml"
+run bin/borgfleet apply -f "$home/fleet.yaml" --yes
+run bin/borgfleet backup demo-nightly
+run bin/borgfleet plan calendar
+
+say "9. No backup for longer than max_age, here a second: that nothing happens is an event"
+await "$coordinator" overdue
+run bin/borgfleet plan list
+run bin/borgfleet alert list --plan demo-nightly
+sed -i 's/max_age: 1s/max_age: 36h/' "$home/fleet.yaml"
+run bin/borgfleet apply -f "$home/fleet.yaml" --yes
+await "$coordinator" nothing_overdue
+run bin/borgfleet alert list --plan demo-nightly --all
+
+say "10. What there is now, and who did it"
 run bin/borgfleet archive list demo-repo --host demo
 run bin/borgfleet repo info demo-repo --host demo
 run bin/borgfleet status
@@ -113,6 +143,7 @@ request='{"host":"demo","kind":"backup","repository":"demo-repo","spec":{"paths"
 printf "  export NATS_URL=%s NATS_CA=%s/ca.pem NATS_CREDS=%s/operator.creds\n" "$bus" "$data" "$data"
 printf "  nats req borgfleet.v1.jobs.submit '%s'\n" "$request"
 printf "  nats sub 'borgfleet.v1.>'\n"
+printf "Who is told of alerts, by mail, ntfy, Slack and many more:\n  bin/borgfleet notify target set --help\n"
 printf "Or the command line:\n  export BORGFLEET_DATA=%s; bin/borgfleet status\n" "$data"
 
 if [ "${ONCE:-}" = 1 ]; then

@@ -83,7 +83,7 @@ func TestDemoRunsOnce(t *testing.T) {
 	if result.Code != 0 {
 		t.Fatalf("exit code %d\n%s%s", result.Code, result.Stdout, result.Stderr)
 	}
-	for _, want := range []string{"new in repository", "deleted", "check of demo-repo on demo: succeeded", "http://127.0.0.1:", "jobs.submit"} {
+	for _, want := range []string{"new in repository", "deleted", "check of demo-repo on demo: succeeded", "+ plan/demo-nightly", "critical", "http://127.0.0.1:", "jobs.submit"} {
 		if !strings.Contains(result.Stdout, want) {
 			t.Errorf("the demo does not show %q:\n%s", want, result.Stdout)
 		}
