@@ -14,7 +14,8 @@ import (
 // matrix is every case.
 func matrix() []scenario {
 	return slicesOf(agentCases(), supervisorCases(), borgCases(), coordinatorCases(), busCases(), storeCases(), cancelCases(), identityCases(), diskCases(),
-		listingCases(), downloadCases(), mountCases(), pruneCases(), deleteCases(), passphraseCases(), sshCases())
+		listingCases(), downloadCases(), mountCases(), pruneCases(), deleteCases(), passphraseCases(), sshCases(),
+		planCases(), noticeCases(), hookCases(), restoreTestCases())
 }
 
 func slicesOf(parts ...[]scenario) (all []scenario) {

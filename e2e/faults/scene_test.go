@@ -105,7 +105,7 @@ func (s *scene) keyed() string {
 
 // askAgain submits the keyed request as a client does that got no answer.
 func (s *scene) askAgain() {
-	if s.job == "" {
+	if s.job == "" && len(s.plans) == 0 {
 		s.job = s.c.Submit(s.keyed()).ID
 		s.asked = append(s.asked, s.job)
 	}

@@ -76,6 +76,9 @@ func (w *world) addSSHHost(h *host, name string, o options) *host {
 		"host", "add", name, "--ssh", current.Username + "@" + h.machine.Link.Reach(h.sshd.HostPort()), "--dir", h.Data,
 		"--host-key", h.sshd.HostKeyFile(), "--identity-file", h.sshd.ClientKeyFile(), "--borg", h.noting(settings),
 	}
+	if h.hooks != "" {
+		argv = append(argv, "--hooks", h.hooks)
+	}
 	if o.way == far {
 		argv = append(argv, "--reach", "tunnel")
 	}

@@ -21,6 +21,7 @@ import (
 // downloads are.
 func (w *world) discover() {
 	w.t.Helper()
+	w.discoverPlanned()
 	for _, kind := range []job.Kind{job.Prune, job.List, job.Download} {
 		var page job.Page
 		if err := w.c.Get(fmt.Sprintf("/api/v1/jobs?kind=%s&limit=%d", kind, job.MaxPage), &page); err != nil {

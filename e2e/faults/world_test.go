@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -32,6 +33,9 @@ type world struct {
 	shelf   shelf           // what the repositories hold from the beginning; empty: nothing
 	overSSH *lab.Machine    // of the host without an agent, if it has been made already
 	local   *host           // the coordinator's own machine, which cares for the depot; nil: there is none
+	ahead   time.Duration   // of all clocks
+	plans   map[string]int  // how many runs each is to have in the end
+	told    *sink           // whom the coordinator notifies; nil: nobody
 }
 
 // host is a machine with an agent, or with an sshd in its place. The latter has
@@ -39,15 +43,17 @@ type world struct {
 // coordinator uses there.
 type host struct {
 	*harness.Agent
-	sshd    *harness.SSHD // nil: it has an agent
-	before  int           // connections that adding it has taken
-	journal string        // the coordinator's, for a host without an agent
-	machine *lab.Machine
-	points  *lab.Points // of agent and supervisors, or of the coordinator, if that has the host's journal
-	starts  string      // file in which every start of a borg by the agent is noted
-	restore string      // the directory in which it may mount
-	orphans int         // job directories that a lost journal has left, for people to look at
-	t       testing.TB
+	sshd      *harness.SSHD // nil: it has an agent
+	before    int           // connections that adding it has taken
+	journal   string        // the coordinator's, for a host without an agent
+	machine   *lab.Machine
+	points    *lab.Points // of agent and supervisors, or of the coordinator, if that has the host's journal
+	starts    string      // file in which every start of a borg by the agent is noted
+	hooks     string      // directory of its hooks; empty: there are none
+	hookNotes string      // where those write down what they do
+	restore   string      // the directory in which it may mount
+	orphans   int         // job directories that a lost journal has left, for people to look at
+	t         testing.TB
 }
 
 // repository is a borg repository on the server.
@@ -73,6 +79,7 @@ type options struct {
 	config      string        // coordinator.yaml
 	shelf       bool          // the first repository holds archives
 	way         way           // from the first host to the repository, if it has no agent
+	hooks       bool          // hosts have hooks
 }
 
 // made is an empty repository that is copied for each case: to make one takes
@@ -112,7 +119,7 @@ const passphrase = "only a test's passphrase"
 // newWorld starts a fleet with one repository.
 func newWorld(t testing.TB, o options) *world {
 	t.Helper()
-	w := &world{t: t, lab: o.lab, rest: map[string]rest{}}
+	w := &world{t: t, lab: o.lab, rest: map[string]rest{}, plans: map[string]int{}}
 	if w.lab == nil {
 		w.lab = lab.New(t)
 	}
@@ -172,10 +179,12 @@ func (w *world) startCoordinator(o options) {
 }
 
 // borgScript notes for which attempt it was started, by the file that its
-// standard error goes to, and becomes borg.
+// standard error goes to, and becomes borg. One that is to restore waits as long
+// as a test holds it.
 const borgScript = `#!/bin/sh
-%s
-printf '%%s %%s\n' "$(readlink /proc/$$/fd/2)" "$*" >> %s
+%[1]s
+printf '%%s %%s\n' "$(readlink /proc/$$/fd/2)" "$*" >> %[2]s
+case $* in *" extract "*) while [ -e %[2]s.hold ]; do sleep 0.1; done ;; esac
 exec borg "$@"
 `
 
@@ -187,6 +196,9 @@ func (w *world) addHost(name string, o options) *host {
 			_ = syscall.Unmount(point, syscall.MNT_DETACH)
 		}
 	})
+	if o.hooks {
+		h.putHooks()
+	}
 	if o.way != "" && len(w.hosts) == 0 {
 		return w.addSSHHost(h, name, o)
 	}
@@ -196,7 +208,7 @@ func (w *world) addHost(name string, o options) *host {
 	if w.server != nil {
 		config += fmt.Sprintf(", rsh: %q", w.server.RSH()+" -o ServerAliveInterval=5 -o ServerAliveCountMax=3")
 	}
-	config += fmt.Sprintf("}\npolicy: {restore: [%q]}\n", h.restore) + o.agentConfig
+	config += fmt.Sprintf("}\npolicy: {restore: [%q], hooks: %q}\n", h.restore, cmp.Or(h.hooks, "/etc/borgfleet/hooks.d")) + o.agentConfig
 	address := strings.TrimPrefix(w.c.Bus, "tls://")
 	reached := h.machine.Link.Reach(address)
 	if o.delay > 0 {
