@@ -33,7 +33,7 @@ func (d *daemon) buildPlans(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.manifests = manifest.New(manifest.Options{Store: d.store, Fleet: d.registry, Plans: planBook{d.plans}, Notify: d.notify, Logger: d.logger})
+	d.manifests = manifest.New(manifest.Options{Store: d.store, Fleet: d.registry, Plans: d.plans, Notify: d.notify, Logger: d.logger})
 	return d.buildDeadman()
 }
 

@@ -52,10 +52,10 @@ func TestFaults(t *testing.T) {
 		"the coordinator":         {func(p *fleet.PlanSpec) { p.Hosts = []string{"coordinator"} }, "own machine"},
 		"no repository":           {func(p *fleet.PlanSpec) { p.Repositories = nil }, "repositories: is missing"},
 		"unknown repository":      {func(p *fleet.PlanSpec) { p.Repositories = []string{"nowhere"} }, `no repository "nowhere"`},
-		"may not be used":         {func(p *fleet.PlanSpec) { p.Hosts, p.Repositories = []string{"web1", "web2"}, []string{"vault"} }, "vault may not be used by [web2]"},
+		"may not be used":         {func(p *fleet.PlanSpec) { p.Hosts, p.Repositories = []string{"web1", "web2"}, []string{"vault"} }, "vault may not be used by web2"},
 		"may not be read for test": {func(p *fleet.PlanSpec) {
 			p.Repositories, p.RestoreTest = []string{"vault"}, &fleet.RestoreTest{Every: "30d", Host: "db1"}
-		}, "vault may not be used by [db1]"},
+		}, "vault may not be used by db1"},
 		"no paths":                 {func(p *fleet.PlanSpec) { p.Paths = nil }, "paths"},
 		"an archive's name":        {func(p *fleet.PlanSpec) { p.Archive = "x" }, "archive_prefix says"},
 		"a canary of its own":      {func(p *fleet.PlanSpec) { p.Canary = &job.Canary{} }, "makes its own canary"},
@@ -97,12 +97,12 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	p := simple()
 	p.Hosts, p.Order, p.MaxAge = []string{"web9"}, "random", "soon"
 	err := plan.CheckAll(map[string]fleet.PlanSpec{"daily": p, "Bad Name": simple()}, nil, surroundings())
-	for _, want := range []string{"web9", "order", "max_age", "Bad Name"} {
+	for _, want := range []string{"hosts[0]: there is no host \"web9\"", "order", "max_age", "Bad Name"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not tell of %s", err, want)
 		}
 	}
-	if fault, ok := errors.AsType[*plan.PlanFault](err); !ok || fault.Plan != "Bad Name" {
+	if fault, ok := errors.AsType[*fleet.ObjectError](err); !ok || fault.Object != "plan/Bad Name" {
 		t.Errorf("%#v", err)
 	}
 }
@@ -112,7 +112,7 @@ func TestPlansThatStay(t *testing.T) {
 	service := newService(t, s, &taker{}, func() time.Time { return monday })
 	world := fleet.World{Hosts: []fleet.Host{{Name: "host00000"}}, Repositories: []fleet.Repository{{Repository: job.Repository{Name: "main"}}}}
 	err := service.CheckPlans(t.Context(), nil, []string{"plan-host00001"}, world)
-	if fault, ok := errors.AsType[*plan.PlanFault](err); !ok || fault.Plan != "plan-host00002" || strings.Contains(err.Error(), "host00001") {
+	if fault, ok := errors.AsType[*fleet.ObjectError](err); !ok || fault.Object != "plan/plan-host00002" || strings.Contains(err.Error(), "host00001") {
 		t.Errorf("%v", err)
 	}
 	if specs, err := service.Specs(t.Context()); err != nil || len(specs) != 3 {

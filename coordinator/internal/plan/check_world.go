@@ -5,26 +5,16 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
-// PlanFault is something wrong with one of several plans.
-type PlanFault struct {
-	Plan string
-	Err  error // faults of the plan, joined; each is a *job.Failure
-}
-
-// Error implements error.
-func (f *PlanFault) Error() string { return "plan " + f.Plan + ": " + f.Err.Error() }
-
-// Unwrap returns what is wrong.
-func (f *PlanFault) Unwrap() error { return f.Err }
-
 // CheckAll checks plans by themselves, against the hosts and repositories that
 // there are, and against each other: put are those that are new or changed, others
-// stay. The error joins a *PlanFault for each plan that is at fault.
+// stay. The error joins a *fleet.ObjectError for each fault; its cause begins with
+// the field.
 func CheckAll(put, others map[string]fleet.PlanSpec, w fleet.World) error {
 	known := knownIn(w)
 	faults := map[string][]error{}
@@ -36,7 +26,16 @@ func CheckAll(put, others map[string]fleet.PlanSpec, w fleet.World) error {
 	known.clashes(put, others, faults)
 	var all []error
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
-		all = append(all, &PlanFault{Plan: name, Err: errors.Join(faults[name]...)})
+		all = append(all, ofPlan(name, errors.Join(faults[name]...)))
+	}
+	return errors.Join(all...)
+}
+
+// ofPlan says of which plan faults are.
+func ofPlan(name string, err error) error {
+	var all []error
+	for _, f := range failures(err) {
+		all = append(all, &fleet.ObjectError{Object: "plan/" + name, Cause: f})
 	}
 	return errors.Join(all...)
 }
@@ -60,31 +59,47 @@ func knownIn(w fleet.World) surroundings {
 
 // check checks that what a plan names is there, and may be used.
 func (s surroundings) check(p fleet.PlanSpec) error {
-	var faults []error
-	for _, name := range p.Hosts {
-		if _, ok := s.hosts[name]; !ok {
-			faults = append(faults, fleet.UnknownHost(name))
-		}
-	}
+	faults := []error{s.named(p)}
 	hosts := resolve(p, s.hosts)
 	if len(p.Selector) > 0 && len(hosts) == 0 {
 		faults = append(faults, job.Invalid("selector", "no host has these labels").WithHint("borgfleet host list shows them"))
 	}
 	if test := p.RestoreTest; test != nil && test.Host != "" {
-		if _, ok := s.hosts[test.Host]; !ok {
-			faults = append(faults, fleet.UnknownHost(test.Host))
-		}
 		hosts = append(hosts, test.Host)
 	}
-	for _, name := range p.Repositories {
-		repository, ok := s.repositories[name]
-		if !ok {
-			faults = append(faults, fleet.UnknownRepository(name))
-			continue
+	for i, name := range p.Repositories {
+		if repository, ok := s.repositories[name]; ok {
+			faults = append(faults, admitted(i, repository, hosts))
 		}
-		faults = append(faults, admitted(repository, hosts))
 	}
 	return errors.Join(faults...)
+}
+
+// named checks that the hosts and repositories that a plan names are there.
+func (s surroundings) named(p fleet.PlanSpec) error {
+	var faults []error
+	for i, name := range p.Hosts {
+		if _, ok := s.hosts[name]; !ok {
+			faults = append(faults, at(fmt.Sprintf("hosts[%d]", i), fleet.UnknownHost(name)))
+		}
+	}
+	if test := p.RestoreTest; test != nil && test.Host != "" {
+		if _, ok := s.hosts[test.Host]; !ok {
+			faults = append(faults, at("restore_test.host", fleet.UnknownHost(test.Host)))
+		}
+	}
+	for i, name := range p.Repositories {
+		if _, ok := s.repositories[name]; !ok {
+			faults = append(faults, at(fmt.Sprintf("repositories[%d]", i), fleet.UnknownRepository(name)))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// at says in which field a fault is.
+func at(field string, f *job.Failure) error {
+	f.Message = field + ": " + f.Message
+	return f
 }
 
 // checkStaying checks that plans which stay find the hosts and repositories that
@@ -93,20 +108,7 @@ func checkStaying(plans map[string]fleet.PlanSpec, w fleet.World) error {
 	known := knownIn(w)
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
-		var missing []error
-		for _, host := range plans[name].Hosts {
-			if _, ok := known.hosts[host]; !ok {
-				missing = append(missing, fleet.UnknownHost(host))
-			}
-		}
-		for _, repository := range plans[name].Repositories {
-			if _, ok := known.repositories[repository]; !ok {
-				missing = append(missing, fleet.UnknownRepository(repository))
-			}
-		}
-		if len(missing) > 0 {
-			faults = append(faults, &PlanFault{Plan: name, Err: errors.Join(missing...)})
-		}
+		faults = append(faults, ofPlan(name, known.named(plans[name])))
 	}
 	return errors.Join(faults...)
 }
@@ -114,8 +116,8 @@ func checkStaying(plans map[string]fleet.PlanSpec, w fleet.World) error {
 // maxNamed bounds how many hosts one fault names.
 const maxNamed = 5
 
-// admitted checks that hosts may use a repository.
-func admitted(r fleet.Repository, hosts []string) error {
+// admitted checks that hosts may use the repository that a plan has at place i.
+func admitted(i int, r fleet.Repository, hosts []string) error {
 	if r.Depot == nil {
 		return nil
 	}
@@ -123,11 +125,11 @@ func admitted(r fleet.Repository, hosts []string) error {
 	if len(kept) == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("%s", kept[:min(len(kept), maxNamed)])
+	text := strings.Join(kept[:min(len(kept), maxNamed)], ", ")
 	if len(kept) > maxNamed {
 		text += fmt.Sprintf(" and %d more", len(kept)-maxNamed)
 	}
-	return job.Invalid("repositories", "%s may not be used by %s", r.Name, text).WithHint("borgfleet repo set %s --hosts says who may", r.Name)
+	return job.Invalid(fmt.Sprintf("repositories[%d]", i), "%s may not be used by %s", r.Name, text).WithHint("borgfleet repo allow %s HOST lets one", r.Name)
 }
 
 // place is where archives of one series lie.

@@ -20,7 +20,7 @@ func (s *Service) AddPlan(_ context.Context, by fleet.Actor, name string, spec f
 	s.work.Lock()
 	defer s.work.Unlock()
 	if _, there := s.mem.plans[name]; there {
-		return fleet.PlanView{}, job.Fail(job.Conflict, "there is a plan %q already", name).WithHint("borgfleet plan edit changes it")
+		return fleet.PlanView{}, job.Fail(job.Conflict, "there is a plan %q already", name).WithHint("borgfleet plan change changes it")
 	}
 	return s.putOne(by, name, spec)
 }
@@ -60,7 +60,7 @@ func (s *Service) ApplyPlans(_ context.Context, by fleet.Actor, put map[string]f
 
 // CheckPlans checks plans as ApplyPlans does, and changes nothing. The world has
 // hosts and repositories as they are going to be; plans that stay must find there
-// what they name. The error joins a [PlanFault] for each plan that is at fault.
+// what they name. The error is that of [CheckAll].
 func (s *Service) CheckPlans(_ context.Context, put map[string]fleet.PlanSpec, remove []string, world fleet.World) error {
 	s.mem.RLock()
 	others := s.others(put, remove)
@@ -78,10 +78,7 @@ func (s *Service) Specs(context.Context) (map[string]fleet.PlanSpec, error) {
 func (s *Service) putOne(by fleet.Actor, name string, spec fleet.PlanSpec) (fleet.PlanView, error) {
 	put := map[string]fleet.PlanSpec{name: spec}
 	if err := s.checkPut(put, nil); err != nil {
-		if fault, ok := errors.AsType[*PlanFault](err); ok {
-			err = oneFailure(fault.Err)
-		}
-		return fleet.PlanView{}, err
+		return fleet.PlanView{}, oneFailure(err)
 	}
 	if err := s.put(by, put, nil); err != nil {
 		return fleet.PlanView{}, err
