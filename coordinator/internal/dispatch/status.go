@@ -140,6 +140,7 @@ func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) [
 			if !good {
 				about = append(about, unfit(j))
 			}
+		case missedByPlan(j): // which tells of it, as missed
 		case j.State == job.Failed, j.State == job.Expired:
 			failed = append(failed, failedJob(j))
 		case j.State == job.Warning:
@@ -175,9 +176,24 @@ func attention(hosts []fleet.HostView, latest []job.Job, queue, held []*entry) [
 	return slices.Concat(failed, about, warned)
 }
 
+// missedByPlan reports whether a job is a plan's backup that never began: to the
+// plan it is one of the runs that were missed.
+func missedByPlan(j job.Job) bool {
+	spec, backup := j.Spec.(job.BackupSpec)
+	return backup && j.State == job.Expired && j.Run != "" && spec.ContentFrom == ""
+}
+
+// told is what a job is about, with the plan that it is of.
+func told(j job.Job) string {
+	if j.Plan == "" {
+		return purpose(j)
+	}
+	return purpose(j) + " by plan " + j.Plan
+}
+
 func failedJob(j job.Job) fleet.Attention {
 	a := fleet.Attention{Kind: "failed", Host: j.Host, Repository: j.Repository, Plan: j.Plan, Job: j.ID, Since: *j.FinishedAt}
-	a.Message = fmt.Sprintf("%s %s", purpose(j), j.State) // failed, expired
+	a.Message = fmt.Sprintf("%s %s", told(j), j.State) // failed, expired
 	if f := j.Failure; f != nil {
 		a.Message, a.Hint = a.Message+": "+f.Message, f.Hint
 	}
@@ -192,7 +208,7 @@ func failedJob(j job.Job) fleet.Attention {
 
 func warnedJob(j job.Job) fleet.Attention {
 	a := fleet.Attention{Kind: "warning", Host: j.Host, Repository: j.Repository, Plan: j.Plan, Job: j.ID, Since: *j.FinishedAt}
-	a.Message = purpose(j) + " ended with warnings"
+	a.Message = told(j) + " ended with warnings"
 	a.Hint = "see the log of the job; what borg warns of was left out, or changed while it was read"
 	switch r := j.Result; {
 	case r == nil:

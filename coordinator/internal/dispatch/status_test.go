@@ -208,3 +208,39 @@ func TestDamageNeedsAttention(t *testing.T) {
 		}
 	})
 }
+
+// A plan's backup that never began is missed, of which the plan tells; others say
+// which plan they are of.
+func TestWhatPlansMissIsToldOnce(t *testing.T) {
+	scenario(t, func(t *testing.T, w *world) {
+		attention := func() []fleet.Attention {
+			t.Helper()
+			status, err := w.dispatch().Status(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return status.Attention
+		}
+		p := within(job.Window{Hours: "12:00-13:00"})
+		p.ExpiresIn = 600
+		w.apply(store.CreatePlan(fleet.Plan{Name: p.Plan, CreatedAt: time.Now()}, time.Now()))
+		id := w.plan(p)[0].Job.ID
+		w.until("00:11:00")
+		w.expect(id, job.Expired, 0, "")
+		if a := attention(); len(a) != 0 {
+			t.Errorf("a backup that was missed: %+v", a)
+		}
+		next := planned("web1", "web", "R2")
+		next.IdempotencyKey = "next"
+		j := w.plan(next)[0].Job
+		w.expect(j.ID, job.Running, 1, "")
+		w.agents["web1"].tell(first(j), job.Event{Type: job.EventStarted, PID: 42})
+		time.Sleep(time.Second)
+		w.agents["web1"].tell(first(j), failed(job.PassphraseWrong))
+		w.mustDeliver()
+		w.expect(j.ID, job.Failed, 1, "")
+		if a := attention(); len(a) != 1 || !strings.Contains(a[0].Message, "backup of web1 to web by plan "+j.Plan+" failed: ") {
+			t.Errorf("a backup that failed: %+v", a)
+		}
+	})
+}
