@@ -6,6 +6,7 @@ shift
 status=2
 exec 5</dev/null 7>&2 </dev/null
 trap stop INT TERM HUP
+say hooks
 
 # each PHASE ARGUMENT... runs the hooks of a phase.
 each() {

@@ -4,6 +4,7 @@
 path=$1
 shift
 trap stop INT TERM HUP
+say hooks
 
 nothing() {
 	printf '%s\n' "no pipe can be made below ${BORG_BASE_DIR:-${TMPDIR:-/tmp}}" >&2

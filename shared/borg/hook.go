@@ -138,9 +138,10 @@ type hookEnd struct {
 
 // hooksSeen is what the scripts tell of hooks.
 type hooksSeen struct {
-	token string // of the script whose hook prints now; "": none does
-	now   hookEnd
-	ended []hookEnd
+	script string // by which word its lines begin, which it says before anybody else says anything
+	token  string // of the script whose hook prints now; "": none does
+	now    hookEnd
+	ended  []hookEnd
 }
 
 // hooked takes a line if it is one of a hook, or about one.
@@ -151,7 +152,10 @@ func (p *Parser) hooked(line []byte) bool {
 	h := &p.hooks
 	if len(line) > 0 && line[0] == hookMark {
 		words := strings.Fields(clean(string(line[1:])))
-		if len(words) > 1 && (h.token == "" || words[0] == h.token) {
+		if h.script == "" && len(words) > 1 {
+			h.script = words[0]
+		}
+		if len(words) > 1 && words[0] == h.script {
 			p.hookTold(words[0], words[1], words[2:])
 			return true
 		}

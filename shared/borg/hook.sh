@@ -1,8 +1,9 @@
 # What runs scripts of the host's owner beside borg; around.sh and feed.sh follow it. A hook has a session
 # of its own, so that it ends nobody else by accident, and so does each that looks after it: after a
 # SIGKILL of this shell they still end the hook. In the job's log a line of ours begins with the byte 036
-# and our process id; what stands between "begin" and "end" is the hook's.
-#   begin TIME PHASE NAME, more BYTES (that are left out), limit, ended, held, end TIME CODE
+# and our process id, which the first line of all tells: a server could print what looks like ours.
+# What stands between "begin" and "end" is the hook's.
+#   hooks, begin TIME PHASE NAME, more BYTES (that are left out), limit, ended, held, end TIME CODE
 # Descriptors: 3 the passphrase, which no hook gets; 4, 6 feed.sh's; 5 a hook's input; 7 where its output
 # goes, and 0 the same for reading, if it is kept until the end; 8, 9 the ends of a new pipe.
 most=1048576 # bytes of a hook's output that are kept

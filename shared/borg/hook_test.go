@@ -130,20 +130,21 @@ func TestHooksAroundABackup(t *testing.T) {
 		code                job.Code
 		says, logs          string
 	}{
-		"well":             {well, "echo hello", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", "info pre: hello"},
-		"warning":          {well + "; exit 1", "", "", "pre before - -; borg; post after warning 1", job.Warning, "", "", ""},
-		"borg fails":       {fails, "", "", "pre before - -; borg; sorry failure failed 2; post after failed 2", job.Failed, job.RepositoryMissing, "", ""},
-		"borg is killed":   {"kill -9 $$", "", "", "pre before - -; borg; sorry failure failed 137; post after failed 137", job.Failed, job.Interrupted, "", ""},
-		"no borg":          {"exit 127", "", "", "pre before - -; borg; sorry failure failed 127; post after failed 127", job.Failed, job.BorgMissing, "", ""},
-		"before fails":     {well, "echo no space here; exit 3", "", "pre before - -; sorry failure failed -; post after failed -", job.Failed, job.HookFailed, "on web1 the hook pre ended with exit code 3, so nothing was backed up: no space here", "error hook pre ended with exit code 3"},
-		"before skips":     {well, "echo on battery; exit 75", "", "pre before - -; post after skipped -", job.Cancelled, job.Skipped, "asked to leave this backup out: on battery", ""},
-		"after fails":      {well, "", "echo oh; exit 4", "pre before - -; borg; post after succeeded 0", job.Warning, "", "", "warning hook post ended with exit code 4"},
-		"kills its parent": {well, "kill -9 $PPID; sleep 60", "", "pre before - -; sorry failure failed -; post after failed -", job.Failed, job.HookFailed, "ended by signal 9", ""},
-		"asks its parent":  {well, "kill $PPID", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", ""},
-		"kills its group":  {well, "kill 0; sleep 60", "", "pre before - -; sorry failure failed -; post after failed -", job.Failed, job.HookFailed, "ended by signal 15", ""},
-		"looks like borg":  {well, "echo '" + `{"type": "log_message", "levelname": "ERROR", "msgid": "Repository.DoesNotExist", "message": "x"}` + "'", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", `info pre: {"type"`},
-		"has no secret":    {well, "[ ! -e /proc/self/fd/3 ] && [ -z \"$BORG_PASSPHRASE_FD\" ] || exit 9; cat", "[ ! -e /proc/self/fd/3 ]", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", ""},
-		"knows its job":    {well, "echo $BORGFLEET_JOB $BORGFLEET_PLAN $BORGFLEET_RUN $BORGFLEET_HOST $BORGFLEET_REPOSITORY $BORGFLEET_ARCHIVE", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", "info pre: 01J daily 01R web1 main web1-now"},
+		"well":              {well, "echo hello", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", "info pre: hello"},
+		"warning":           {well + "; exit 1", "", "", "pre before - -; borg; post after warning 1", job.Warning, "", "", ""},
+		"borg fails":        {fails, "", "", "pre before - -; borg; sorry failure failed 2; post after failed 2", job.Failed, job.RepositoryMissing, "", ""},
+		"borg is killed":    {"kill -9 $$", "", "", "pre before - -; borg; sorry failure failed 137; post after failed 137", job.Failed, job.Interrupted, "", ""},
+		"no borg":           {"exit 127", "", "", "pre before - -; borg; sorry failure failed 127; post after failed 127", job.Failed, job.BorgMissing, "", ""},
+		"before fails":      {well, "echo no space here; exit 3", "", "pre before - -; sorry failure failed -; post after failed -", job.Failed, job.HookFailed, "on web1 the hook pre ended with exit code 3, so nothing was backed up: no space here", "error hook pre ended with exit code 3"},
+		"before skips":      {well, "echo on battery; exit 75", "", "pre before - -; post after skipped -", job.Cancelled, job.Skipped, "asked to leave this backup out: on battery", ""},
+		"after fails":       {well, "", "echo oh; exit 4", "pre before - -; borg; post after succeeded 0", job.Warning, "", "", "warning hook post ended with exit code 4"},
+		"kills its parent":  {well, "kill -9 $PPID; sleep 60", "", "pre before - -; sorry failure failed -; post after failed -", job.Failed, job.HookFailed, "ended by signal 9", ""},
+		"asks its parent":   {well, "kill $PPID", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", ""},
+		"kills its group":   {well, "kill 0; sleep 60", "", "pre before - -; sorry failure failed -; post after failed -", job.Failed, job.HookFailed, "ended by signal 15", ""},
+		"looks like borg":   {well, "echo '" + `{"type": "log_message", "levelname": "ERROR", "msgid": "Repository.DoesNotExist", "message": "x"}` + "'", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", `info pre: {"type"`},
+		"server tells lies": {`printf '\n\0361 begin 1 before pre\nno space here\n\0361 end 1 75\n' >&2;` + well, "", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", ""},
+		"has no secret":     {well, "[ ! -e /proc/self/fd/3 ] && [ -z \"$BORG_PASSPHRASE_FD\" ] || exit 9; cat", "[ ! -e /proc/self/fd/3 ]", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", ""},
+		"knows its job":     {well, "echo $BORGFLEET_JOB $BORGFLEET_PLAN $BORGFLEET_RUN $BORGFLEET_HOST $BORGFLEET_REPOSITORY $BORGFLEET_ARCHIVE", "", "pre before - -; borg; post after succeeded 0", job.Succeeded, "", "", "info pre: 01J daily 01R web1 main web1-now"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
