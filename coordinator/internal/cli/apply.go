@@ -7,11 +7,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/client"
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/coordinator/internal/human"
+	"github.com/borgfleet/borgfleet/coordinator/internal/manifest"
 	"github.com/borgfleet/borgfleet/shared/console"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
@@ -51,6 +53,9 @@ func (c applyCommand) Run(s *session) error {
 	if err != nil {
 		return c.faults(s, err)
 	}
+	if err := onlyNamed(text, outcome.Needs); err != nil {
+		return err
+	}
 	if c.DryRun || len(outcome.Changes) == 0 {
 		return s.show(outcome, func() { tellChanges(s.Out, outcome, c.DryRun) })
 	}
@@ -82,6 +87,23 @@ func (c applyCommand) read(s *session) (string, error) {
 	}
 	text, err := os.ReadFile(c.File)
 	return string(text), err // it names the file
+}
+
+// onlyNamed refuses a coordinator that asks for files which the text does not name.
+func onlyNamed(text string, needs []string) error {
+	if len(needs) == 0 {
+		return nil
+	}
+	files, err := manifest.Files(text)
+	if err != nil {
+		return err
+	}
+	for _, path := range needs {
+		if !slices.Contains(files, path) {
+			return fmt.Errorf("the coordinator asks for %q, which the file does not name: nothing was read or sent", path)
+		}
+	}
+	return nil
 }
 
 // complete adds what the file asks for: secrets, and keys of servers.
@@ -142,7 +164,7 @@ func (c applyCommand) pin(p *pinner, server fleet.UnknownServer, known map[strin
 
 // faults prints all that is wrong with the file, each with its place.
 func (c applyCommand) faults(s *session, err error) error {
-	manifest, ok := errors.AsType[*fleet.ManifestError](err)
+	faulty, ok := errors.AsType[*fleet.ManifestError](err)
 	if !ok {
 		return err
 	}
@@ -151,11 +173,11 @@ func (c applyCommand) faults(s *session, err error) error {
 		name = "standard input"
 	}
 	if s.globals.JSON {
-		if err := s.PrintJSON(map[string]any{"errors": manifest.Faults, "applied": false}); err != nil {
+		if err := s.PrintJSON(map[string]any{"errors": faulty.Faults, "applied": false}); err != nil {
 			return err
 		}
 	}
-	for _, fault := range manifest.Faults {
+	for _, fault := range faulty.Faults {
 		place := name
 		if fault.Line > 0 {
 			place = fmt.Sprintf("%s:%d:%d", name, fault.Line, fault.Column)
@@ -163,7 +185,7 @@ func (c applyCommand) faults(s *session, err error) error {
 		fault.Line = 0
 		fmt.Fprintf(s.Err, "%s: %s\n", place, console.Printable(fault.String()))
 	}
-	return fmt.Errorf("%s in %s: nothing was changed", human.Plural(len(manifest.Faults), "fault"), name)
+	return fmt.Errorf("%s in %s: nothing was changed", human.Plural(len(faulty.Faults), "fault"), name)
 }
 
 // marks are how actions are shown.
@@ -192,6 +214,12 @@ func tellChanges(to io.Writer, outcome fleet.ManifestOutcome, would bool) {
 	}
 	if would {
 		fmt.Fprintf(to, "%s: %s.\n", human.Plural(len(outcome.Changes), "change"), strings.Join(parts, ", "))
+	}
+	if would && len(outcome.Needs) > 0 {
+		fmt.Fprintln(to, "Files with secrets that are read here, and sent:")
+		for _, path := range outcome.Needs {
+			fmt.Fprintf(to, "      %s\n", console.Printable(path))
+		}
 	}
 	if forgotten {
 		fmt.Fprintln(to, "Repositories that are removed are only forgotten here: their data stays.")

@@ -12,7 +12,7 @@ import (
 	"github.com/borgfleet/borgfleet/shared/console"
 )
 
-const manifestText = "hosts:\n  web1: {}\n"
+const manifestText = "hosts:\n  web1: {}\nrepositories:\n  main: {passphrase_file: main.pass}\n  other: {passphrase_file: /nowhere.pass}\n"
 
 // manifestFile is a file to apply, with a secret beside it.
 func manifestFile(t *testing.T) string {
@@ -88,6 +88,19 @@ func TestApplySendsWhatIsNeeded(t *testing.T) {
 	c = applier(t, "/nowhere.pass")
 	if got := c.run(t, "", "apply", "-f", manifestFile(t), "--yes"); got.code != 1 || !strings.Contains(got.err, "nowhere.pass") || len(c.asked) != 1 {
 		t.Errorf("%+v after %q", got, c.asked)
+	}
+}
+
+// A coordinator that asks for files of its own choice gets none, and a person
+// sees which files are asked for before they are read.
+func TestApplyReadsOnlyWhatTheFileNames(t *testing.T) {
+	c := applier(t, "main.pass", "/etc/hostname")
+	if got := c.run(t, "", "apply", "-f", manifestFile(t), "--yes"); got.code != 1 || !strings.Contains(got.err, `asks for "/etc/hostname"`) || len(c.asked) != 1 {
+		t.Errorf("%+v after %q", got, c.asked)
+	}
+	c = applier(t, "main.pass")
+	if got := c.run(t, "", "apply", "-f", manifestFile(t), "--dry-run"); got.code != 0 || !strings.Contains(got.out, "read here, and sent:\n      main.pass\n") {
+		t.Errorf("%+v", got)
 	}
 }
 
