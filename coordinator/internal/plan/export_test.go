@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
+	"github.com/borgfleet/borgfleet/coordinator/internal/schedule"
 	"github.com/borgfleet/borgfleet/coordinator/internal/store"
 	"github.com/borgfleet/borgfleet/shared/job"
 )
@@ -48,6 +49,7 @@ type Scene struct {
 	Later    []fleet.Run
 	Late     time.Duration
 	Early    bool
+	Shut     bool
 	Gone     string // a host that the plan is not for any more
 	Odd      bool   // every backup looks suspicious
 	Held     bool   // one before did
@@ -71,6 +73,7 @@ func Advance(run *store.PlanRun, s Scene) Step {
 	next := advance(run, world{
 		now: s.Now, plan: s.Plan, late: s.Late, early: s.Early, job: find,
 		host:     func(name string) bool { return name != s.Gone },
+		shut:     func(fleet.Task) bool { return s.Shut },
 		before:   func(host string) standing { return before(s.Earlier, host, s.Now, find) },
 		replaced: func(host string) *fleet.Run { return replacing(s.Later, host, s.Now) },
 		judge: func(t fleet.Task) *fleet.Suspicion {
@@ -106,4 +109,9 @@ func (s *Service) Turn(ctx context.Context) { s.turn(ctx) }
 // WrapApply has somebody stand between a service that does not run yet and its store.
 func (s *Service) WrapApply(wrap func(func(...store.Change) (uint64, error)) func(...store.Change) (uint64, error)) {
 	s.apply = wrap(s.apply)
+}
+
+// Expiry is how long a backup that is to begin may wait.
+func Expiry(t *schedule.Timetable, first, now time.Time, delay, late time.Duration) time.Duration {
+	return expiry(t, first, now, delay, late)
 }

@@ -209,6 +209,9 @@ func expiry(t *schedule.Timetable, first, now time.Time, delay, late time.Durati
 	if first.IsZero() { // by hand
 		return min(next, job.MaxExpiry)
 	}
-	patience := leastPatience + t.Window().Opens(now).Sub(now)
-	return min(max(first.Add(late).Sub(now), min(patience, next)), job.MaxExpiry)
+	left, patience := first.Add(late).Sub(now), leastPatience+t.Window().Opens(now).Sub(now)
+	if opens := t.Window().Opens(first); opens.After(first) { // it could not begin before
+		left = max(left, min(opens.Add(late).Sub(now), next))
+	}
+	return min(max(left, min(patience, next)), job.MaxExpiry)
 }

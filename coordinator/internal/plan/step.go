@@ -20,6 +20,8 @@ type world struct {
 	early bool
 	// host reports whether the plan is for a host still.
 	host func(name string) bool
+	// shut reports whether the hours in which a backup may begin come too late for it.
+	shut func(t fleet.Task) bool
 	// job returns what is stored of a job, false when that is gone.
 	job func(job.ID) (job.Job, bool)
 	// before says whether an earlier run of the plan keeps a host from beginning.
@@ -206,6 +208,8 @@ func (m *mover) beginHost(host string, earlier []fleet.Task) {
 		m.wakeAt(t.NotBefore)
 	case m.plan.Order == fleet.Sequential && !m.turn(host, earlier):
 	case first && !m.free(host, t, len(earlier) == 0 || m.plan.Order != fleet.Sequential):
+	case m.shut(t): // it would only wait until the next one is due, which is nobody's fault
+		m.endHost(host, fleet.RunSkipped, "its hours do not begin before the next run is due")
 	default:
 		m.step.submit = append(m.step.submit, next)
 	}

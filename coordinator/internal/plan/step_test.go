@@ -135,6 +135,10 @@ func stepsOfBackups() map[string]stepCase {
 			tasks: []string{"a/m/backup=running"}, scene: plan.Scene{Gone: "a"}, want: []string{"a/m/backup=cancelled"}, ends: fleet.RunCancelled,
 			reason: "the plan is not for this host any more",
 		},
+		"its hours come too late": {
+			tasks: []string{"a/m/backup=running"}, scene: plan.Scene{Shut: true}, want: []string{"a/m/backup=skipped"}, ends: fleet.RunSkipped,
+			reason: "its hours do not begin before the next run is due",
+		},
 		"the coordinator was away for too long": {
 			tasks: []string{"a/m/backup=running"}, scene: plan.Scene{Now: at.Add(7 * time.Hour), Late: 6 * time.Hour},
 			want: []string{"a/m/backup=missed"}, ends: fleet.RunMissed, reason: "the coordinator was away",

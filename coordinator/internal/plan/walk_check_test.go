@@ -289,8 +289,8 @@ func (w *walk) judgeHours(jobs []job.Job) {
 				continue
 			}
 			window, err := schedule.ParseWindow(asked.Hours, asked.Timezone)
-			if err != nil || !window.Open(r.at) {
-				w.wrong("%s %s began at %s, outside %s (%v)", r.Kind, r.Job, r.at, asked.Hours, err)
+			if err != nil || !window.Open(r.at) && !previewed(jobs, stored[r.Job], window) {
+				w.wrong("%s %s began at %s, outside %s (%v): %s", r.Kind, r.Job, r.at, asked.Hours, err, text(stored[r.Job]))
 			}
 			limit := time.Duration(r.Timeout) * time.Second
 			if asked.Ends && (limit == 0 || r.at.Add(limit).After(window.Closes(r.at).Add(time.Second))) {
@@ -298,6 +298,16 @@ func (w *walk) judgeHours(jobs []job.Job) {
 			}
 		}
 	}
+}
+
+// previewed reports whether the dry run that goes before a prune was asked for in
+// its hours: with that it has begun.
+func previewed(jobs []job.Job, prune job.Job, window schedule.Window) bool {
+	spec, ok := prune.Spec.(job.PruneSpec)
+	return ok && slices.ContainsFunc(jobs, func(j job.Job) bool {
+		look, ok := j.Spec.(job.PruneSpec)
+		return ok && look.DryRun && look.Series == spec.Series && j.Repository == prune.Repository && !j.SubmittedAt.Before(prune.SubmittedAt) && window.Open(j.SubmittedAt)
+	})
 }
 
 // hoursOf are the hours in which a job of a plan may begin.

@@ -33,7 +33,7 @@ func seeds(t *testing.T) (list []uint64) {
 		}
 		return []uint64{seed}
 	}
-	count := 3
+	count := 1
 	if more := os.Getenv("BORGFLEET_WALKS"); more != "" {
 		var err error
 		if count, err = strconv.Atoi(more); err != nil {
@@ -138,7 +138,7 @@ func (w *walk) run() {
 	for range 3 {
 		w.addPlan()
 	}
-	for begin, step := time.Now(), 0; time.Since(begin) < 5*24*time.Hour && !w.t.Failed(); step++ {
+	for begin, step := time.Now(), 0; time.Since(begin) < 3*24*time.Hour && !w.t.Failed(); step++ {
 		w.act()
 		w.rest(below(w.random, 50*time.Minute))
 		w.observe(step%12 == 0)

@@ -33,6 +33,7 @@ func (s *Service) world(e *entry, r *openRun, now time.Time) world {
 		before:   func(host string) standing { return before(slices.Concat(earlier, on(begun, host)), host, now, s.job) },
 		replaced: func(host string) *fleet.Run { return replacing(later, host, now) },
 		judge:    func(t fleet.Task) *fleet.Suspicion { return s.judge(e.plan.Name, t) },
+		shut:     func(t fleet.Task) bool { return s.shut(e, r.run.Run, t, now) },
 		held: func(host, repository string) *fleet.Suspicion {
 			return s.mem.tracks[trackID{e.plan.Name, host, repository}].held
 		},
@@ -117,6 +118,16 @@ func (s *Service) patience(e *entry, run fleet.Run, t fleet.Task, now time.Time)
 		first = time.Time{}
 	}
 	return expiry(e.table, first, now, e.delay(t.Host), late)
+}
+
+// shut reports whether the hours of a plan begin when a backup may not wait any
+// more.
+func (s *Service) shut(e *entry, run fleet.Run, t fleet.Task, now time.Time) bool {
+	if e.table == nil || run.Trigger == fleet.TriggerManual {
+		return false
+	}
+	closed := e.table.Window().Opens(now).Sub(now)
+	return closed > 0 && closed >= s.patience(e, run, t, now)
 }
 
 // delay is how much later than the plan a host begins. Hosts that wait for each
