@@ -50,6 +50,7 @@ create() {
 	shift
 	"$@" 5<&- 7>&- &
 	borg=$!
+	watch "$borg" -1 '' # should we be killed, nobody would wait for it, and another one may begin
 	[ -z "$ended" ] || stop
 	exec 3<&-
 	await "$borg"

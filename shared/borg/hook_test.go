@@ -13,6 +13,7 @@ import (
 
 	"github.com/borgfleet/borgfleet/shared/borg"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 )
 
 // hookLab is a lab whose borg is a script, with hooks by name.
@@ -277,12 +278,33 @@ func TestHookThatKillsItsJob(t *testing.T) {
 	if o.State != job.Failed || o.Failure.Code != job.HookFailed || !strings.Contains(o.Failure.Message, "killed on web1 while the hook pre ran") {
 		t.Errorf("%s, %v", o.State, o.Failure)
 	}
-	pid := l.pid()
-	for deadline := time.Now().Add(30 * time.Second); syscall.Kill(pid, 0) == nil && !zombies(pid); {
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d lives", pid)
+	l.gone(l.pid())
+}
+
+// When the script itself is killed, borg does not go on alone: the job is over,
+// and the next attempt would find a repository that is in use.
+func TestBorgEndsWithItsScript(t *testing.T) {
+	l := newHookLab(t, "echo $$ >$(dirname $0)/pid; echo now >&2; while :; do sleep 1; done")
+	l.task.Hooks.After = []string{l.hook("post", "")}
+	sent := false
+	o, log := l.outcome(nil, func(p *os.Process, said []byte) {
+		if !sent && strings.Contains(string(said), "now\n") {
+			sent = true
+			if err := syscall.Kill(p.Pid, syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
 		}
+	})
+	if o.State != job.Failed || o.Failure.Code != job.Interrupted {
+		t.Errorf("%s, %v\n%s", o.State, o.Failure, log)
 	}
+	l.gone(l.pid())
+}
+
+// gone waits for the end of a process.
+func (l *hookLab) gone(pid int) {
+	l.t.Helper()
+	patience.Until(l.t, "the end of a process", func() bool { return syscall.Kill(pid, 0) != nil || zombies(pid) })
 }
 
 func (l *hookLab) pid() int {
