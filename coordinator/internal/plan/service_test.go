@@ -71,6 +71,12 @@ func TestPause(t *testing.T) {
 		if found := s.conditions(); len(found) > 0 {
 			t.Errorf("paused: %q", found)
 		}
+		s.until(day(1, "13:05"))
+		s.restart() // the newest backup is older than it may be, and the run after the pause is to come
+		s.until(day(1, "14:00"))
+		if found := s.conditions(); len(found) > 0 {
+			t.Errorf("after the pause: %q", found)
+		}
 		s.until(day(1, "17:00"))
 		runs := s.runs("hourly")
 		if len(runs) != 2 || runs[1].Trigger != fleet.TriggerSchedule || !runs[1].Due.Equal(day(1, "16:00")) {
