@@ -143,32 +143,71 @@ func (s *Service) seal(ctx context.Context, j job.Job) (*secret.Sealed, error) {
 	return &sealed, nil
 }
 
-// settle changes an attempt that is sent or running, after something was heard
-// of its order. Change says whether the store is concerned. When the change
-// cannot be stored, the host's next hello leads here again.
+// hearing is what was heard of the order of an attempt that is sent or running.
+// Change says whether the store is concerned; it may be called again.
+type hearing struct {
+	id      job.ID
+	attempt int
+	change  func(b *batch, e *entry) (stored bool)
+}
+
+// settle returns when what was heard of an order is stored. Whoever can write
+// first stores what all have heard that wait, in one transaction: when a
+// thousand hosts answer at once, nobody waits for a thousand syncs.
 func (s *Service) settle(id job.ID, attempt int, change func(b *batch, e *entry) (stored bool)) {
+	s.heard.Lock()
+	s.heard.waiting = append(s.heard.waiting, hearing{id, attempt, change})
+	s.heard.Unlock()
 	s.write.Lock()
 	defer s.write.Unlock()
+	s.heard.Lock()
+	all := s.heard.waiting
+	s.heard.waiting = nil
+	s.heard.Unlock()
+	if len(all) == 0 {
+		return // somebody has done so
+	}
 	defer s.stir()
+	if err := s.settleAll(all); err != nil && len(all) > 1 { // none is to suffer for another
+		for _, one := range all {
+			s.settleOne(one)
+		}
+	} else if err != nil {
+		s.unsettled(all[0], err)
+	}
+}
+
+func (s *Service) settleOne(one hearing) {
+	if err := s.settleAll([]hearing{one}); err != nil {
+		s.unsettled(one, err)
+	}
+}
+
+func (s *Service) settleAll(all []hearing) error {
 	b, err := s.begin()
-	if err == nil {
-		e := b.get(id)
-		if e == nil || e.job.Attempt != attempt || !e.held() {
-			return
+	if err != nil {
+		return err
+	}
+	for _, one := range all {
+		e := b.get(one.id)
+		if e == nil || e.job.Attempt != one.attempt || !e.held() {
+			continue
 		}
 		e.outstanding = false
-		if !change(b, e) {
+		switch {
+		case one.change(b, e):
+			b.set(e, true)
+		case b.entries[one.id] == nil:
 			s.index.set(e)
-			return
 		}
-		b.set(e, true)
-		err = b.commit()
 	}
-	if err == nil {
-		return
-	}
-	s.logger.Error("answer to an order cannot be stored; the next hello settles it", "job", id, "err", err)
-	if known := s.index.get(id); known != nil && known.job.Attempt == attempt {
+	return b.commit()
+}
+
+// unsettled leaves it to the host's next hello to settle an attempt.
+func (s *Service) unsettled(one hearing, err error) {
+	s.logger.Error("answer to an order cannot be stored; the next hello settles it", "job", one.id, "err", err)
+	if known := s.index.get(one.id); known != nil && known.job.Attempt == one.attempt {
 		e := *known
 		e.outstanding, e.maybe = false, true
 		s.index.set(&e)

@@ -87,6 +87,11 @@ type Service struct {
 	logs     *jobLogs
 	wake     chan struct{}
 
+	heard struct { // of orders, and not stored yet
+		sync.Mutex
+		waiting []hearing
+	}
+
 	write     sync.Mutex // held by whoever changes state, from reading it to having told of it
 	uncertain map[job.ID]bool
 	archives  map[line]archiveName // newest name given to each line of archives
