@@ -62,6 +62,8 @@ func BenchmarkAll(b *testing.B) {
 	b.Run("ssh-job", benchmarkSSHJob)
 	b.Run("ssh-fleet", benchmarkSSHFleet)
 	b.Run("depot", benchmarkDepot)
+	b.Run("plans", benchmarkPlans)
+	b.Run("apply", benchmarkApply)
 }
 
 // stampedBorg builds a borg that notes the moment at which its process begins,
