@@ -21,6 +21,9 @@ type hookLab struct {
 	*lab
 	task borg.Task
 	seen string // what hooks append to
+
+	shell []string // in place of /bin/sh; nil: that
+	path  string   // in place of the PATH, with shell
 }
 
 // well is a borg that makes its archive; others differ in how they end.
@@ -85,6 +88,10 @@ func (l *hookLab) outcome(edit func(*borg.Exit), onStderr func(*os.Process, []by
 func (l *hookLab) runToFile(onStderr func(*os.Process, []byte)) recording {
 	l.t.Helper()
 	cmd, passphrase := l.command(l.task)
+	if l.shell != nil {
+		cmd.Path, cmd.Args = l.shell[0], append(slices.Clone(l.shell), cmd.Args[1:]...)
+		cmd.Env = append(cmd.Env, "PATH="+l.path)
+	}
 	var outputs [2]*os.File
 	for i := range outputs {
 		file, err := os.OpenFile(filepath.Join(l.root, fmt.Sprint("output", i)), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
