@@ -18,6 +18,7 @@ const (
 	MaxBytes   = 32 << 20
 	maxDepth   = 64
 	maxValues  = 4_000_000 // also of what aliases repeat
+	maxMarks   = 2_000_000 // commas and lines, each of which costs hundreds of bytes while it is read
 	maxFaults  = 1000
 	extension  = "x-" // keys that begin so, at the top, are for the writer alone
 	mergeKey   = "<<"
@@ -39,6 +40,9 @@ type decoder struct {
 func parse(text string) (document Document, root *yaml.Node, faults []fleet.ManifestFault) {
 	if len(text) > MaxBytes {
 		return document, nil, []fleet.ManifestFault{{Message: fmt.Sprintf("it is larger than %d bytes", MaxBytes)}}
+	}
+	if strings.Count(text, ",")+strings.Count(text, "\n") > maxMarks {
+		return document, nil, []fleet.ManifestFault{{Message: "there is too much in it", Hint: "part it into several files"}}
 	}
 	var file, more yaml.Node
 	stream := yaml.NewDecoder(strings.NewReader(text))

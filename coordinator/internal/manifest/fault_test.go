@@ -106,6 +106,7 @@ func TestHostileTexts(t *testing.T) {
 		"deep lists":         "plans: {a: {paths: " + strings.Repeat("[", 500) + strings.Repeat("]", 500) + "}}",
 		"key that is a list": "hosts: {[a]: {}}\n",
 		"binary":             "hosts: \x00\n",
+		"small values":       "hosts: [" + strings.Repeat("a,", 3_000_000) + "]",
 		"larger than it may": strings.Repeat("#", 33<<20),
 	} {
 		t.Run(name, func(t *testing.T) {
