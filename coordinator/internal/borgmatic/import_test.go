@@ -125,6 +125,8 @@ func TestFaults(t *testing.T) {
 		"no environment":    {"encryption_passphrase: ${NOT_SET}", "", "the environment has no NOT_SET"},
 		"no YAML":           {"a: [", "", "did not find expected"},
 		"no file":           {"<<: !include nowhere.yaml", "", "nowhere.yaml"},
+		"without an end":    {"<<: !include /dev/zero", "", "/dev/zero is larger than"},
+		"many includes":     {"a:\n" + strings.Repeat("- !include ../testdata/commands.yaml\n", 1001), "", "more than 1000 files"},
 		"no keys":           {"- a", "", "there are no keys"},
 		"alias of itself":   {"a: &a [*a]", "", "repeats itself"},
 		"no schedule in it": {"a: b", "# nothing", "does not say when borgmatic runs"},

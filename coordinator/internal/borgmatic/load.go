@@ -2,6 +2,7 @@ package borgmatic
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,8 @@ import (
 // Bounds of a configuration.
 const (
 	maxIncludes = 64 // one within the other
+	maxFiles    = 1000
+	maxBytes    = 8 << 20 // of each
 	maxDepth    = 64
 	maxValues   = 1_000_000
 )
@@ -24,6 +27,7 @@ type loader struct {
 	lookup    func(name string) (string, bool) // environment variables
 	stack     []string
 	values    int
+	files     int
 }
 
 // load reads a configuration: includes, merged keys and environment variables are
@@ -52,7 +56,10 @@ func (l *loader) file(path string) (any, error) {
 	if len(l.stack) >= maxIncludes {
 		return nil, fmt.Errorf("%s: more than %d includes, one within the other", absolute, maxIncludes)
 	}
-	text, err := os.ReadFile(absolute)
+	if l.files++; l.files > maxFiles {
+		return nil, fmt.Errorf("%s: more than %d files are included", absolute, maxFiles)
+	}
+	text, err := readFile(absolute)
 	if err != nil {
 		return nil, err // it names the file
 	}
@@ -66,6 +73,20 @@ func (l *loader) file(path string) (any, error) {
 	l.stack = append(l.stack, absolute)
 	defer func() { l.stack = l.stack[:len(l.stack)-1] }()
 	return l.value(document.Content[0], 0)
+}
+
+// readFile reads a file, unless it is too large, or has no end.
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // read only: nothing to lose
+	text, err := io.ReadAll(io.LimitReader(file, maxBytes+1))
+	if err == nil && len(text) > maxBytes {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxBytes)
+	}
+	return text, err
 }
 
 // include reads what an !include names: a file, or several that are merged.

@@ -102,7 +102,8 @@ func locationOf(where, host string) (string, error) {
 	case strings.HasPrefix(location, "file://"):
 		location = strings.TrimPrefix(location, "file://")
 	case strings.Contains(location, "://"), strings.HasPrefix(location, "rclone:"):
-		return "", fmt.Errorf("%s is of a kind that borg 1 does not know", location)
+		kind, _, _ := strings.Cut(location, ":") // keys of a store may follow
+		return "", fmt.Errorf("one is of a kind that borg 1 does not know: %s", kind)
 	default:
 		match := scpForm.FindStringSubmatch(location)
 		if match == nil {
