@@ -158,8 +158,14 @@ func (p place) secrets() []string {
 // are told their own secrets.
 func forbidden(ip netip.Addr) bool {
 	ip = ip.Unmap()
+	if bytes := ip.As16(); translated.Contains(ip) {
+		ip = netip.AddrFrom4([4]byte(bytes[12:]))
+	}
 	return ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsUnspecified() || ip == metadataV6
 }
+
+// translated are the addresses by which a gateway reaches those of IPv4.
+var translated = netip.MustParsePrefix("64:ff9b::/96")
 
 // metadataV6 is where some clouds have over IPv6 what others have at 169.254.169.254.
 var metadataV6 = netip.MustParseAddr("fd00:ec2::254")

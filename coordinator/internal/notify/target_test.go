@@ -57,6 +57,7 @@ func TestBadTargets(t *testing.T) {
 		"hook to a service":  {fleet.NewTarget{Name: "x", Kind: "webhook", URL: secretOf("ntfy://ntfy.sh/hush")}, "url: the address of a webhook"},
 		"half an address":    {fleet.NewTarget{Name: "x", URL: secretOf("telegram://hushhush@telegram")}, "url: not as telegram wants it"},
 		"cloud's secrets":    {fleet.NewTarget{Name: "x", Kind: "webhook", URL: secretOf("http://169.254.169.254/latest/hush")}, "url: 169.254.169.254 is"},
+		"by a gateway":       {fleet.NewTarget{Name: "x", Kind: "webhook", URL: secretOf("http://[64:ff9b::a9fe:a9fe]/hush")}, "url: "},
 		"the same over IPv6": {fleet.NewTarget{Name: "x", Kind: "webhook", URL: secretOf("http://[::ffff:169.254.169.254]/hush")}, "url: "},
 		"unsigned service":   {fleet.NewTarget{Name: "x", URL: secretOf("ntfy://ntfy.sh/x"), Secret: secretOf("hush")}, "secret: "},
 	} {
