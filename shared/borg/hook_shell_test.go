@@ -55,6 +55,18 @@ func TestHooksInOtherShells(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Run(name+" fed", func(t *testing.T) {
+			t.Parallel()
+			l := newHookLab(t, `printf 'whole\000\n'; exit 0`)
+			l.task.Kind, l.task.Spec = job.Restore, job.RestoreSpec{Archive: "a", Paths: []string{"dump"}, ContentTo: "into"}
+			l.task.Hook = l.hook("into", "cat >"+l.root+"/back")
+			l.shell, l.path = append([]string{shell}, test.shell[1:]...), test.path
+			o, log := l.outcome(nil, nil)
+			back, err := os.ReadFile(l.root + "/back")
+			if err != nil || string(back) != "whole\x00\n" || l.ran() != "borg; into content - -" {
+				t.Errorf("%s, %v: ran %q, came back %q, %v\n%s", o.State, o.Failure, l.ran(), back, err, log)
+			}
+		})
 		for what, does := range map[string]string{"well": "echo hello", "late": "sleep 3600", "cancelled": "echo now; exec sleep 3600"} {
 			t.Run(name+" "+what, func(t *testing.T) {
 				t.Parallel()
