@@ -385,7 +385,7 @@ func (w *walk) judgePrunes(jobs []job.Job) {
 // pruned at a moment; zero: there was none.
 func (w *walk) heldSince(jobs []job.Job, plan string, t fleet.Task, at time.Time) (since time.Time) {
 	holds := !slices.ContainsFunc(w.specs[plan], func(p fleet.PlanSpec) bool { return p.Suspicion != "" })
-	if _, accepted := w.accepted[plan+" "+t.Host+" "+t.Repository]; accepted || !holds || w.jumped {
+	if accepted, was := w.accepted[plan+" "+t.Host+" "+t.Repository]; was && at.After(accepted) || !holds || w.jumped {
 		return since
 	}
 	usual := 0
@@ -396,7 +396,7 @@ func (w *walk) heldSince(jobs []job.Job, plan string, t fleet.Task, at time.Time
 		switch {
 		case j.Result.NFiles > 1000:
 			usual++
-		case usual >= 10 && at.Sub(*j.FinishedAt) > time.Minute && since.IsZero():
+		case usual >= 8 && at.Sub(*j.FinishedAt) > time.Minute && since.IsZero():
 			since = *j.FinishedAt
 		}
 	}

@@ -44,7 +44,7 @@ func (w *walk) schedule() *fleet.Schedule {
 		Overlap: pick(w, "", fleet.OverlapSkip, fleet.OverlapQueue, fleet.OverlapReplace),
 	}
 	if w.chance(60) {
-		s.Every = pick[fleet.Span](w, "1h", "2h", "3h", "6h")
+		s.Every = pick[fleet.Span](w, "1h", "1h", "2h", "6h")
 	} else {
 		s.Cron = pick(w, "30 2 * * *", "15 */4 * * *", "0 8-18 * * 1-5")
 	}

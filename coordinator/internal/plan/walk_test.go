@@ -69,7 +69,7 @@ type walk struct {
 	paused   map[string]bool // plans that were paused at some time
 	runs     map[string]fleet.Run
 	hands    map[string]bool      // runs that were asked for by hand
-	accepted map[string]time.Time // by plan, host and repository: the last time
+	accepted map[string]time.Time // by plan, host and repository: the first time
 	gone     map[string]bool      // hosts that were removed
 	jumps    []time.Time          // clocks that were set back, to when
 	jumped   bool
@@ -123,9 +123,9 @@ func (w *walk) fateOf(m *machine, order bus.Order) fate {
 		f.state, f.failure = job.Warning, job.Fail(job.Internal, "a file has changed")
 	case n < 16 && order.Kind == job.Backup:
 		f.state, f.failure = job.Cancelled, job.Fail(job.Skipped, "a hook said so")
-	case n < 20:
+	case n < 26:
 		f.files = 5
-	case n < 25:
+	case n < 29:
 		f.length = 3*time.Hour + below(random, 4*time.Hour)
 	}
 	return f
@@ -135,9 +135,13 @@ func (w *walk) fateOf(m *machine, order bus.Order) fate {
 // does and nothing is due.
 func (w *walk) run() {
 	w.t.Helper()
-	for range 3 {
+	for range 2 {
 		w.addPlan()
 	}
+	often := hourly() // enough backups to know which are odd
+	often.Schedule, often.Retention, often.After = &fleet.Schedule{Every: "1h"}, &fleet.Retention{KeepDaily: 7}, []job.Kind{job.Prune}
+	w.add("often", often)
+	w.specs["often"], w.created["often"] = []fleet.PlanSpec{often}, winter
 	for begin, step := time.Now(), 0; time.Since(begin) < 3*24*time.Hour && !w.t.Failed(); step++ {
 		w.act()
 		w.rest(below(w.random, 50*time.Minute))
@@ -252,8 +256,9 @@ func (w *walk) act() {
 			w.note("cancel job %s", id)
 			w.may(second(w.jobs.Cancel(ctx, alice, id)))
 		}
-	case n < 97:
+	case n < 94:
 		w.accept(name)
+	case n < 97:
 	case len(w.jumps) < 2 && w.seed%2 == 0:
 		w.jump()
 	}
@@ -369,7 +374,9 @@ func (w *walk) accept(name string) {
 		if f.Plan == name && f.Suspicion != nil {
 			w.note("accept %s %s %s", f.Plan, f.Host, f.Repository)
 			if err := w.plans.AcceptBackup(context.Background(), alice, f.Plan, f.Host, f.Repository, ""); w.may(err) || code(err) == job.Unavailable {
-				w.accepted[f.Plan+" "+f.Host+" "+f.Repository] = w.now()
+				if key := f.Plan + " " + f.Host + " " + f.Repository; w.accepted[key].IsZero() {
+					w.accepted[key] = w.now()
+				}
 			}
 		}
 	}
