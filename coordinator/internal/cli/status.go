@@ -10,6 +10,13 @@ import (
 	"github.com/borgfleet/borgfleet/shared/job"
 )
 
+// mostAttention is how many things are named that need a person; whoever has more
+// of them looks at the list of alerts.
+const mostAttention = 25
+
+// mostJobs is how many jobs are named that wait or run.
+const mostJobs = 50
+
 type statusCommand struct{}
 
 // Run runs the command.
@@ -30,7 +37,7 @@ func (s *session) printStatus(status fleet.Status) {
 		status.HostsOnline, human.Plural(status.HostsTotal, "host"), len(status.Running), len(status.Queued))
 	if len(status.Attention) > 0 {
 		s.printf("\nNeeds attention\n")
-		for _, a := range status.Attention {
+		for _, a := range status.Attention[:min(len(status.Attention), mostAttention)] {
 			s.printf("  %s: %s\n", strings.ReplaceAll(a.Kind, "_", " "), console.Printable(a.Message))
 			if a.Hint != "" {
 				s.printf("    hint: %s\n", console.Printable(a.Hint))
@@ -39,6 +46,7 @@ func (s *session) printStatus(status fleet.Status) {
 				s.printf("    job: %s\n", a.Job)
 			}
 		}
+		s.printMore(len(status.Attention)-mostAttention, "borgfleet alert list")
 	}
 	if len(status.KeysNotExported) > 0 {
 		s.printf("\nKeys never exported (borgfleet repo key-export --help): %s\n", strings.Join(status.KeysNotExported, ", "))
@@ -49,12 +57,20 @@ func (s *session) printStatus(status fleet.Status) {
 	}{{"Running", status.Running}, {"Waiting", status.Queued}, {"Recent", status.Recent}} {
 		if len(part.jobs) > 0 {
 			s.printf("\n%s\n", part.title)
-			s.printJobs(part.jobs, status.At)
+			s.printJobs(part.jobs[:min(len(part.jobs), mostJobs)], status.At)
+			s.printMore(len(part.jobs)-mostJobs, "borgfleet job list")
 		}
 	}
 	if len(status.Hosts) > 0 {
 		s.printf("\nHosts\n")
 		s.printHosts(status.Hosts, status.At)
+	}
+}
+
+// printMore says that a list goes on, and where all of it is shown.
+func (s *session) printMore(n int, command string) {
+	if n > 0 {
+		s.printf("  and %s more: %s\n", human.Count(n), command)
 	}
 }
 

@@ -38,7 +38,7 @@ func (s shape) names() []string {
 func leftOut(of reflect.Type) []string {
 	switch of {
 	case reflect.TypeFor[fleet.PlanSpec]():
-		return []string{"archive", "canary", "stdin_name"}
+		return []string{"archive", "canary"}
 	case reflect.TypeFor[fleet.Rule]():
 		return []string{"name"}
 	default:

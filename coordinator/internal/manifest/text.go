@@ -38,6 +38,7 @@ func descriptions() map[string]string {
 		"PlanSpec.no_acls":             "leave out access control lists",
 		"PlanSpec.no_flags":            "leave out file flags",
 		"PlanSpec.content_from":        "a hook of the host whose output becomes the archive; instead of paths",
+		"PlanSpec.stdin_name":          "of the file in the archive, with content_from; left out: the hook's name",
 		"PlanSpec.paths_from":          "a hook of the host that prints the paths, each ended by a NUL byte; instead of paths",
 		"PlanSpec.extra_options":       "handed to borg create as they are; the host's policy must allow it",
 		"PlanSpec.hooks":               "scripts of the host that run around each backup",
