@@ -349,7 +349,7 @@ func DecodeStrict(data []byte, target any) error {
 		return Invalid(wrong.Field, "expected %s, got %s", wrong.Type, wrong.Value)
 	}
 	if _, name, ok := strings.Cut(err.Error(), "unknown field "); ok {
-		return Fail(InvalidRequest, "unknown field %s", name).WithHint("check its spelling; the contract and --help list the fields")
+		return Fail(InvalidRequest, "unknown field %s", name).WithHint("check its spelling; /api/v1/docs and the documents list the fields")
 	}
 	return Fail(InvalidRequest, "malformed JSON at byte %d: %s", decoder.InputOffset(), strings.TrimPrefix(err.Error(), "json: "))
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"maps"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/console"
@@ -12,8 +13,9 @@ type hostSet struct {
 	Name string `arg:"" help:"The host's name."`
 	SSH  string `name:"ssh" help:"Where it is reached over SSH now, and as which user." placeholder:"USER@HOST[:PORT]"`
 	accessFlags
-	Direct bool `help:"There are no servers on the way any more."`
-	Yes    bool `help:"Believe what key the host shows, without asking." short:"y"`
+	Label  map[string]string `help:"Give it this label, as key=value; an empty value takes it away. May be repeated." placeholder:"KEY=VALUE"`
+	Direct bool              `help:"There are no servers on the way any more."`
+	Yes    bool              `help:"Believe what key the host shows, without asking." short:"y"`
 }
 
 // Help is the end of the command's help.
@@ -23,6 +25,7 @@ func (hostSet) Help() string {
     borgfleet host set legacy --host-key SHA256:…
     borgfleet host set legacy --ssh root@legacy2.example.net
     borgfleet host set nas --no-sudo --slots 2 --reach tunnel
+    borgfleet host set web1 --label role=web --label old=
 
 What is not given stays. With another address, or other servers on the way, the key by which the host proves itself is shown and asked for; with --host-key alone it is another one from now on. An empty value takes the default again: --borg=''.`
 }
@@ -30,7 +33,7 @@ What is not given stays. With another address, or other servers on the way, the 
 // Run runs the command.
 func (c hostSet) Run(s *session) error {
 	switch {
-	case !c.given() && c.SSH == "" && !c.Direct:
+	case !c.given() && c.SSH == "" && !c.Direct && len(c.Label) == 0:
 		return errNoChange()
 	case c.Direct && len(c.Jump) > 0:
 		return console.Usage("--direct and --jump exclude each other")
@@ -65,6 +68,7 @@ func (c hostSet) Run(s *session) error {
 		}
 		change.SSH = &access
 	}
+	change.Labels = c.labels(host.Labels)
 	changed, err := api.ChangeHost(s.ctx, c.Name, change)
 	if err != nil {
 		return err
@@ -72,6 +76,21 @@ func (c hostSet) Run(s *session) error {
 	return s.show(changed, func() {
 		s.printf("Changed host %s. See whether all is well: borgfleet host verify %s\n", c.Name, c.Name)
 	})
+}
+
+// labels are those of the host from now on; nil: as they are.
+func (c hostSet) labels(known map[string]string) map[string]string {
+	if len(c.Label) == 0 {
+		return nil
+	}
+	labels := map[string]string{}
+	maps.Copy(labels, known)
+	for key, value := range c.Label {
+		if labels[key] = value; value == "" {
+			delete(labels, key)
+		}
+	}
+	return labels
 }
 
 // access returns how the host is reached from now on; moved says that it has to

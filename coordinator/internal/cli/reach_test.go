@@ -226,6 +226,7 @@ func TestSetHost(t *testing.T) {
 		"slots":         {"--slots 4", with(func(f map[string]any) { f["slots"] = 4.0 })},
 		"no sudo":       {"--no-sudo", with(func(f map[string]any) { delete(f, "sudo") })},
 		"its way":       {"--reach tunnel", map[string]any{"reach": "tunnel"}},
+		"labels":        {"--label role=web --label old=", map[string]any{"labels": map[string]any{"role": "web"}}},
 		"another place": {"--ssh me@legacy2 --yes", with(func(f map[string]any) { f["address"] = "me@legacy2" })},
 		"another key":   {"--host-key " + n.host.Fingerprint, with(func(map[string]any) {})},
 		"over a gateway": {"--jump me@gate --yes", with(func(f map[string]any) {

@@ -60,11 +60,15 @@ func (c *Client) AddSSHHost(ctx context.Context, asked fleet.NewSSHHost) (fleet.
 // ChangeHost changes how a host is reached, and whether it is backed up.
 func (c *Client) ChangeHost(ctx context.Context, name string, asked fleet.HostChange) (fleet.HostView, error) {
 	request := struct {
-		SSH      *access      `json:"ssh,omitempty"`
-		Key      string       `json:"key,omitempty"`
-		Reach    *fleet.Reach `json:"reach,omitempty"`
-		Disabled *bool        `json:"disabled,omitempty"`
-	}{nil, string(asked.Key.Reveal()), asked.Reach, asked.Disabled}
+		SSH      *access            `json:"ssh,omitempty"`
+		Key      string             `json:"key,omitempty"`
+		Reach    *fleet.Reach       `json:"reach,omitempty"`
+		Disabled *bool              `json:"disabled,omitempty"`
+		Labels   *map[string]string `json:"labels,omitempty"`
+	}{nil, string(asked.Key.Reveal()), asked.Reach, asked.Disabled, nil}
+	if asked.Labels != nil {
+		request.Labels = &asked.Labels
+	}
 	if asked.SSH != nil {
 		ssh := accessOf(*asked.SSH)
 		request.SSH = &ssh

@@ -56,10 +56,11 @@ type NewSSHHost struct {
 
 // HostChange is a request to change a host. Null fields stay as they are.
 type HostChange struct {
-	SSH      *SSHAccess   `json:"ssh"` // whole; OwnKey and PublicKey are not changed by it
-	Key      secret.Value `json:"key"` // a new private key of its own; empty: unchanged
-	Reach    *Reach       `json:"reach"`
-	Disabled *bool        `json:"disabled"`
+	SSH      *SSHAccess        `json:"ssh"` // whole; OwnKey and PublicKey are not changed by it
+	Key      secret.Value      `json:"key"` // a new private key of its own; empty: unchanged
+	Reach    *Reach            `json:"reach"`
+	Disabled *bool             `json:"disabled"`
+	Labels   map[string]string `json:"labels"` // all of them; nil: unchanged
 }
 
 // ShownKey is a key with which an SSH server proves itself.

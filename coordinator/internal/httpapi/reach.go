@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"maps"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -45,10 +46,11 @@ type NewSSHScan struct {
 
 // ChangeHost is what can be changed of a host. What is left out stays.
 type ChangeHost struct {
-	SSH      *NewSSHAccess `json:"ssh,omitempty" doc:"how it is reached over SSH, as a whole"`
-	Key      *string       `json:"key,omitempty" minLength:"1" maxLength:"4096" writeOnly:"true" doc:"another private key of this host alone, in PEM form"`
-	Reach    *fleet.Reach  `json:"reach,omitempty" enum:"depot,tunnel" doc:"its way to the depot"`
-	Disabled *bool         `json:"disabled,omitempty" doc:"whether nothing is backed up from it; it is switched on only when borg is there"`
+	SSH      *NewSSHAccess      `json:"ssh,omitempty" doc:"how it is reached over SSH, as a whole"`
+	Key      *string            `json:"key,omitempty" minLength:"1" maxLength:"4096" writeOnly:"true" doc:"another private key of this host alone, in PEM form"`
+	Reach    *fleet.Reach       `json:"reach,omitempty" enum:"depot,tunnel" doc:"its way to the depot"`
+	Disabled *bool              `json:"disabled,omitempty" doc:"whether nothing is backed up from it; it is switched on only when borg is there"`
+	Labels   *map[string]string `json:"labels,omitempty" maxProperties:"64" doc:"free text by key, for people, filters and plans: all of them"`
 }
 
 type scanInput struct{ Body NewSSHScan }
@@ -173,6 +175,10 @@ func (a *API) addSSHHost(ctx context.Context, asked NewHost) (fleet.HostView, er
 func (a *API) changeHost(ctx context.Context, in *changeHostInput) (*hostOutput, error) {
 	by := fleet.ActorOf(ctx)
 	change := fleet.HostChange{Key: secretOf(in.Body.Key), Reach: in.Body.Reach, Disabled: in.Body.Disabled}
+	if in.Body.Labels != nil {
+		change.Labels = map[string]string{}
+		maps.Copy(change.Labels, *in.Body.Labels)
+	}
 	if in.Body.SSH != nil {
 		access := in.Body.SSH.access()
 		change.SSH = &access

@@ -89,14 +89,14 @@ func (r *Registry) ChangeHost(_ context.Context, by fleet.Actor, name string, as
 	if err != nil {
 		return fleet.HostView{}, err
 	}
-	if err := changeUse(&host, asked); err != nil {
+	if err := cmp.Or(changeUse(&host, asked), changeLabels(&host, asked)); err != nil {
 		return fleet.HostView{}, err
 	}
 	changes = append(changes, store.PutHost(host), r.audit(by, "host.change", "host/"+name, describeChange(host, asked)))
 	if err := r.apply(changes...); err != nil {
 		return fleet.HostView{}, fmt.Errorf("change host %s: %w", name, err)
 	}
-	r.roster.change(name, func(h *fleet.Host) { h.SSH, h.Reach, h.Disabled = host.SSH, host.Reach, host.Disabled })
+	r.roster.change(name, func(h *fleet.Host) { h.SSH, h.Reach, h.Disabled, h.Labels = host.SSH, host.Reach, host.Disabled, host.Labels })
 	r.hostChanged(name, "host changed", by)
 	return r.viewHost(host)
 }
@@ -125,6 +125,15 @@ func (r *Registry) changeAccess(host *fleet.Host, asked fleet.HostChange) ([]sto
 	}
 	access.OwnKey = true
 	return r.giveKey(host.Name, &access, asked.Key)
+}
+
+// changeLabels changes by what plans and people find a host.
+func changeLabels(host *fleet.Host, asked fleet.HostChange) error {
+	if asked.Labels == nil {
+		return nil
+	}
+	host.Labels = maps.Clone(asked.Labels)
+	return checkLabels(asked.Labels)
 }
 
 // changeUse changes what a host is used for, and its way to the depot.
@@ -181,6 +190,9 @@ func describeChange(host fleet.Host, asked fleet.HostChange) string {
 	}
 	if asked.Disabled != nil {
 		parts = append(parts, map[bool]string{true: "switched off", false: "switched on"}[*asked.Disabled])
+	}
+	if asked.Labels != nil {
+		parts = append(parts, fmt.Sprintf("%d labels", len(host.Labels)))
 	}
 	return strings.Join(parts, ", ")
 }

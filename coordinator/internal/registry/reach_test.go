@@ -339,3 +339,25 @@ func TestConvertHost(t *testing.T) {
 	wantFailure(t, h.ConvertHost(t.Context(), alice, "legacy"), job.Conflict, "has the mode agent")
 	wantFailure(t, h.ConvertHost(t.Context(), alice, "nope"), job.UnknownHost, "nope")
 }
+
+func TestChangeLabels(t *testing.T) {
+	h := newHouse(t)
+	h.mustHost(t, "web1")
+	for _, labels := range []map[string]string{{"role": "web", "site": "fra"}, {}} {
+		changed, err := h.ChangeHost(t.Context(), bob, "web1", fleet.HostChange{Labels: labels})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "labels", labels, changed.Labels)
+	}
+	if _, err := h.ChangeHost(t.Context(), bob, "web1", fleet.HostChange{Labels: map[string]string{"role": "db"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.ChangeHost(t.Context(), bob, "web1", fleet.HostChange{Labels: map[string]string{"": "nameless"}})
+	wantFailure(t, err, job.InvalidRequest, "labels")
+	host, err := h.Host(t.Context(), "web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "what was refused", map[string]string{"role": "db"}, host.Labels)
+}
