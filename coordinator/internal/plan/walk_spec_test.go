@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/job"
@@ -84,4 +85,26 @@ func (w *walk) rows() []fleet.Freshness {
 		w.wrong("%v", err)
 	}
 	return rows
+}
+
+// partsOf are the archives that each backup of a plan makes: of dumps, and of files.
+func partsOf(spec fleet.PlanSpec) (parts []string) {
+	for _, dump := range spec.Dumps {
+		parts = append(parts, dump.Hook)
+	}
+	if len(spec.Paths) > 0 {
+		parts = append(parts, "")
+	}
+	return parts
+}
+
+// regular returns how long a plan's runs are apart; 0: now and then another time.
+func regular(spec fleet.PlanSpec) time.Duration {
+	switch spec.Schedule.Cron {
+	case "30 2 * * *":
+		return 24 * time.Hour
+	case "15 */4 * * *":
+		return 4 * time.Hour
+	}
+	return spec.Schedule.Every.Duration()
 }
