@@ -164,8 +164,8 @@ func TestSpecs(t *testing.T) {
 			strings.Fields("archive restore main a --to-hook postgres-restore /db.dump"),
 			job.RestoreSpec{Archive: "a", ContentTo: "postgres-restore", Paths: []string{"db.dump"}},
 		},
-		"check":          {strings.Fields("repo check main --verify-data --last 2"), job.CheckSpec{VerifyData: true, Last: 2}},
-		"repair":         {strings.Fields("repo check main --repair --yes"), job.CheckSpec{Repair: true}},
+		"check":  {strings.Fields("repo check main --verify-data --last 2"), job.CheckSpec{VerifyData: true, Last: 2}},
+		"repair": {strings.Fields("repo check main --repair --yes"), job.CheckSpec{Repair: true}},
 		"prune": {
 			strings.Fields("repo prune main --keep-daily 7 --keep-within 2d --all --max-percent 70 --confirm"),
 			job.PruneSpec{KeepDaily: 7, KeepWithin: "2d", All: true, MaxPercent: 70, Confirmed: true},

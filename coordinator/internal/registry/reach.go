@@ -96,7 +96,9 @@ func (r *Registry) ChangeHost(_ context.Context, by fleet.Actor, name string, as
 	if err := r.apply(changes...); err != nil {
 		return fleet.HostView{}, fmt.Errorf("change host %s: %w", name, err)
 	}
-	r.roster.change(name, func(h *fleet.Host) { h.SSH, h.Reach, h.Disabled, h.Labels = host.SSH, host.Reach, host.Disabled, host.Labels })
+	r.roster.change(name, func(h *fleet.Host) {
+		h.SSH, h.Reach, h.Disabled, h.Labels = host.SSH, host.Reach, host.Disabled, host.Labels
+	})
 	r.hostChanged(name, "host changed", by)
 	return r.viewHost(host)
 }
