@@ -53,7 +53,7 @@ type simulation struct {
 func simulate(t testing.TB, count int, from time.Time) *simulation {
 	t.Helper()
 	s := &simulation{t: t, dir: t.TempDir(), hosts: map[string]*machine{}, died: make(chan struct{}, 1), over: make(chan struct{})}
-	s.offset.Store(int64(from.Sub(time.Now())))
+	s.offset.Store(int64(time.Until(from)))
 	s.open()
 	var changes []store.Change
 	for i := range count {

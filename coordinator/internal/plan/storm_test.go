@@ -139,9 +139,9 @@ func storm(b *testing.B) (submitted, ordered time.Duration) {
 	var offset atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 	due := day(0, "01:00")
-	offset.Store(int64(due.Add(-time.Hour).Sub(time.Now())))
+	offset.Store(int64(time.Until(due.Add(-time.Hour))))
 	s, c, changed := gather(b, now)
-	offset.Store(int64(due.Add(-3 * time.Second).Sub(time.Now()))) // it has the time to look around
+	offset.Store(int64(time.Until(due.Add(-3 * time.Second)))) // it has the time to look around
 	for i := range manyPlans {
 		c.HostConnected(fmt.Sprintf("host%05d", i))
 	}
