@@ -50,8 +50,11 @@ type Broker struct {
 	js          jetstream.JetStream
 	stream      jetstream.StreamConfig // as it should be
 	reopening   atomic.Bool            // the embedded server's stream
-	stop        context.CancelFunc
-	background  sync.WaitGroup
+	// streaming is held by whoever makes the stream, its consumer, or both anew: the
+	// server does not expect two of them at once.
+	streaming  sync.Mutex
+	stop       context.CancelFunc
+	background sync.WaitGroup
 
 	revoking sync.Mutex
 	revoked  map[string]revocations                      // by account; maps are replaced, not changed

@@ -85,6 +85,8 @@ func (b *Broker) hasRoom() bool {
 // made anew and delivers everything: whether it has handed out what then did not
 // get to the disk, its place does not say.
 func (b *Broker) reopen(ctx context.Context) error {
+	b.streaming.Lock()
+	defer b.streaming.Unlock()
 	b.reopening.Store(true)
 	defer b.reopening.Store(false)
 	if err := b.server.ShutdownJetStream(); err != nil {

@@ -74,6 +74,8 @@ func (b *Broker) makeStream(ctx context.Context) error {
 // that what was delivered but not stored comes at once and before anything
 // later.
 func (b *Broker) Consumer(ctx context.Context, after uint64) (jetstream.Consumer, error) {
+	b.streaming.Lock()
+	defer b.streaming.Unlock()
 	if err := b.makeStream(ctx); err != nil {
 		return nil, err
 	}
