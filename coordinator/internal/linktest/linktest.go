@@ -18,6 +18,7 @@ import (
 	"github.com/borgfleet/borgfleet/coordinator/internal/fleet"
 	"github.com/borgfleet/borgfleet/shared/bus"
 	"github.com/borgfleet/borgfleet/shared/job"
+	"github.com/borgfleet/borgfleet/shared/patience"
 	"github.com/borgfleet/borgfleet/shared/secret"
 )
 
@@ -151,10 +152,15 @@ func (s *scene) backup() bus.Order { return s.order(job.Backup, `{"paths":["/etc
 // send hands an order over, until the host is there for it.
 func (s *scene) send(order bus.Order) bus.OrderReply {
 	s.t.Helper()
-	reply, err := s.Link().Order(s.t.Context(), s.Host, order)
-	if err != nil {
-		s.t.Fatalf("order: %v", err)
-	}
+	var reply bus.OrderReply
+	patience.Until(s.t, "the host is there for an order", func() bool {
+		var err error
+		reply, err = s.Link().Order(s.t.Context(), s.Host, order)
+		if err != nil && !errors.Is(err, fleet.ErrHostAway) {
+			s.t.Fatalf("order: %v", err)
+		}
+		return err == nil
+	})
 	return reply
 }
 
