@@ -37,7 +37,7 @@ test: setup build ## all tests: unit and end to end, with the race detector
 FAULTS_FILE ?= e2e/FAULTS.md
 faults: setup ## break everything at every moment, and see what became of the jobs; writes e2e/FAULTS.md (CASE=regexp: only those)
 	cd e2e/faults && BORGFLEET_MATRIX='$(or $(CASE),all)' BORGFLEET_MATRIX_FILE='$(FAULTS_FILE)' \
-		go test -count 1 -timeout 20m -parallel 12 -run 'TestMatrix$$'
+		go test -count 1 -timeout 40m -parallel 12 -run 'TestMatrix$$'
 
 chaos: setup ## random jobs and faults for MINUTES=1, from SEED, which replays a run
 	cd e2e/faults && BORGFLEET_CHAOS=$(or $(SEED),$(shell date +%s)) BORGFLEET_CHAOS_MINUTES=$(or $(MINUTES),1) \
