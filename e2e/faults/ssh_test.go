@@ -3,6 +3,7 @@ package faults_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -177,20 +178,29 @@ func (s *scene) depotServe() int {
 // fullDepot has the disk that the depot shares with what the coordinator knows
 // run full under a backup.
 func fullDepot(s *scene) {
+	spare := filepath.Join(filepath.Dir(s.c.Data), "spare")
+	if err := os.WriteFile(spare, make([]byte, 10<<20), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
 	dir := s.t.TempDir()
 	harness.MakeTree(s.t, dir, 80, 1<<20)
 	s.job = s.ask(job.Backup, job.BackupSpec{Paths: []string{dir}, Compression: "none"})
-	harness.Eventually(s.t, "the backup to fail", func() error {
-		if locks, _ := filepath.Glob(filepath.Join(s.repo.dir, "lock.exclusive", "*")); len(s.host.borgs()) > 0 || len(locks) > 0 {
-			return errors.New("it goes on")
-		}
-		var j job.Job
-		if err := s.c.Get("/api/v1/jobs/"+string(s.job), &j); err != nil || !j.State.Terminal() {
-			return fmt.Errorf("it is %s, %w", j.State, err)
+	harness.Eventually(s.t, "borg to begin", func() error {
+		if len(s.host.borgs()) == 0 {
+			return errors.New("it does not run")
 		}
 		return nil
 	})
-	if failed := s.c.Job(s.job); failed.State != job.Failed || failed.Failure.Code != job.DiskFull {
+	harness.Eventually(s.t, "borg to give up", func() error {
+		if locks, _ := filepath.Glob(filepath.Join(s.repo.dir, "lock.exclusive", "*")); len(s.host.borgs()) > 0 || len(locks) > 0 {
+			return errors.New("it goes on")
+		}
+		return nil
+	})
+	if err := os.Remove(spare); err != nil { // a person makes space: what has happened may not be stored before
+		s.t.Fatal(err)
+	}
+	if failed := s.c.Await(s.job, job.Failed); failed.Failure.Code != job.DiskFull {
 		s.t.Errorf("it is %s (%v)", failed.State, failed.Failure)
 	}
 	s.quick()

@@ -3,6 +3,7 @@ package harness
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -220,13 +221,19 @@ func (s *SSHD) URLAt(hostPort, path string) string {
 	return fmt.Sprintf("ssh://%s@%s%s", s.user, hostPort, path)
 }
 
-// FreePort returns a port that nobody listened on a moment ago.
+// FreePort returns a port that nobody listened on a moment ago, below those that
+// the system gives to whoever asks for any: another program does not come upon it
+// before it is used.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const from, to = 20000, 32000
+	for range 100 {
+		port := from + rand.IntN(to-from)
+		if listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	t.Fatalf("none of 100 ports from %d to %d is free", from, to)
+	return 0
 }

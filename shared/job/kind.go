@@ -69,3 +69,14 @@ func (k Kind) NeedsRepository() bool { return k != Umount && k != Verify }
 // coordinator, does at a time. A mount lives as long as somebody looks into it,
 // and to unmount must never wait for it.
 func (k Kind) TakesSlot() bool { return k != Mount && k != Umount }
+
+// FreesSpace reports whether a job of this kind is among those that a person asks
+// for when a disk is full, to have space again.
+func (k Kind) FreesSpace() bool {
+	switch k {
+	case Delete, Prune, Compact, BreakLock, Umount:
+		return true
+	default:
+		return false
+	}
+}

@@ -120,6 +120,6 @@ func (d *disk) attention() []fleet.Attention {
 	}
 	return []fleet.Attention{{
 		Kind: "disk_low", Since: since, Message: "the disk with the coordinator's data has " + human.Bytes(int64(free)) + " left",
-		Hint: "make space: when it is full no job can be asked for, and hosts keep their results to themselves until there is space again",
+		Hint: "make space: when it is full no job can be asked for that frees none, and hosts keep their results to themselves until there is space again",
 	}}
 }

@@ -185,6 +185,10 @@ func TestNoJobIsTakenWhileTheDiskIsFull(t *testing.T) {
 		if _, err := w.dispatch().Submit(t.Context(), fleet.Actor{Name: "operator:alice"}, asked); !errors.Is(err, said) {
 			t.Errorf("submit: %v", err)
 		}
+		compact := w.submit(job.Request{Host: "web2", Repository: "web", Kind: job.Compact}) // it frees space, and so is taken
+		if _, err := w.dispatch().Cancel(t.Context(), fleet.Actor{Name: "operator:alice"}, compact.ID); err != nil {
+			t.Fatal(err)
+		}
 		w.agents["web1"].tell(first(running), failed(job.HookFailed)) // the database has room in itself
 		w.mustDeliver()
 		w.expect(running.ID, job.Failed, 1, "")

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -140,7 +141,7 @@ func (s *Service) enqueueAll(by fleet.Actor, planned []Planned, added map[int]*e
 	if len(added) == 0 {
 		return nil
 	}
-	if err := s.room(len(added)); err != nil {
+	if err := cmp.Or(s.space(job.Backup), s.room(len(added))); err != nil {
 		return err
 	}
 	defer s.stir() // also after an error: the jobs may have been stored

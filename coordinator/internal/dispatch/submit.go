@@ -35,7 +35,7 @@ func (s *Service) Submit(ctx context.Context, by fleet.Actor, request job.Reques
 
 // submit stores a new job, and what changes with it, under the write lock.
 func (s *Service) submit(by fleet.Actor, e *entry, key string, also ...store.Change) (job.Job, error) {
-	if err := s.room(1); err != nil {
+	if err := cmp.Or(s.space(e.job.Kind), s.room(1)); err != nil {
 		return job.Job{}, s.failure("submit job", err)
 	}
 	if err := cmp.Or(s.guardHost(e), s.guard(e.job)); err != nil {
@@ -73,13 +73,18 @@ func removedMeanwhile(err error) error {
 	return err
 }
 
+// space returns nil, or that the disk is too full for a job. What frees space is
+// taken as long as the database has room in itself: the repositories in the depot
+// may lie on that disk.
+func (s *Service) space(kind job.Kind) error {
+	if s.options.Full == nil || kind.FreesSpace() {
+		return nil
+	}
+	return s.options.Full()
+}
+
 // room returns nil, or why so many more jobs cannot be taken.
 func (s *Service) room(jobs int) error {
-	if full := s.options.Full; full != nil {
-		if err := full(); err != nil {
-			return err
-		}
-	}
 	if queued, held := s.index.sizes(); queued+held+jobs > s.options.Limits.Open {
 		return job.Fail(job.Unavailable, "there are %d jobs already that are not over", queued+held).
 			WithHint("wait, or cancel some of them; borgfleet status shows what they wait for")
