@@ -16,7 +16,7 @@ import (
 
 // batchSize bounds how many runs one transaction moves on, so that other writers
 // get their turn, and watchers of the feed can follow.
-const batchSize = 1000
+const batchSize = 5000
 
 // advanceRuns moves on the runs of which something is to be done, until nothing is.
 func (s *Service) advanceRuns(ctx context.Context, now time.Time) error {
